@@ -59,5 +59,5 @@ class LatencyModel(Protocol):
         ...
 
     def decode_run(self, step: BatchStep) -> DecodeRun:
-        """Price the run that starts with this decode-only step; equal to ``step_s`` step by step."""
+        """Price the run that starts with this decode-only step, as ``step_s`` would."""
         ...
