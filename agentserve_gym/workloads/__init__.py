@@ -1,1 +1,51 @@
+"""Workloads: programs, where they come from, and when they arrive."""
 
+from agentserve_gym.workloads.build import Workload, build_workload
+from agentserve_gym.workloads.generators.catalogue import AGENT_CLASSES
+from agentserve_gym.workloads.program import (
+    GapKind,
+    PrefixSegment,
+    Program,
+    ToolCall,
+    Turn,
+    validate_program,
+)
+from agentserve_gym.workloads.readers import TraceError, read_programs
+from agentserve_gym.workloads.spec import (
+    ArrivalSpec,
+    ClosedLoopArrivals,
+    DiurnalArrivals,
+    GammaArrivals,
+    GeneratedWorkload,
+    InlineProgram,
+    InlineWorkload,
+    PoissonArrivals,
+    TraceArrivals,
+    TraceWorkload,
+    WorkloadSpec,
+)
+
+__all__ = [
+    "AGENT_CLASSES",
+    "ArrivalSpec",
+    "ClosedLoopArrivals",
+    "DiurnalArrivals",
+    "GammaArrivals",
+    "GapKind",
+    "GeneratedWorkload",
+    "InlineProgram",
+    "InlineWorkload",
+    "PoissonArrivals",
+    "PrefixSegment",
+    "Program",
+    "ToolCall",
+    "TraceArrivals",
+    "TraceError",
+    "TraceWorkload",
+    "Turn",
+    "Workload",
+    "WorkloadSpec",
+    "build_workload",
+    "read_programs",
+    "validate_program",
+]

@@ -8,6 +8,7 @@ program value may be replayed any number of times and shared between snapshots.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -54,13 +55,18 @@ class Turn(Frozen):
 
     Attributes:
         input_tokens: length of the whole prompt.
-        new_input_tokens: prompt tokens that the program had not seen before this turn.
+        new_input_tokens: prompt tokens that the program had not seen before this turn (a tool
+            result, a user message; for the first turn the whole prompt). Never more than
+            ``input_tokens - reuse_tokens``.
         output_tokens: generated tokens, at least 1.
         reuse_tokens: how many leading tokens of this prompt equal the program's chain as the
             previous turn left it (prompt and output); 0 for the first turn. The shared prefix of
             the group comes on top for the first turn. A value below the previous chain's length
-            is a reset (context compaction or a dropped tail).
-        gap_s: wait after the last token before the next turn is ready, seconds; for the last turn 0.
+            is a reset (context compaction or a dropped tail). Always below ``input_tokens``: an
+            engine must compute at least one token to produce logits. Where a trace holds measured
+            reuse (block hashes), that value is used literally; block hashes cover prompts only,
+            in whole blocks, so it ends at the previous prompt and leaves the previous output out.
+        gap_s: wait after the last token before the next turn is ready, seconds; 0 for the last turn.
         gap_kind: who is waited for: ``tool``, ``user``, or ``end`` after the last turn.
         tools: the parallel tool calls of the gap; may be empty where a trace has only ``gap_s``.
         children: sub-agents started when the gap begins; each ``arrival_s`` is an offset from the
@@ -102,3 +108,79 @@ class Program(Frozen):
     def peak_context_tokens(self) -> int:
         """Largest number of tokens whose KV the program holds at once, sub-agents aside."""
         return max(turn.input_tokens + turn.output_tokens for turn in self.turns)
+
+
+def validate_program(program: Program) -> None:
+    """Check the invariants of a program and of its sub-agents.
+
+    Raises:
+        ValueError: naming the program, the turn (from 0), the field, its value and what is allowed.
+    """
+    where = f"program {program.program_id!r}"
+    if not program.turns:
+        raise ValueError(f"{where}: turns is empty; at least 1 turn is needed")
+    if program.arrival_s is not None:
+        _require_time(where, "arrival_s", program.arrival_s)
+    for segment in program.prefix:
+        _require_count(where, f"prefix {segment.key!r} tokens", segment.tokens, low=1)
+    first = program.turns[0]
+    if program.shared_prefix_tokens > first.input_tokens:
+        raise ValueError(
+            f"{where}: prefix has {program.shared_prefix_tokens} tokens; at most the first turn's "
+            f"input_tokens ({first.input_tokens}) are allowed"
+        )
+    chain_tokens = 0
+    last = len(program.turns) - 1
+    for index, turn in enumerate(program.turns):
+        _validate_turn(f"{where}, turn {index}", turn, chain_tokens, is_last=index == last)
+        chain_tokens = turn.input_tokens + turn.output_tokens
+
+
+def _validate_turn(where: str, turn: Turn, chain_tokens: int, *, is_last: bool) -> None:
+    _require_count(where, "input_tokens", turn.input_tokens, low=1)
+    _require_count(where, "output_tokens", turn.output_tokens, low=1)
+    _require_count(
+        where,
+        "reuse_tokens",
+        turn.reuse_tokens,
+        low=0,
+        high=min(turn.input_tokens - 1, chain_tokens),
+    )
+    _require_count(
+        where,
+        "new_input_tokens",
+        turn.new_input_tokens,
+        low=0,
+        high=turn.input_tokens - turn.reuse_tokens,
+    )
+    _require_time(where, "gap_s", turn.gap_s)
+    if turn.gap_kind not in ("tool", "user", "end"):
+        raise ValueError(f"{where}: gap_kind is {turn.gap_kind!r}; allowed: tool, user, end")
+    if is_last != (turn.gap_kind == "end"):
+        allowed = "end" if is_last else "tool or user"
+        raise ValueError(f"{where}: gap_kind is {turn.gap_kind!r}; allowed here: {allowed}")
+    if is_last and turn.gap_s != 0:
+        raise ValueError(f"{where}: gap_s is {turn.gap_s}; the last turn has no gap, so 0")
+    if is_last and turn.children:
+        raise ValueError(
+            f"{where}: children has {len(turn.children)} sub-agents; none are allowed on the last "
+            f"turn, because no turn follows that could wait for them"
+        )
+    for tool in turn.tools:
+        _require_time(where, f"tool {tool.kind!r} duration_s", tool.duration_s)
+        _require_count(where, f"tool {tool.kind!r} result_tokens", tool.result_tokens, low=0)
+        _require_count(where, f"tool {tool.kind!r} failures", tool.failures, low=0)
+    for child in turn.children:
+        validate_program(child)
+
+
+def _require_count(where: str, name: str, value: int, *, low: int, high: int | None = None) -> None:
+    if isinstance(value, int) and value >= low and (high is None or value <= high):
+        return
+    allowed = f"an integer of at least {low}" if high is None else f"an integer in [{low}, {high}]"
+    raise ValueError(f"{where}: {name} is {value!r}; allowed: {allowed}")
+
+
+def _require_time(where: str, name: str, value: float) -> None:
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{where}: {name} is {value!r}; allowed: a finite number of at least 0")

@@ -1,0 +1,340 @@
+"""From a specification to a workload: which programs there are, and when each arrives.
+
+A `Workload` is lazy: program ``i`` is drawn (or looked up) when asked for, in any order, and
+depends on the seed and ``i`` only. It is immutable after construction, pickles, and may be shared.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+
+from agentserve_gym.workloads import arrivals as processes
+from agentserve_gym.workloads.generators.agent import (
+    STREAM_ARRIVALS,
+    STREAM_MIX,
+    STREAM_SHUFFLE,
+    DrawSettings,
+    draw_program,
+)
+from agentserve_gym.workloads.generators.parameters import ClassParameters, load_parameters
+from agentserve_gym.workloads.program import (
+    GapKind,
+    PrefixSegment,
+    Program,
+    ToolCall,
+    Turn,
+    validate_program,
+)
+from agentserve_gym.workloads.readers import read_programs
+from agentserve_gym.workloads.spec import (
+    ArrivalSpec,
+    ClosedLoopArrivals,
+    DiurnalArrivals,
+    GammaArrivals,
+    GeneratedWorkload,
+    InlineProgram,
+    InlineWorkload,
+    PoissonArrivals,
+    TraceArrivals,
+    TraceWorkload,
+    WorkloadSpec,
+)
+
+
+class ProgramSource(Protocol):
+    """Programs by index, the same value for the same index every time."""
+
+    def __len__(self) -> int: ...
+
+    def program(self, index: int) -> Program: ...
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Programs and their arrivals, for one seed."""
+
+    source: ProgramSource
+    arrivals: ArrivalSpec
+    seed: int
+
+    def __len__(self) -> int:
+        """Number of root programs (sub-agents are part of their parents)."""
+        return len(self.source)
+
+    def program(self, index: int) -> Program:
+        """Program ``index``; programs arrive in the order of their indices.
+
+        Raises:
+            IndexError: outside ``range(len(self))``.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"program {index} of {len(self)}")
+        return self.source.program(index)
+
+    @property
+    def concurrency(self) -> int | None:
+        """How many programs run at once in a closed loop; ``None`` for an open loop."""
+        arrivals = self.arrivals
+        return arrivals.concurrency if isinstance(arrivals, ClosedLoopArrivals) else None
+
+    def arrival_times(self) -> Iterator[float]:
+        """Arrival of each program in seconds, non-decreasing, ``len(self)`` of them, lazily.
+
+        Raises:
+            ValueError: for a closed loop, where programs start as others finish.
+        """
+        if isinstance(self.arrivals, ClosedLoopArrivals):
+            raise ValueError("arrivals: closed_loop has no arrival times; use concurrency")
+        if isinstance(self.arrivals, TraceArrivals):
+            return self._trace_times(self.arrivals.speedup)
+        return islice(self._drawn_times(self.arrivals), len(self))
+
+    def _drawn_times(
+        self, spec: PoissonArrivals | GammaArrivals | DiurnalArrivals
+    ) -> Iterator[float]:
+        rng = np.random.default_rng([self.seed, STREAM_ARRIVALS])
+        match spec:
+            case PoissonArrivals():
+                return processes.poisson_times(spec, rng)
+            case GammaArrivals():
+                return processes.gamma_times(spec, rng)
+            case DiurnalArrivals():
+                return processes.diurnal_times(spec, rng)
+
+    def _trace_times(self, speedup: float) -> Iterator[float]:
+        for index in range(len(self)):
+            arrival_s = self.program(index).arrival_s
+            assert arrival_s is not None  # build_workload refuses programs without one
+            yield arrival_s / speedup
+
+
+def build_workload(spec: WorkloadSpec, arrivals: ArrivalSpec, seed: int) -> Workload:
+    """Build the workload that ``spec`` and ``arrivals`` describe.
+
+    Args:
+        spec: which programs.
+        arrivals: when they arrive.
+        seed: at least 0; the same seed gives the same programs and arrivals, whatever the policy.
+
+    Raises:
+        ValueError: if the seed is negative, a trace cannot be read or leaves no program, the window
+            cannot hold a shared prefix, or trace arrivals are asked of programs without times.
+    """
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; allowed: an integer of at least 0")
+    source = _source(spec, seed)
+    if isinstance(arrivals, TraceArrivals):
+        source = _ordered_by_arrival(source, spec)
+    return Workload(source, arrivals, seed)
+
+
+def _source(spec: WorkloadSpec, seed: int) -> ProgramSource:
+    match spec:
+        case GeneratedWorkload():
+            return GeneratedPrograms(spec, seed)
+        case TraceWorkload():
+            return ListedPrograms(tuple(_trace_programs(spec, seed)))
+        case InlineWorkload():
+            programs = (_inline_program(p, f"inline-{i}") for i, p in enumerate(spec.programs))
+            return ListedPrograms(tuple(programs))
+
+
+def _ordered_by_arrival(source: ProgramSource, spec: WorkloadSpec) -> ListedPrograms:
+    if isinstance(spec, GeneratedWorkload):
+        raise ValueError(
+            "arrivals: kind is 'trace', but generated programs have no arrival times; allowed: "
+            "poisson, gamma, diurnal, closed_loop"
+        )
+    programs = [source.program(index) for index in range(len(source))]
+    for program in programs:
+        if program.arrival_s is None:
+            raise ValueError(
+                f"arrivals: kind is 'trace', but program {program.program_id!r} has no arrival_s; "
+                "use poisson, gamma, diurnal or closed_loop arrivals"
+            )
+    return ListedPrograms(tuple(sorted(programs, key=lambda p: p.arrival_s or 0.0)))
+
+
+# ---------------------------------------------------------------------------------------- generated
+
+
+class GeneratedPrograms:
+    """Programs drawn on demand; holds no program, so any number costs nothing."""
+
+    def __init__(self, spec: GeneratedWorkload, seed: int) -> None:
+        self._spec = spec
+        self._seed = seed
+        self._classes = tuple(spec.mix)
+        weights = np.cumsum(list(spec.mix.values()))
+        self._edges = tuple(float(edge) for edge in weights[:-1] / weights[-1])
+        self._settings = DrawSettings(
+            window_tokens=spec.max_context_tokens,
+            max_turns=spec.max_turns,
+            tool_timeout_s=spec.tool_timeout_s,
+            host_factor=spec.host_factor,
+            gap_scale=spec.gap_scale,
+            token_scale=spec.token_scale,
+            human_users=spec.user_gaps == "human",
+            max_user_gap_s=spec.max_user_gap_s,
+            sub_agents=spec.sub_agents,
+        )
+        for name in self._classes:
+            _require_window(load_parameters(name), spec)
+
+    def __len__(self) -> int:
+        return self._spec.programs
+
+    def program(self, index: int) -> Program:
+        name = self._classes[0]
+        if len(self._classes) > 1:
+            u = np.random.default_rng([self._seed, STREAM_MIX, index]).random()
+            name = self._classes[bisect_right(self._edges, u)]
+        return draw_program(load_parameters(name), self._seed, index, self._settings)
+
+
+def _require_window(parameters: ClassParameters, spec: GeneratedWorkload) -> None:
+    if spec.max_context_tokens is None:
+        return
+    sizes = [
+        round(tools * spec.token_scale) + round(system * spec.token_scale)
+        for tools, system in zip(
+            parameters.prefixes.tools_tokens, parameters.prefixes.system_tokens, strict=True
+        )
+    ]
+    sizes += [round(child.prefix_tokens * spec.token_scale) for child in parameters.sub_agents]
+    needed = max(sizes) + 64
+    if spec.max_context_tokens < needed:
+        raise ValueError(
+            f"max_context_tokens is {spec.max_context_tokens}; class {parameters.name!r} needs at "
+            f"least {needed}, because its shared prefix has up to {max(sizes)} tokens"
+        )
+
+
+# ----------------------------------------------------------------------------------- listed: traces
+
+
+@dataclass(frozen=True)
+class ListedPrograms:
+    """Programs held in memory."""
+
+    programs: tuple[Program, ...]
+
+    def __len__(self) -> int:
+        return len(self.programs)
+
+    def program(self, index: int) -> Program:
+        return self.programs[index]
+
+
+def _trace_programs(spec: TraceWorkload, seed: int) -> list[Program]:
+    programs: Sequence[Program] = read_programs(spec.path, spec.format)
+    if spec.split is not None:
+        programs = _keep(programs, f"split:{spec.split}", spec, "split", spec.split)
+    if spec.fresh_start_only:
+        programs = _keep(programs, "fresh_start", spec, "fresh_start_only", "true")
+    cut = [kept for program in programs if (kept := _cut_program(program, spec)) is not None]
+    if not cut:
+        raise ValueError(
+            f"{spec.path}: no program is left; max_context_tokens is {spec.max_context_tokens}, "
+            f"the smallest first turn has "
+            f"{min(p.turns[0].input_tokens + p.turns[0].output_tokens for p in programs)} tokens"
+        )
+    if spec.shuffle:
+        order = np.random.default_rng([seed, STREAM_SHUFFLE]).permutation(len(cut))
+        cut = [cut[i] for i in order]
+    return cut[: spec.programs]
+
+
+def _keep(
+    programs: Sequence[Program], label: str, spec: TraceWorkload, field: str, value: str
+) -> list[Program]:
+    kept = [program for program in programs if label in program.labels]
+    if not kept:
+        labels = sorted({name for program in programs for name in program.labels})
+        raise ValueError(
+            f"{spec.path}: no program has {field} {value!r}; labels in this file: "
+            f"{', '.join(labels) or 'none'}"
+        )
+    return kept
+
+
+def _cut_program(program: Program, spec: TraceWorkload) -> Program | None:
+    """The program up to the first turn beyond a limit, gaps scaled; ``None`` if nothing is left."""
+    window = spec.max_context_tokens
+    kept: list[Turn] = []
+    for turn in program.turns[: spec.max_turns]:
+        if window is not None and turn.input_tokens + turn.output_tokens > window:
+            break
+        kept.append(_adjust_gap(turn, spec))
+    if not kept:
+        return None
+    last = kept[-1]
+    kept[-1] = Turn(last.input_tokens, last.new_input_tokens, last.output_tokens, last.reuse_tokens)
+    return replace(program, turns=tuple(kept))
+
+
+def _adjust_gap(turn: Turn, spec: TraceWorkload) -> Turn:
+    gap_s = turn.gap_s
+    if spec.max_gap_s is not None and turn.gap_kind == "user":
+        gap_s = min(gap_s, spec.max_gap_s)
+    scale = spec.gap_scale
+    children: tuple[Program, ...] = ()
+    if spec.sub_agents:
+        cut = (_cut_program(child, spec) for child in turn.children)
+        children = tuple(
+            replace(child, arrival_s=(child.arrival_s or 0.0) * scale)
+            for child in cut
+            if child is not None
+        )
+    tools = tuple(replace(tool, duration_s=tool.duration_s * scale) for tool in turn.tools)
+    return replace(turn, gap_s=gap_s * scale, tools=tools, children=children)
+
+
+# ----------------------------------------------------------------------------------- listed: inline
+
+
+def _inline_program(spec: InlineProgram, name: str) -> Program:
+    prefix = tuple(PrefixSegment(segment.key, segment.tokens) for segment in spec.prefix)
+    program_id = spec.program_id or name
+    chain = sum(segment.tokens for segment in prefix)
+    turns: list[Turn] = []
+    last = len(spec.turns) - 1
+    for index, turn in enumerate(spec.turns):
+        if turn.reset_to_tokens is not None:
+            chain = min(chain, turn.reset_to_tokens)
+        input_tokens = chain + turn.new_input_tokens
+        reuse = min(chain, input_tokens - 1) if index else 0
+        tools = tuple(
+            ToolCall(tool.kind, tool.duration_s, tool.result_tokens, tool.failures)
+            for tool in turn.tools
+        )
+        gap_s = turn.gap_s
+        if gap_s is None:
+            gap_s = max((tool.duration_s for tool in tools), default=0.0)
+        kind: GapKind = turn.gap_kind if index < last else "end"
+        children = tuple(
+            _inline_program(child, f"{program_id}/{index}-{number}")
+            for number, child in enumerate(turn.children)
+        )
+        turns.append(
+            Turn(
+                input_tokens,
+                input_tokens - reuse,
+                turn.output_tokens,
+                reuse,
+                gap_s,
+                kind,
+                tools,
+                children,
+            )
+        )
+        chain = input_tokens + turn.output_tokens
+    program = Program(program_id, spec.agent_class, tuple(turns), prefix, spec.arrival_s, "inline")
+    validate_program(program)
+    return program

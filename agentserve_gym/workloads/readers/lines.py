@@ -1,0 +1,144 @@
+"""Reading lines and JSON records with errors that name the file and the line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class TraceError(ValueError):
+    """A trace file that cannot be read; the message names the file and, where known, the line."""
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Non-empty lines of a plain or gzip text file, with their numbers from 1.
+
+    Compression is told from the content, not from the name.
+
+    Raises:
+        TraceError: if the file is missing, empty, truncated, not valid gzip or not UTF-8 text.
+    """
+    try:
+        with path.open("rb") as raw:
+            head = raw.read(2)
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be opened: {error.strerror or error}") from error
+    if not head:
+        raise TraceError(f"{path}: the file is empty")
+    if head != _GZIP_MAGIC and path.suffix == ".gz":
+        raise TraceError(
+            f"{path}: not a gzip file although its name ends in .gz (it starts with {head!r}); "
+            "rename it or compress it"
+        )
+    number = 0
+    empty = True
+    try:
+        with gzip.open(path, "rb") if head == _GZIP_MAGIC else path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                text = line.decode("utf-8").strip()
+                if text:
+                    empty = False
+                    yield number, text
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TraceError(
+            f"{path}: damaged or truncated gzip after line {number}: {error}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path}, line {number}: not UTF-8 text: {error.reason}") from error
+    if empty:
+        raise TraceError(f"{path}: the file holds no records")
+
+
+class Record:
+    """One JSON object (or a part of one) with typed access to its keys."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self.values = values
+        self.where = where
+
+    def has(self, key: str) -> bool:
+        return self.values.get(key) is not None
+
+    def error(self, key: str, allowed: str) -> TraceError:
+        if key not in self.values:
+            keys = ", ".join(sorted(self.values)) or "none"
+            return TraceError(f"{self.where}: key {key!r} is missing (keys here: {keys})")
+        shown = repr(self.values[key])
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        return TraceError(f"{self.where}: {key} is {shown}; allowed: {allowed}")
+
+    def integer(self, key: str, low: int = 0) -> int:
+        value = self.values.get(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise self.error(key, f"an integer of at least {low}")
+        return value
+
+    def number(self, key: str) -> float:
+        value = self.values.get(key)
+        if (
+            not isinstance(value, (int, float))
+            or isinstance(value, bool)
+            or not math.isfinite(value)
+            or value < 0
+        ):
+            raise self.error(key, "a finite number of at least 0")
+        return float(value)
+
+    def optional_number(self, key: str) -> float | None:
+        """The number, or ``None`` where the key is missing or null."""
+        return self.number(key) if self.has(key) else None
+
+    def text(self, key: str) -> str:
+        value = self.values.get(key)
+        if not isinstance(value, str):
+            raise self.error(key, "a string")
+        return value
+
+    def integers(self, key: str) -> list[int]:
+        value = self.values.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
+            raise self.error(key, "a list of integers")
+        return value
+
+    def records(self, key: str) -> list[Record]:
+        """The list of objects at ``key``."""
+        value = self.values.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self.error(key, "a list of objects")
+        return [Record(item, f"{self.where}, {key}[{i}]") for i, item in enumerate(value)]
+
+    def optional_records(self, key: str) -> list[Record]:
+        """The list of objects at ``key``; empty where it is missing or null."""
+        return self.records(key) if self.has(key) else []
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The JSON objects of a JSON-lines file.
+
+    Raises:
+        TraceError: as `read_lines`, and for a line that is not a JSON object.
+    """
+    for number, text in read_lines(path):
+        yield parse_record(path, number, text)
+
+
+def parse_record(path: Path, number: int, text: str) -> Record:
+    where = f"{path}, line {number}"
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TraceError(
+            f"{where}: not valid JSON: {error.msg} at column {error.colno} (of {len(text)})"
+        ) from error
+    if not isinstance(value, dict):
+        raise TraceError(f"{where}: a JSON object is needed, not {type(value).__name__}")
+    return Record(value, where)
