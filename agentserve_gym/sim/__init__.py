@@ -1,1 +1,50 @@
+"""The simulation: orchestrator, tools, router, engines, KV residency, links and metrics.
 
+It knows nothing of Gymnasium and of policies' names: whoever answers its decisions drives it.
+"""
+
+from agentserve_gym.sim.decisions import (
+    KEEP,
+    Answer,
+    Decision,
+    Hold,
+    Place,
+    PlacementDecision,
+    PlacementKind,
+    Policy,
+    Restore,
+    Route,
+    RouteDecision,
+    Tier,
+)
+from agentserve_gym.sim.programs import Phase, ProgramState, ProgramStatus, TurnState
+from agentserve_gym.sim.scenario import Scenario, load_scenario, preset_names
+from agentserve_gym.sim.simulation import Simulation, run
+from agentserve_gym.sim.views import ClusterView, InstanceView, Load
+
+__all__ = [
+    "KEEP",
+    "Answer",
+    "ClusterView",
+    "Decision",
+    "Hold",
+    "InstanceView",
+    "Load",
+    "Phase",
+    "Place",
+    "PlacementDecision",
+    "PlacementKind",
+    "Policy",
+    "ProgramState",
+    "ProgramStatus",
+    "Restore",
+    "Route",
+    "RouteDecision",
+    "Scenario",
+    "Simulation",
+    "Tier",
+    "TurnState",
+    "load_scenario",
+    "preset_names",
+    "run",
+]

@@ -1,0 +1,170 @@
+"""The decoding part of an engine's batch, held as aggregates, and runs of fused steps.
+
+Every decoding turn advances by one token per step, so none of them is touched in a step: each
+remembers the step at which it joined, and sums, block needs and completions follow from one step
+counter. This is what lets a run of steps be priced and applied in closed form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from math import sqrt
+
+from agentserve_gym.hardware.timing import BatchStep
+from agentserve_gym.sim.programs import TurnState
+
+
+@dataclass(slots=True)
+class Segment:
+    """Steps planned from ``start_s`` on; the i-th takes ``first_step_s + i * growth_s``."""
+
+    start_s: float
+    first_step_s: float
+    growth_s: float
+    steps: int
+    chunks: list[TurnState]
+
+    def boundary_s(self, steps: int) -> float:
+        """When the first ``steps`` steps have ended."""
+        return self.start_s + (
+            steps * self.first_step_s + self.growth_s * (0.5 * steps * (steps - 1))
+        )
+
+    def completed(self, now_s: float) -> int:
+        """How many of the planned steps have ended by ``now_s``."""
+        elapsed = now_s - self.start_s
+        if self.steps == 1 or elapsed < self.first_step_s:
+            return int(self.boundary_s(1) <= now_s)
+        linear = self.first_step_s - 0.5 * self.growth_s
+        if self.growth_s > 0.0:
+            count = int(
+                (sqrt(linear * linear + 2.0 * self.growth_s * elapsed) - linear) / self.growth_s
+            )
+        else:
+            count = int(elapsed / self.first_step_s)
+        count = min(count, self.steps)
+        while count < self.steps and self.boundary_s(count + 1) <= now_s:
+            count += 1
+        while count > 0 and self.boundary_s(count) > now_s:
+            count -= 1
+        return count
+
+
+class DecodeBatch:
+    """Turns that decode, as sums over them.
+
+    ``step`` counts the engine's steps; a turn that joined at step ``s`` with ``n`` computed tokens
+    attends ``n + 1 + step - s`` keys in the coming step. ``allocated_step`` is the step up to which
+    KV blocks were allocated.
+    """
+
+    __slots__ = (
+        "_block_size",
+        "_finish_heap",
+        "_longest_offset",
+        "_offset_sum",
+        "_residues",
+        "allocated_step",
+        "step",
+        "turns",
+    )
+
+    def __init__(self, block_size_tokens: int) -> None:
+        self._block_size = block_size_tokens
+        self.step = 0
+        self.allocated_step = 0
+        self.turns: dict[int, TurnState] = {}
+        self._offset_sum = 0
+        self._longest_offset: int | None = None
+        self._residues = [0] * block_size_tokens
+        self._finish_heap: list[tuple[int, int, TurnState]] = []
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def join(self, turn: TurnState, steps_left: int) -> None:
+        """Let a turn whose prefill just ended decode for ``steps_left`` more steps."""
+        turn.decode_start = self.step
+        turn.finish_step = self.step + steps_left
+        self.turns[turn.sequence] = turn
+        offset = turn.target_tokens - self.step
+        self._offset_sum += offset
+        self._residues[offset % self._block_size] += 1
+        if self._longest_offset is not None and offset > self._longest_offset:
+            self._longest_offset = offset
+        heappush(self._finish_heap, (turn.finish_step, turn.sequence, turn))
+
+    def leave(self, turn: TurnState) -> int:
+        """Take a turn out of the batch; returns the tokens whose KV it has computed."""
+        del self.turns[turn.sequence]
+        offset = turn.target_tokens - turn.decode_start
+        self._offset_sum -= offset
+        self._residues[offset % self._block_size] -= 1
+        if offset == self._longest_offset:
+            self._longest_offset = None
+        turn.finish_step = -1
+        return offset + self.step
+
+    def pop_finished(self) -> list[TurnState]:
+        """Turns whose last step has ended, in order of joining the engine; still in the batch."""
+        heap = self._finish_heap
+        finished: list[TurnState] = []
+        while heap and heap[0][0] <= self.step:
+            step, _, turn = heappop(heap)
+            if turn.finish_step == step and turn.sequence in self.turns:
+                finished.append(turn)
+        return finished
+
+    def steps_to_completion(self) -> int:
+        """Steps until the next turn finishes."""
+        heap = self._finish_heap
+        while heap[0][2].finish_step != heap[0][0]:
+            heappop(heap)
+        return heap[0][0] - self.step
+
+    def shape(self) -> BatchStep:
+        """The coming step's batch if it only decodes."""
+        count = len(self.turns)
+        return BatchStep(
+            decode_count=count,
+            decode_context_tokens=self.context_tokens(),
+            decode_max_context_tokens=self.longest_context_tokens(),
+            sampled_count=count,
+        )
+
+    def context_tokens(self) -> int:
+        """Sum of the contexts attended in the coming step, tokens."""
+        return self._offset_sum + len(self.turns) * (self.step + 1)
+
+    def longest_context_tokens(self) -> int:
+        """The longest context attended in the coming step, tokens."""
+        if not self.turns:
+            return 0
+        if self._longest_offset is None:
+            self._longest_offset = max(
+                turn.target_tokens - turn.decode_start for turn in self.turns.values()
+            )
+        return self._longest_offset + self.step + 1
+
+    def blocks_for(self, steps: int) -> int:
+        """Blocks to allocate for ``steps`` more steps after ``allocated_step``."""
+        cycles, rest = divmod(steps, self._block_size)
+        need = cycles * len(self.turns)
+        residues, size, at = self._residues, self._block_size, self.allocated_step
+        for i in range(rest):
+            need += residues[-(at + i) % size]
+        return need
+
+    def steps_within(self, blocks: int) -> int:
+        """Most further steps after ``allocated_step`` for which ``blocks`` suffice."""
+        count = len(self.turns)
+        cycles = max(blocks // count - 1, 0)
+        steps = cycles * self._block_size
+        left = blocks - cycles * count
+        residues, size, at = self._residues, self._block_size, self.allocated_step
+        while True:
+            left -= residues[-(at + steps) % size]
+            if left < 0:
+                return steps
+            steps += 1

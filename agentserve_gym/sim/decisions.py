@@ -1,0 +1,131 @@
+"""Decisions and answers: the one interface through which every policy drives the simulation.
+
+A decision is asked at two moments: a turn is ready and needs an instance (``RouteDecision``), and a
+turn ended and its tool gap begins (``PlacementDecision``). Heuristics, oracles, learned policies and
+the Gymnasium environments answer the same way. Decisions show only what a live router could know;
+the program's future stays in the simulation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from agentserve_gym.sim.programs import ProgramState, TurnState
+    from agentserve_gym.sim.views import ClusterView
+
+
+class Tier(IntEnum):
+    """A memory tier that can hold KV."""
+
+    HBM = 0
+    DRAM = 1
+    CXL = 2
+
+
+class Restore(Enum):
+    """How a turn gets back KV that lies outside its instance's HBM."""
+
+    CHEAPEST = "cheapest"
+    """Load or recompute, whichever is estimated to give the first token sooner."""
+    LOAD = "load"
+    """Load the longest copy within reach: DRAM of the node, CXL, or another instance's HBM."""
+    RECOMPUTE = "recompute"
+    """Never load."""
+
+
+class PlacementKind(Enum):
+    """Where the KV of a program waits during a tool gap."""
+
+    KEEP = "keep"
+    PIN = "pin"
+    DRAM = "dram"
+    CXL = "cxl"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Run the turn on an instance.
+
+    ``priority`` orders the instance's queue (lowest first, then arrival); ``restore`` says how KV
+    that lies elsewhere comes back.
+    """
+
+    instance: int
+    priority: float = 0.0
+    restore: Restore = Restore.CHEAPEST
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep the turn at the router; it is offered again when a turn completes or KV blocks free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the KV waits during the gap that begins.
+
+    Attributes:
+        kind: leave in HBM under LRU, pin in HBM, offload to DRAM or CXL, or drop every copy.
+        ttl_s: how long a pin lasts, seconds; only for ``PIN``.
+        until_admitted: a pin still alive when the program returns lasts until its turn is admitted
+            to a batch, instead of ending on return.
+        ask_again_s: ask once more after this many seconds if the gap is still on.
+    """
+
+    kind: PlacementKind
+    ttl_s: float = 0.0
+    until_admitted: bool = False
+    ask_again_s: float | None = None
+
+
+Answer = Route | Hold | Place
+
+KEEP = Place(PlacementKind.KEEP)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """A turn is ready: on which instance does it run, or does it wait?
+
+    ``may_hold`` is false where holding could stall the simulation; a hold is then answered for by
+    the safe default. ``offers`` counts how often this turn was offered before.
+    """
+
+    time_s: float
+    program: ProgramState
+    turn: TurnState
+    cluster: ClusterView
+    may_hold: bool
+    offers: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementDecision:
+    """A turn ended on ``instance`` and a tool gap began ``elapsed_s`` ago: where does the KV wait?
+
+    ``tool_kinds`` are the tools called (empty where the trace does not say); ``gap_kind`` is
+    ``tool`` or ``user``. ``elapsed_s`` is 0 except where the policy asked to be asked again.
+    """
+
+    time_s: float
+    program: ProgramState
+    cluster: ClusterView
+    instance: int
+    gap_kind: str
+    tool_kinds: tuple[str, ...]
+    elapsed_s: float
+
+
+Decision = RouteDecision | PlacementDecision
+
+
+class Policy(Protocol):
+    """Answers decisions. May keep state of its own; one policy object serves one simulation."""
+
+    def decide(self, decision: Decision) -> Answer:
+        """Answer one decision."""
+        ...

@@ -1,0 +1,500 @@
+"""One serving engine: vLLM V1's continuous batching, with fused decode steps.
+
+Semantics (shared reference "timing", section 1). A step first serves the running turns in order (a
+decode takes one token, a prefill a chunk of what the token budget leaves); if blocks are short, the
+turn at the tail is preempted and later recomputes prompt and generated tokens. Then waiting turns
+are admitted, in queue order, as long as slot, budget and blocks for the *whole* prompt suffice;
+a step that preempted admits nobody. With async scheduling, step m is planned when step m - 1
+starts: who arrived later is not seen, and what a finished turn held comes free one step late.
+
+A step with a prefill chunk is one event. Decode-only steps are planned in runs (``Segment``) that
+end at the first step boundary at which anything can change: a completion, blocks running out, or a
+turn becoming admissible. What happens in between moves that end, never the past.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass
+from typing import Protocol
+
+from simpy.events import Event
+
+from agentserve_gym.hardware.timing import BatchStep, LatencyModel
+from agentserve_gym.sim.batch import DecodeBatch, Segment
+from agentserve_gym.sim.clock import LATE, Clock
+from agentserve_gym.sim.pools import BlockPool
+from agentserve_gym.sim.programs import Phase, ProgramStatus, TurnState
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Scheduler limits; see ``EngineSpec``. ``fused=False`` plans every step on its own."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    block_size_tokens: int
+    async_scheduling: bool
+    reclaim_unexpired_pins: bool
+    fused: bool = True
+
+
+class EngineHost(Protocol):
+    """What an engine needs from the simulation around it."""
+
+    def begin_load(self, turn: TurnState) -> int:
+        """Start loading KV for a turn if that pays; returns blocks to be loaded, 0 for none."""
+        ...
+
+    def turn_reserved(self, turn: TurnState, loaded_blocks: int) -> None:
+        """The turn has its ``hit_blocks`` and room for the rest; it loads or enters the batch."""
+        ...
+
+    def turn_finished(self, turn: TurnState) -> None:
+        """The turn emitted its last token; its blocks are cached."""
+        ...
+
+
+def _queue_key(turn: TurnState) -> tuple[int, float, int]:
+    return turn.queue_key
+
+
+class Engine:
+    """One instance's scheduler, batch and HBM pool.
+
+    Attributes:
+        pool: the HBM block pool. ``batch``: turns that decode. ``prefilling``: turns with prompt
+            left to compute. ``waiting``: turns in queue order. ``loading``: turns whose KV arrives.
+        queued_tokens: uncached prompt tokens of waiting turns, as estimated on arrival.
+        preemptions, steps, busy_s: totals so far.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        limits: EngineLimits,
+        latency: LatencyModel,
+        pool: BlockPool,
+        clock: Clock,
+        host: EngineHost,
+    ) -> None:
+        self.index = index
+        self.limits = limits
+        self.latency = latency
+        self.pool = pool
+        self.batch = DecodeBatch(limits.block_size_tokens)
+        self.prefilling: dict[int, TurnState] = {}
+        self.running: dict[int, TurnState] = {}
+        self.waiting: list[TurnState] = []
+        self.loading: dict[int, TurnState] = {}
+        self.queued_tokens = 0
+        self.preemptions = 0
+        self.steps = 0
+        self.busy_s = 0.0
+        self._clock = clock
+        self._host = host
+        self._segment: Segment | None = None
+        self._event_serial = 0
+        self._kick_at_s = -1.0
+        self._sequence = 0
+        self._finishing: list[TurnState] = []
+        self._first_step = 0
+
+    # --- what the rest of the simulation does to an engine -----------------------------------
+
+    def enqueue(self, turn: TurnState) -> None:
+        """Put a routed turn into the queue."""
+        now = self._clock.now
+        self._sequence += 1
+        turn.sequence = self._sequence
+        turn.queued_s = turn.visible_after_s = now
+        turn.queue_key = (0, turn.priority, turn.sequence)
+        hit = self.pool.match(turn.program, turn.match_limit_blocks)
+        turn.uncached_tokens = turn.target_tokens - hit * self.limits.block_size_tokens
+        self.queued_tokens += turn.uncached_tokens
+        insort(self.waiting, turn, key=_queue_key)
+        self.reconsider()
+
+    def load_finished(self, turn: TurnState) -> None:
+        """The KV that ``begin_load`` asked for has arrived; the turn may be admitted."""
+        now = self._clock.now
+        del self.loading[turn.sequence]
+        turn.visible_after_s = now
+        turn.program.enter(Phase.QUEUE, now)
+        turn.program.status = ProgramStatus.QUEUED
+        insort(self.waiting, turn, key=_queue_key)
+        self.queued_tokens += turn.uncached_tokens
+        self.reconsider()
+
+    def reconsider(self) -> None:
+        """Something outside the batch changed: a turn waits, or room appeared or vanished."""
+        now = self._clock.now
+        if self._segment is None:
+            if self.waiting and self._kick_at_s != now:
+                self._kick_at_s = now
+                self._clock.call_at(now, self._on_kick, priority=LATE)
+        elif not self._segment.chunks:
+            self._shorten_segment(self._segment, now)
+
+    def synchronize(self) -> None:
+        """Bring block allocation up to the present, inside a run of fused steps."""
+        segment = self._segment
+        if segment is not None and not segment.chunks:
+            self._allocate_through(self._first_step + self._steps_started(segment, self._clock.now))
+
+    @property
+    def idle(self) -> bool:
+        return self._segment is None
+
+    def decode_steps_done(self) -> int:
+        """Steps of the current run that have ended by now."""
+        segment = self._segment
+        if segment is None or segment.chunks:
+            return 0
+        return segment.completed(self._clock.now)
+
+    def prefill_s(self, new_tokens: int, history_tokens: int) -> float:
+        """Seconds to prefill alone, in chunks; linear between first and last full chunk."""
+        budget = self.limits.max_num_batched_tokens
+        full, rest = divmod(new_tokens, budget)
+        total = 0.0
+        if full:
+            last = history_tokens + (full - 1) * budget
+            first_s = self.latency.step_s(_chunk(budget, history_tokens))
+            total += full * 0.5 * (first_s + self.latency.step_s(_chunk(budget, last)))
+        if rest:
+            total += self.latency.step_s(_chunk(rest, history_tokens + full * budget))
+        return total
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def _on_kick(self, _event: Event) -> None:
+        self._kick_at_s = -1.0
+        if self._segment is None:
+            self._begin_step(self._clock.now)
+
+    def _on_boundary(self, event: Event) -> None:
+        segment = self._segment
+        if segment is None or event.value != self._event_serial:
+            return
+        finished = self._complete(segment)
+        self._segment = None
+        planned_at = (
+            segment.boundary_s(segment.steps - 1)
+            if self.limits.async_scheduling
+            else self._clock.now
+        )
+        if not self.limits.async_scheduling:
+            self._release(finished)
+        else:
+            self._finishing = finished
+        self._begin_step(planned_at)
+        for turn in finished:
+            self._host.turn_finished(turn)
+
+    def _complete(self, segment: Segment) -> list[TurnState]:
+        """Apply the effects of the steps that just ended; returns the turns that finished."""
+        batch = self.batch
+        self._allocate_through(self._first_step + segment.steps)
+        batch.step = self._first_step + segment.steps
+        self.steps += segment.steps
+        self.busy_s += self._clock.now - segment.start_s
+        finished = batch.pop_finished()
+        for turn in finished:
+            computed = batch.leave(turn)
+            turn.private_blocks = self._blocks(computed) - turn.hit_blocks
+            turn.computed_tokens = computed
+            turn.generated = turn._output_tokens
+        for turn in segment.chunks:
+            turn.computed_tokens += turn.chunk_tokens
+            if turn.computed_tokens == turn.target_tokens:
+                self._end_prefill(turn, finished)
+        for turn in finished:
+            del self.running[turn.sequence]
+        return finished
+
+    def _end_prefill(self, turn: TurnState, finished: list[TurnState]) -> None:
+        """The prompt is computed and the next token emitted."""
+        now = self._clock.now
+        del self.prefilling[turn.sequence]
+        turn.generated += 1
+        if turn.first_token_s < 0.0:
+            turn.first_token_s = now
+        turn.program.enter(Phase.DECODE, now)
+        self._publish_prefix(turn)
+        left = turn._output_tokens - turn.generated
+        if left:
+            self.batch.join(turn, left)
+        else:
+            finished.append(turn)
+
+    def _begin_step(self, planned_at_s: float) -> None:
+        """Plan the step that starts now, from what was known at ``planned_at_s``."""
+        now = self._clock.now
+        chunks = self._schedule(planned_at_s)
+        self._release_finishing()
+        if not chunks and not self.batch and self.waiting:
+            chunks = self._schedule(now)
+        self._first_step = self.batch.step
+        if chunks:
+            duration = self.latency.step_s(self._mixed_shape(chunks))
+            self._segment = Segment(now, duration, 0.0, 1, chunks)
+        elif self.batch:
+            run = self.latency.decode_run(self.batch.shape())
+            self._segment = Segment(now, run.first_step_s, run.growth_s, 1, [])
+            self._segment.steps = self._steps_until_change(run.steps)
+        else:
+            return
+        self._schedule_boundary(self._segment)
+
+    def _schedule_boundary(self, segment: Segment) -> None:
+        self._event_serial += 1
+        self._clock.call_at(
+            segment.boundary_s(segment.steps), self._on_boundary, self._event_serial
+        )
+
+    def _steps_until_change(self, linear_steps: int) -> int:
+        """Steps that can run before a completion, a shortage of blocks or an admission."""
+        if not self.limits.fused or (self.waiting and self._head_fits()):
+            return 1
+        room = self.batch.step + 1 + self._steps_with_blocks() - self._first_step
+        return min(linear_steps, self.batch.steps_to_completion(), room)
+
+    def _steps_with_blocks(self) -> int:
+        """Decode steps beyond the allocated ones for which blocks can be had."""
+        pool = self.pool
+        room = pool.free + pool.cached
+        if self.limits.reclaim_unexpired_pins and pool.pins:
+            room += pool.reclaimable_pinned()
+        return self.batch.steps_within(room)
+
+    def _shorten_segment(self, segment: Segment, now: float) -> None:
+        """End the current run earlier if the changed circumstances demand it."""
+        started = self._steps_started(segment, now)
+        self._allocate_through(self._first_step + started)
+        steps = min(segment.steps, started + self._steps_with_blocks())
+        if self.waiting and self._head_fits():
+            exact = segment.boundary_s(started - 1) == now
+            lag = 1 if self.limits.async_scheduling and not exact else 0
+            steps = min(steps, started + lag)
+        if steps < segment.steps:
+            segment.steps = steps
+            self._schedule_boundary(segment)
+
+    def _steps_started(self, segment: Segment, now: float) -> int:
+        return min(segment.completed(now) + 1, segment.steps)
+
+    def _allocate_through(self, step: int) -> None:
+        batch = self.batch
+        if step > batch.allocated_step:
+            need = batch.blocks_for(step - batch.allocated_step) if batch else 0
+            if not self.pool.take(need, reclaim_pins=self.limits.reclaim_unexpired_pins):
+                raise RuntimeError(f"{self.pool.name}: planned steps ran out of KV blocks")
+            batch.allocated_step = step
+
+    # --- the scheduler -----------------------------------------------------------------------
+
+    def _schedule(self, planned_at_s: float) -> list[TurnState]:
+        """One scheduling pass; returns the turns that prefill a chunk in this step."""
+        preempted = False
+        while True:
+            chunks, need, budget = self._plan_running()
+            if self.pool.take(need, reclaim_pins=self._may_reclaim_pins()):
+                break
+            self._preempt_tail()
+            preempted = True
+        for turn, chunk, blocks in chunks:
+            turn.chunk_tokens = chunk
+            turn.private_blocks += blocks
+        self.batch.allocated_step = self.batch.step + 1
+        scheduled = [turn for turn, _, _ in chunks]
+        if not preempted:
+            scheduled += self._admit_waiting(budget, planned_at_s)
+        return scheduled
+
+    def _plan_running(self) -> tuple[list[tuple[TurnState, int, int]], int, int]:
+        """Chunks and blocks that the running turns take: (turn, tokens, blocks), blocks, budget."""
+        batch = self.batch
+        budget = self.limits.max_num_batched_tokens - len(batch)
+        batch.allocated_step = batch.step
+        need = batch.blocks_for(1) if batch else 0
+        chunks: list[tuple[TurnState, int, int]] = []
+        for turn in self.prefilling.values():
+            chunk = min(turn.target_tokens - turn.computed_tokens, budget)
+            if chunk <= 0:
+                break
+            blocks = self._blocks_to_own(turn, turn.computed_tokens + chunk)
+            budget -= chunk
+            need += blocks
+            chunks.append((turn, chunk, blocks))
+        return chunks, need, budget
+
+    def _admit_waiting(self, budget: int, planned_at_s: float) -> list[TurnState]:
+        admitted: list[TurnState] = []
+        waiting = self.waiting
+        at = 0
+        while at < len(waiting) and budget > 0 and self._has_slot():
+            turn = waiting[at]
+            if turn.visible_after_s > planned_at_s:
+                at += 1
+                continue
+            if not turn.reserved and not self._reserve(turn):
+                break
+            del waiting[at]
+            self.queued_tokens -= turn.uncached_tokens
+            if turn.sequence in self.loading:
+                continue
+            chunk = min(turn.target_tokens - turn.computed_tokens, budget)
+            blocks = self._blocks_to_own(turn, turn.computed_tokens + chunk)
+            self.pool.take(blocks, reclaim_pins=self._may_reclaim_pins())
+            turn.private_blocks += blocks
+            turn.chunk_tokens = chunk
+            budget -= chunk
+            turn.program.enter(Phase.PREFILL, self._clock.now)
+            turn.program.status = ProgramStatus.RUNNING
+            self.running[turn.sequence] = self.prefilling[turn.sequence] = turn
+            admitted.append(turn)
+        return admitted
+
+    def _has_slot(self) -> bool:
+        return len(self.running) + len(self._finishing) < self.limits.max_num_seqs
+
+    def _head_fits(self) -> bool:
+        """Whether the first waiting turn could be admitted now, were it visible."""
+        turn = self.waiting[0]
+        if not self._has_slot() or len(self.batch) >= self.limits.max_num_batched_tokens:
+            return False
+        return turn.reserved or self._missing_blocks(turn) <= 0
+
+    def _missing_blocks(self, turn: TurnState) -> int:
+        """Blocks that cannot be had now for the turn's whole prompt less its cached prefix."""
+        pool, program = self.pool, turn.program
+        hit = pool.match(program, turn.match_limit_blocks)
+        need = self._blocks(turn.target_tokens) - hit
+        keys = (*program.prefix_keys, program.index)
+        room = pool.free + pool.cached - pool.reclaimable(keys)
+        if need > room and pool.pins and self._may_reclaim_pins():
+            room += pool.reclaimable_pinned(besides=program.index)
+        return need - room
+
+    def _reserve(self, turn: TurnState) -> bool:
+        """Fix a waiting turn's cached prefix and start its load, if it fits; else do nothing."""
+        if self._missing_blocks(turn) > 0:
+            return False
+        pool, program = self.pool, turn.program
+        hit = pool.match(program, turn.match_limit_blocks)
+        pool.hold((*program.prefix_keys, program.index))
+        pool.unpin(program.index)
+        pool.shorten(program.index, max(hit - program.shared_blocks, 0))
+        turn.hit_blocks = hit
+        turn.private_blocks = 0
+        turn.computed_tokens = hit * self.limits.block_size_tokens
+        turn.reserved = True
+        loaded = self._host.begin_load(turn)
+        if loaded:
+            whole = self._blocks(turn.target_tokens) - hit
+            pool.take(whole, reclaim_pins=self._may_reclaim_pins())
+            turn.private_blocks = whole
+            turn.computed_tokens += loaded * self.limits.block_size_tokens
+            self.loading[turn.sequence] = turn
+            turn.program.status = ProgramStatus.LOADING
+            program.enter(Phase.LOAD, self._clock.now)
+        self._host.turn_reserved(turn, loaded)
+        return True
+
+    def _preempt_tail(self) -> None:
+        """Free the last running turn's blocks (they stay cached) and queue it in front."""
+        turn = self.running.popitem()[1]
+        if turn.sequence in self.batch.turns:
+            started = turn.decode_start
+            computed = self.batch.leave(turn)
+            turn.generated += self.batch.step - started
+            turn.private_blocks = self._blocks(computed) - turn.hit_blocks
+            turn.computed_tokens = computed
+        else:
+            del self.prefilling[turn.sequence]
+            self._publish_prefix(turn)
+        self._cache(turn)
+        now = self._clock.now
+        turn.target_tokens = turn.prompt_tokens + turn.generated
+        turn.computed_tokens = 0
+        turn.match_limit_blocks = (turn.target_tokens - 1) // self.limits.block_size_tokens
+        turn.reserved = False
+        turn.preemptions += 1
+        turn.visible_after_s = now
+        self.preemptions += 1
+        turn.queue_key = (-1, -self.preemptions, turn.sequence)
+        hit = self.pool.match(turn.program, turn.match_limit_blocks)
+        turn.uncached_tokens = turn.target_tokens - hit * self.limits.block_size_tokens
+        self.queued_tokens += turn.uncached_tokens
+        insort(self.waiting, turn, key=_queue_key)
+        turn.program.enter(Phase.QUEUE, now)
+        turn.program.status = ProgramStatus.QUEUED
+
+    # --- blocks ------------------------------------------------------------------------------
+
+    def _blocks(self, tokens: int) -> int:
+        return -(-tokens // self.limits.block_size_tokens)
+
+    def _blocks_to_own(self, turn: TurnState, tokens: int) -> int:
+        """Further blocks needed to hold the first ``tokens`` of the turn."""
+        return max(self._blocks(tokens) - turn.hit_blocks - turn.private_blocks, 0)
+
+    def _may_reclaim_pins(self) -> bool:
+        """Unexpired pins give way where the scenario says so, and wherever they block everything."""
+        stuck = not (self.running or self.loading or self._finishing)
+        return self.limits.reclaim_unexpired_pins or stuck
+
+    def _publish_prefix(self, turn: TurnState) -> None:
+        """Let others hit the shared prefix that this turn computed, where nobody else did."""
+        pool, program = self.pool, turn.program
+        full = turn.computed_tokens // self.limits.block_size_tokens
+        if full < program.shared_blocks or turn.match_limit_blocks < program.shared_blocks:
+            return
+        for key, size in zip(program.prefix_keys, program.prefix_blocks, strict=True):
+            missing = size - pool.blocks_of(key)
+            if missing > 0:
+                pool.extend(key, missing)
+                turn.private_blocks -= missing
+                turn.hit_blocks += missing
+
+    def _cache(self, turn: TurnState) -> None:
+        """Turn the computed full blocks of the program's own part into a cached entry."""
+        pool, program = self.pool, turn.program
+        own = turn.computed_tokens // self.limits.block_size_tokens - program.shared_blocks
+        extra = min(max(own - pool.blocks_of(program.index), 0), turn.private_blocks)
+        pool.extend(program.index, extra)
+        pool.give(turn.private_blocks - extra)
+        turn.private_blocks = 0
+        pool.release((*program.prefix_keys, program.index))
+
+    def _release(self, finished: list[TurnState]) -> None:
+        for turn in finished:
+            self._cache(turn)
+
+    def _release_finishing(self) -> None:
+        finishing, self._finishing = self._finishing, []
+        self._release(finishing)
+
+    def _mixed_shape(self, chunks: list[TurnState]) -> BatchStep:
+        batch = self.batch
+        tokens = history = ends = 0
+        area = 0.0
+        for turn in chunks:
+            chunk, computed = turn.chunk_tokens, turn.computed_tokens
+            tokens += chunk
+            history += computed
+            area += chunk * computed + 0.5 * chunk * (chunk + 1)
+            ends += computed + chunk == turn.target_tokens
+        return BatchStep(
+            len(batch), batch.context_tokens(), batch.longest_context_tokens(), len(chunks),
+            tokens, history, area, len(batch) + ends,
+        )  # fmt: skip
+
+
+def _chunk(tokens: int, history: int) -> BatchStep:
+    """A step that prefills one chunk alone."""
+    return BatchStep(
+        prefill_count=1, prefill_tokens=tokens, prefill_history_tokens=history,
+        prefill_area=tokens * history + 0.5 * tokens * (tokens + 1), sampled_count=1,
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""What a program would take on an idle cluster that reuses everything: the base of slowdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentserve_gym.hardware.timing import BatchStep
+from agentserve_gym.sim.engine import Engine
+from agentserve_gym.workloads.program import Program, Turn
+
+
+class IdealTimes:
+    """Lower bounds per program: no queueing, no loads, full reuse, the fastest instance."""
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        distinct = {id(engine.latency): engine for engine in reversed(engines)}
+        self._engines = list(distinct.values())
+
+    def jct_s(self, program: Program) -> float:
+        """Seconds from arrival to last token, on the instance that is fastest for the program."""
+        return min(self._jct_on(engine, program) for engine in self._engines)
+
+    def _jct_on(self, engine: Engine, program: Program) -> float:
+        total = 0.0
+        for number, turn in enumerate(program.turns):
+            known = program.shared_prefix_tokens if number == 0 else turn.reuse_tokens
+            total += turn_service_s(engine, turn, known)
+            if number < len(program.turns) - 1:
+                total += self._gap_s(engine, turn)
+        return total
+
+    def _gap_s(self, engine: Engine, turn: Turn) -> float:
+        children = (
+            (child.arrival_s or 0.0) + self._jct_on(engine, child) for child in turn.children
+        )
+        return max(turn.gap_s, max(children, default=0.0))
+
+
+def turn_service_s(engine: Engine, turn: Turn, known_tokens: int) -> float:
+    """Prefill and decode time of a turn alone, with ``known_tokens`` of the prompt in HBM."""
+    size = engine.limits.block_size_tokens
+    known = min(known_tokens, turn.input_tokens - 1) // size * size
+    total = engine.prefill_s(turn.input_tokens - known, known)
+    left, context = turn.output_tokens - 1, turn.input_tokens + 1
+    while left > 0:
+        run = engine.latency.decode_run(BatchStep(1, context, context, sampled_count=1))
+        steps = min(run.steps, left)
+        total += steps * run.first_step_s + run.growth_s * (0.5 * steps * (steps - 1))
+        left -= steps
+        context += steps
+    return total

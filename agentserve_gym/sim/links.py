@@ -1,0 +1,58 @@
+"""Links: directed channels that transfers share, first come first served.
+
+A transfer over several links (device, host, pool port) is pipelined through them: it ends when its
+slowest link has served it. Because each link serves in order, the end is known when a transfer
+starts, and n simultaneous transfers each see 1/n of the bandwidth on average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class Link:
+    """A channel with a bandwidth, a latency per transfer and a queue.
+
+    Attributes:
+        bandwidth: bytes per second. ``latency_s``: added once per transfer.
+        free_at_s: when the last queued transfer ends.
+        moved_bytes: bytes moved or queued so far.
+    """
+
+    __slots__ = ("bandwidth", "free_at_s", "latency_s", "moved_bytes", "name")
+
+    def __init__(self, name: str, bandwidth: float, latency_s: float = 0.0) -> None:
+        self.name = name
+        self.bandwidth = bandwidth
+        self.latency_s = latency_s
+        self.free_at_s = 0.0
+        self.moved_bytes = 0.0
+
+    def backlog_s(self, now_s: float) -> float:
+        return max(self.free_at_s - now_s, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The links that a transfer crosses."""
+
+    links: tuple[Link, ...]
+
+    def end_s(self, now_s: float, size_bytes: float) -> float:
+        """When a transfer that starts now would end."""
+        end = now_s
+        latency = 0.0
+        for link in self.links:
+            start = link.free_at_s if link.free_at_s > now_s else now_s
+            end = max(end, start + size_bytes / link.bandwidth)
+            latency += link.latency_s
+        return end + latency
+
+    def start(self, now_s: float, size_bytes: float) -> float:
+        """Queue a transfer on every link; returns when it ends."""
+        end = self.end_s(now_s, size_bytes)
+        for link in self.links:
+            start = link.free_at_s if link.free_at_s > now_s else now_s
+            link.free_at_s = start + size_bytes / link.bandwidth
+            link.moved_bytes += size_bytes
+        return end

@@ -1,0 +1,168 @@
+"""Metrics: what happened in a run, as plain numbers.
+
+Per-turn and per-program figures are kept as packed doubles (8 bytes each), so percentiles are exact
+and a million turns take tens of megabytes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agentserve_gym.sim.decisions import Tier
+from agentserve_gym.sim.programs import Phase, ProgramState, TurnState
+from agentserve_gym.sim.scenario import ObjectiveSpec
+
+
+def summary(values: array[float]) -> dict[str, float]:
+    """Mean and percentiles (``numpy.percentile``'s linear rule); zeros where there are none."""
+    if not values:
+        return {"mean": 0.0, "p50": 0.0, "p90": 0.0, "p95": 0.0, "p99": 0.0, "max": 0.0}
+    data = np.frombuffer(values)
+    p50, p90, p95, p99 = np.percentile(data, (50, 90, 95, 99))
+    return {
+        "mean": float(data.mean()),
+        "p50": float(p50),
+        "p90": float(p90),
+        "p95": float(p95),
+        "p99": float(p99),
+        "max": float(data.max()),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """One finished turn, for whoever wants every single one."""
+
+    program_id: str
+    turn: int
+    instance: int
+    ready_s: float
+    first_token_s: float
+    end_s: float
+    prompt_tokens: int
+    output_tokens: int
+    preemptions: int
+
+
+class Metrics:
+    """Accumulates figures of finished turns and programs.
+
+    Attributes:
+        jct_s, slowdown: per finished root program, in order of completion.
+        ttft_s, tpot_s, e2e_s: per finished turn; TPOT of turns with at least two tokens.
+        phase_s: seconds by ``Phase`` over finished root programs.
+        hit_tokens: prompt tokens found in HBM, or loaded, by tier; ``migrated_tokens`` from another
+            instance's HBM. ``prompt_tokens``: all prompt tokens admitted.
+        recomputed_tokens: prefilled though the program had computed them before.
+        holds, invalid_answers, preemptions: counts.
+        slo_turns: turns within both the TTFT and TPOT objective.
+    """
+
+    def __init__(self, objective: ObjectiveSpec) -> None:
+        self.objective = objective
+        self.jct_s = array("d")
+        self.slowdown = array("d")
+        self.ttft_s = array("d")
+        self.tpot_s = array("d")
+        self.e2e_s = array("d")
+        self.phase_s = [0.0] * len(Phase)
+        self.hit_tokens = dict.fromkeys(Tier, 0)
+        self.migrated_tokens = 0
+        self.prompt_tokens = 0
+        self.output_tokens = 0
+        self.recomputed_tokens = 0
+        self.holds = 0
+        self.invalid_answers = 0
+        self.slo_turns = 0
+        self.subagents = 0
+        self.last_completion_s = 0.0
+        self.records: list[TurnRecord] | None = None
+
+    def admitted(
+        self,
+        turn: TurnState,
+        known_tokens: int,
+        hit_tokens: int,
+        loaded_tokens: int,
+        tier: Tier | None,
+    ) -> None:
+        """Book where the prompt of an admitted turn came from: HBM, a load from ``tier``, or, of
+        the ``known_tokens`` that the program had computed before, nowhere."""
+        if turn.preemptions == 0:
+            self.prompt_tokens += turn.prompt_tokens
+            self.hit_tokens[Tier.HBM] += hit_tokens
+            if tier is Tier.HBM:
+                self.migrated_tokens += loaded_tokens
+            elif tier is not None:
+                self.hit_tokens[tier] += loaded_tokens
+        if turn.preemptions or turn.number:
+            self.recomputed_tokens += max(known_tokens - hit_tokens - loaded_tokens, 0)
+
+    def turn_finished(self, turn: TurnState, now_s: float) -> None:
+        """Book a finished turn."""
+        ttft = turn.first_token_s - turn.ready_s
+        tokens = turn.generated
+        self.ttft_s.append(ttft)
+        self.e2e_s.append(now_s - turn.ready_s)
+        self.output_tokens += tokens
+        within = ttft <= self.objective.slo_ttft_s
+        if tokens > 1:
+            tpot = (now_s - turn.first_token_s) / (tokens - 1)
+            self.tpot_s.append(tpot)
+            within = within and tpot <= self.objective.slo_tpot_s
+        self.slo_turns += within
+        self.last_completion_s = now_s
+        if self.records is not None:
+            self.records.append(
+                TurnRecord(
+                    turn.program.program_id, turn.number, turn.instance, turn.ready_s,
+                    turn.first_token_s, now_s, turn.prompt_tokens, tokens, turn.preemptions,
+                )
+            )  # fmt: skip
+
+    def program_finished(self, program: ProgramState, now_s: float, ideal_s: float) -> None:
+        """Book a finished program; sub-agents count in their parent's gap only."""
+        if program.is_subagent:
+            self.subagents += 1
+            return
+        jct = now_s - program.arrival_s
+        self.jct_s.append(jct)
+        self.slowdown.append(jct / ideal_s)
+        for phase in Phase:
+            self.phase_s[phase] += program.phase_s[phase]
+
+    def hit_rate(self) -> dict[str, float]:
+        """Share of prompt tokens found in HBM or loaded from a lower tier."""
+        total = max(self.prompt_tokens, 1)
+        return {tier.name.lower(): tokens / total for tier, tokens in self.hit_tokens.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers."""
+        turns = len(self.e2e_s)
+        makespan = self.last_completion_s
+        return {
+            "programs": len(self.jct_s),
+            "subagents": self.subagents,
+            "turns": turns,
+            "jct_s": summary(self.jct_s),
+            "slowdown": summary(self.slowdown),
+            "ttft_s": summary(self.ttft_s),
+            "tpot_s": summary(self.tpot_s),
+            "e2e_s": summary(self.e2e_s),
+            "makespan_s": makespan,
+            "output_tokens": self.output_tokens,
+            "output_tokens_per_s": self.output_tokens / makespan if makespan else 0.0,
+            "phase_s": {phase.name.lower(): self.phase_s[phase] for phase in Phase},
+            "prompt_tokens": self.prompt_tokens,
+            "hit_rate": self.hit_rate(),
+            "hit_tokens": {tier.name.lower(): n for tier, n in self.hit_tokens.items()},
+            "migrated_tokens": self.migrated_tokens,
+            "recomputed_tokens": self.recomputed_tokens,
+            "slo_goodput": self.slo_turns / turns if turns else 0.0,
+            "holds": self.holds,
+            "invalid_answers": self.invalid_answers,
+        }

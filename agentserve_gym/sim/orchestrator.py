@@ -1,0 +1,217 @@
+"""The program orchestrator: arrivals, turn after turn, tool gaps, sub-agents and their join.
+
+Programs come open loop (the workload's arrival times) or closed loop (a fixed number at a time). A
+program is made when it arrives, so memory holds live programs only. Turn t + 1 is released when the
+tool gap after turn t is over and every sub-agent started in it is done.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Protocol
+
+from simpy.events import Event
+
+from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.ideal import IdealTimes
+from agentserve_gym.sim.metrics import Metrics
+from agentserve_gym.sim.programs import Phase, ProgramState, ProgramStatus, TurnState
+from agentserve_gym.sim.randomness import mix
+from agentserve_gym.sim.tools import ToolSimulator
+from agentserve_gym.workloads.build import Workload
+from agentserve_gym.workloads.program import Program
+
+
+class TurnSink(Protocol):
+    """Where released turns and ended turns go: the router."""
+
+    def turn_ready(self, turn: TurnState) -> None:
+        """A turn was released and needs an instance."""
+        ...
+
+    def gap_began(self, program: ProgramState) -> None:
+        """A tool gap began and the program's KV needs a place."""
+        ...
+
+
+class UnfinishedTime:
+    """The integral over time of unfinished root programs, plain and weighted by 1 / ideal JCT.
+
+    Divided by the number of programs, the plain integral is mean JCT and the weighted one mean
+    slowdown, once every program is done.
+    """
+
+    __slots__ = ("_since_s", "count", "plain_s", "weight", "weighted")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.weight = 0.0
+        self.plain_s = 0.0
+        self.weighted = 0.0
+        self._since_s = 0.0
+
+    def advance(self, now_s: float) -> None:
+        """Integrate up to ``now_s``."""
+        elapsed = now_s - self._since_s
+        self.plain_s += elapsed * self.count
+        self.weighted += elapsed * self.weight
+        self._since_s = now_s
+
+    def change(self, now_s: float, count: int, weight: float) -> None:
+        """Programs arrived (+1) or finished (-1)."""
+        self.advance(now_s)
+        self.count += count
+        self.weight = self.weight + weight if self.count else 0.0
+
+
+class Orchestrator:
+    """Drives programs through their lives.
+
+    Attributes:
+        live: programs that have arrived and are not done, by index.
+        arrived, done: root programs so far. ``unfinished``: their time integral.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        clock: Clock,
+        tools: ToolSimulator,
+        metrics: Metrics,
+        ideal: IdealTimes,
+        block_size_tokens: int,
+    ) -> None:
+        self.live: dict[int, ProgramState] = {}
+        self.arrived = 0
+        self.done = 0
+        self.unfinished = UnfinishedTime()
+        self._workload = workload
+        self._clock = clock
+        self._tools = tools
+        self._metrics = metrics
+        self._ideal = ideal
+        self._block_size = block_size_tokens
+        self._created = 0
+        self._planned = 0
+        self._ideal_s: dict[int, float] = {}
+        self._arrivals = array("d", () if workload.concurrency else workload.arrival_times())
+        self._sink: TurnSink
+
+    def begin(self, sink: TurnSink) -> None:
+        """Plan the first arrivals; released turns go to ``sink``."""
+        self._sink = sink
+        if self._workload.concurrency is None:
+            self._plan_next_arrival()
+        else:
+            for _ in range(min(self._workload.concurrency, len(self._workload))):
+                self._plan_arrival(0.0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every root program is done."""
+        return self.done == len(self._workload)
+
+    def turn_finished(self, turn: TurnState) -> None:
+        """A turn emitted its last token: the program goes into its gap, or is done."""
+        now = self._clock.now
+        program = turn.program
+        program.turns_done += 1
+        program.generated_tokens += turn.generated
+        program.context_tokens = turn.prompt_tokens + turn.generated - 1
+        program.home = turn.instance
+        program.enter(Phase.GAP, now)
+        program.attained_service_s = program.phase_s[Phase.PREFILL] + program.phase_s[Phase.DECODE]
+        if program.turns_done == len(program._plan.turns):
+            self._finish(program)
+        else:
+            self._begin_gap(program, turn)
+
+    # --- arrivals ----------------------------------------------------------------------------
+
+    def _plan_next_arrival(self) -> None:
+        """Open loop: plan one arrival ahead."""
+        if self._planned < len(self._workload):
+            self._plan_arrival(self._arrivals[self._planned])
+
+    def _plan_arrival(self, time_s: float) -> None:
+        index = self._planned
+        self._planned += 1
+        self._clock.call_at(time_s, self._on_arrival, index)
+
+    def _on_arrival(self, event: Event) -> None:
+        number: int = event.value
+        plan = self._workload.program(number)
+        program = self._create(plan, mix(number), None)
+        self.arrived += 1
+        ideal = self._ideal_s[program.index] = self._ideal.jct_s(plan)
+        self.unfinished.change(self._clock.now, 1, 1.0 / ideal)
+        if self._workload.concurrency is None:
+            self._plan_next_arrival()
+        self._start(program)
+
+    def _create(self, plan: Program, stream: int, parent: ProgramState | None) -> ProgramState:
+        program = ProgramState(plan, self._created, stream, self._block_size, parent)
+        self._created += 1
+        self.live[program.index] = program
+        return program
+
+    def _start(self, program: ProgramState) -> None:
+        program.arrival_s = program._phase_since_s = self._clock.now
+        self._release_turn(program)
+
+    def _release_turn(self, program: ProgramState) -> None:
+        now = self._clock.now
+        program.enter(Phase.QUEUE, now)
+        turn = TurnState(program, program._plan.turns[program.turns_done], now, self._block_size)
+        self._sink.turn_ready(turn)
+
+    # --- gaps --------------------------------------------------------------------------------
+
+    def _begin_gap(self, program: ProgramState, turn: TurnState) -> None:
+        now = self._clock.now
+        plan = turn._plan
+        program.status = ProgramStatus.TOOL_GAP
+        program.gap_started_s = now
+        program.gap_kind = plan.gap_kind
+        program.gap_tool_kinds = tuple(call.kind for call in plan.tools)
+        program._gap_tool_done = False
+        program._children_running = len(plan.children)
+        for position, child_plan in enumerate(plan.children):
+            stream = mix(program.stream, turn.number, position)
+            child = self._create(child_plan, stream, program)
+            self._clock.call_at(now + (child_plan.arrival_s or 0.0), self._on_child_start, child)
+        self._tools.start(program, plan, turn.number)
+        self._sink.gap_began(program)
+
+    def _on_child_start(self, event: Event) -> None:
+        self._start(event.value)
+
+    def tools_done(self, program: ProgramState) -> None:
+        """The tool calls of the program's gap are over."""
+        program._gap_tool_done = True
+        self._end_gap_if_joined(program)
+
+    def _end_gap_if_joined(self, program: ProgramState) -> None:
+        if not program._gap_tool_done or program._children_running:
+            return
+        program.last_gap_s = self._clock.now - program.gap_started_s
+        program.gaps += 1
+        program.gap_total_s += program.last_gap_s
+        self._release_turn(program)
+
+    def _finish(self, program: ProgramState) -> None:
+        now = self._clock.now
+        program.status = ProgramStatus.DONE
+        del self.live[program.index]
+        parent = program.parent
+        if parent is not None:
+            self._metrics.program_finished(program, now, 1.0)
+            parent._children_running -= 1
+            self._end_gap_if_joined(parent)
+            return
+        ideal = self._ideal_s.pop(program.index)
+        self.done += 1
+        self.unfinished.change(now, -1, -1.0 / ideal)
+        self._metrics.program_finished(program, now, ideal)
+        if self._workload.concurrency is not None and self._planned < len(self._workload):
+            self._plan_arrival(now)

@@ -1,0 +1,257 @@
+"""A pool of KV blocks: what is cached in it, in which order it is reclaimed, and exact accounts.
+
+A pool holds *entries*. An entry is a run of consecutive blocks of one chain: one level of a shared
+prefix (keyed by its name) or a program's own part (keyed by the program's index). Blocks are only
+ever cut from an entry's tail, so what an entry holds is always a prefix of its part.
+
+Every block is in exactly one state: free; cached (in an entry that nothing holds, ready to be
+reclaimed in LRU order); or held (in an entry with holds on it, or private to a running turn). A hold
+on a program's own part always comes with holds on its shared prefix, and releases go tail first, so
+LRU order never evicts the head of a chain before its tail.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agentserve_gym.sim.programs import ProgramState
+
+Key = int | str
+
+
+class Entry:
+    """Consecutive blocks of one chain part, and how many users keep them from being reclaimed."""
+
+    __slots__ = ("blocks", "holds", "key")
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.blocks = 0
+        self.holds = 0
+
+
+@dataclass(slots=True)
+class Pin:
+    """A hold on a program's chain until ``deadline_s``, or, with ``until_admitted``, once the
+    program has returned, until its turn is admitted."""
+
+    deadline_s: float
+    keys: tuple[Key, ...]
+    until_admitted: bool
+    serial: int
+    returned: bool = False
+
+
+class BlockPool:
+    """Blocks of one memory: an instance's HBM, a node's DRAM or a CXL pool.
+
+    Attributes:
+        capacity, free, cached: blocks; the rest is held.
+        evicted: blocks reclaimed from cached entries so far.
+    """
+
+    __slots__ = (
+        "_serial",
+        "cached",
+        "capacity",
+        "entries",
+        "evicted",
+        "free",
+        "journal",
+        "lru",
+        "name",
+        "pins",
+    )
+
+    def __init__(self, name: str, capacity: int) -> None:
+        self.name = name
+        self.capacity = capacity
+        self.free = capacity
+        self.cached = 0
+        self.evicted = 0
+        self.entries: dict[Key, Entry] = {}
+        self.lru: OrderedDict[Key, Entry] = OrderedDict()
+        self.pins: dict[int, Pin] = {}
+        self.journal: Callable[[Key, int], None] | None = None
+        """Told of every change of an entry's length, where observers see the pool with a delay."""
+        self._serial = 0
+
+    @property
+    def held(self) -> int:
+        return self.capacity - self.free - self.cached
+
+    @property
+    def pinned(self) -> int:
+        """Blocks of pinned programs' own parts."""
+        return sum(self.entries[index].blocks for index in self.pins if index in self.entries)
+
+    def blocks_of(self, key: Key) -> int:
+        entry = self.entries.get(key)
+        return entry.blocks if entry is not None else 0
+
+    def match(self, program: ProgramState, limit: int) -> int:
+        """Leading blocks of the program's chain that lie here, at most ``limit``."""
+        entries = self.entries
+        found = 0
+        for key, size in zip(program.prefix_keys, program.prefix_blocks, strict=True):
+            entry = entries.get(key)
+            if entry is None:
+                return min(found, limit)
+            found += entry.blocks
+            if entry.blocks < size or found >= limit:
+                return min(found, limit)
+        own = entries.get(program.index)
+        return min(found + own.blocks, limit) if own is not None else min(found, limit)
+
+    def matched_keys(self, program: ProgramState, matched: int) -> list[Key]:
+        """Keys of the entries that hold the first ``matched`` blocks of the chain, head first."""
+        keys: list[Key] = []
+        covered = 0
+        for key, size in zip(program.prefix_keys, program.prefix_blocks, strict=True):
+            if covered >= matched:
+                return keys
+            keys.append(key)
+            covered += size
+        if covered < matched:
+            keys.append(program.index)
+        return keys
+
+    def reclaimable(self, keys: Iterable[Key]) -> int:
+        """Cached blocks of these entries, which ``hold`` would take out of reclaim's reach."""
+        lru = self.lru
+        return sum(lru[key].blocks for key in keys if key in lru)
+
+    def hold(self, keys: Iterable[Key]) -> None:
+        """Keep these entries (created empty where absent) from being reclaimed."""
+        entries = self.entries
+        for key in keys:
+            entry = entries.get(key)
+            if entry is None:
+                entry = entries[key] = Entry(key)
+            elif entry.holds == 0:
+                del self.lru[key]
+                self.cached -= entry.blocks
+            entry.holds += 1
+
+    def release(self, keys: Iterable[Key]) -> None:
+        """End one hold on each entry, given head first; they become the most recently used."""
+        for key in reversed(tuple(keys)):
+            entry = self.entries[key]
+            entry.holds -= 1
+            if entry.holds == 0:
+                if entry.blocks:
+                    self.lru[key] = entry
+                    self.cached += entry.blocks
+                else:
+                    del self.entries[key]
+
+    def take(self, count: int, *, reclaim_pins: bool) -> bool:
+        """Turn ``count`` blocks from free or reclaimed to held; change nothing if that cannot be.
+
+        Reclaim order: free, cached least recently used and tail first, then, if ``reclaim_pins``,
+        unexpired pins with the latest deadline first.
+        """
+        if count > self.free + self.cached and not (
+            reclaim_pins and self._unpin_for(count - self.free - self.cached)
+        ):
+            return False
+        if count > self.free:
+            self._reclaim(count - self.free)
+        self.free -= count
+        return True
+
+    def give(self, count: int) -> None:
+        """Turn ``count`` private held blocks free."""
+        self.free += count
+
+    def extend(self, key: Key, count: int) -> None:
+        """Make ``count`` private held blocks part of a held entry."""
+        entry = self.entries[key]
+        entry.blocks += count
+        if self.journal is not None:
+            self.journal(key, entry.blocks)
+
+    def shorten(self, key: Key, blocks: int) -> int:
+        """Cut an entry to at most ``blocks``; returns how many blocks came free."""
+        entry = self.entries.get(key)
+        if entry is None or entry.blocks <= blocks:
+            return 0
+        cut = entry.blocks - blocks
+        entry.blocks = blocks
+        self.free += cut
+        if self.journal is not None:
+            self.journal(key, blocks)
+        if entry.holds == 0:
+            self.cached -= cut
+            if blocks == 0:
+                del self.lru[key]
+                del self.entries[key]
+        return cut
+
+    def make_coldest(self, key: Key) -> None:
+        """Make an entry that nothing holds the first to be reclaimed."""
+        if key in self.lru:
+            self.lru.move_to_end(key, last=False)
+
+    def pin(self, program: ProgramState, deadline_s: float, *, until_admitted: bool) -> Pin | None:
+        """Hold the program's chain as far as it lies here; ``None`` if nothing of it does."""
+        own = self.entries.get(program.index)
+        if own is None or own.blocks == 0 or program.index in self.pins:
+            return None
+        self._serial += 1
+        keys: tuple[Key, ...] = (*program.prefix_keys, program.index)
+        pin = Pin(deadline_s, keys, until_admitted, self._serial)
+        self.hold(keys)
+        self.pins[program.index] = pin
+        return pin
+
+    def unpin(self, index: int) -> bool:
+        """End a pin; its chain becomes the most recently used. False if there was none."""
+        pin = self.pins.pop(index, None)
+        if pin is None:
+            return False
+        self.release(pin.keys)
+        return True
+
+    def reclaimable_pinned(self, besides: int | None = None) -> int:
+        """Blocks that ending pins would make reclaimable, one program's aside."""
+        return sum(
+            self.entries[index].blocks
+            for index in self.pins
+            if index != besides and self.entries[index].holds == 1
+        )
+
+    def _reclaim(self, count: int) -> None:
+        lru = self.lru
+        while count:
+            key, entry = next(iter(lru.items()))
+            cut = min(entry.blocks, count)
+            entry.blocks -= cut
+            self.cached -= cut
+            self.free += cut
+            self.evicted += cut
+            count -= cut
+            if self.journal is not None:
+                self.journal(key, entry.blocks)
+            if entry.blocks == 0:
+                del lru[key]
+                del self.entries[key]
+
+    def _unpin_for(self, missing: int) -> bool:
+        """End pins, latest deadline first, until ``missing`` blocks are reclaimable; plan, then do."""
+        order = sorted(self.pins.items(), key=lambda item: (-item[1].deadline_s, -item[1].serial))
+        victims: list[int] = []
+        for index, _ in order:
+            if missing <= 0:
+                break
+            entry = self.entries[index]
+            if entry.holds == 1:
+                missing -= entry.blocks
+                victims.append(index)
+        if missing > 0:
+            return False
+        for index in victims:
+            self.unpin(index)
+        return True

@@ -1,0 +1,326 @@
+"""Where KV lies: HBM per instance, DRAM per node, a shared CXL pool, and the transfers between them.
+
+A program's KV is a chain (shared prefix, then its own part), so in each pool it is a prefix length
+in blocks. Copies in lower tiers stay valid after a reload, so a later offload moves only what is
+new. An offload keeps its HBM blocks until the copy is done and then makes them the first to be
+reclaimed; a reload has reserved its HBM blocks before it starts. A full tier evicts by its own LRU
+order; where everything in it is held, the offload is refused and counted, nothing else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from simpy.events import Event
+
+from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.decisions import Place, PlacementKind, Restore, Tier
+from agentserve_gym.sim.engine import Engine
+from agentserve_gym.sim.pools import BlockPool, Key
+from agentserve_gym.sim.programs import ProgramState, TurnState
+from agentserve_gym.sim.topology import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Restorable:
+    """A copy outside an instance's HBM: where, how many leading blocks, when a load would end."""
+
+    tier: Tier
+    source: int
+    blocks: int
+    end_s: float
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """A copy on its way; ``targets``: how much each entry of the destination will hold at least."""
+
+    program: ProgramState
+    version: int
+    source: BlockPool
+    source_keys: tuple[Key, ...]
+    destination: BlockPool | None
+    taken: int
+    targets: tuple[tuple[Key, int], ...]
+    instance: int
+    turn: TurnState | None
+
+
+@dataclass(slots=True)
+class ResidencyCounters:
+    """What the residency model did so far; blocks unless said otherwise."""
+
+    pins: int = 0
+    pins_expired: int = 0
+    pins_used: int = 0
+    offloads: dict[Tier, int] = field(default_factory=lambda: {Tier.DRAM: 0, Tier.CXL: 0})
+    offloaded_blocks: dict[Tier, int] = field(default_factory=lambda: {Tier.DRAM: 0, Tier.CXL: 0})
+    refused_offloads: int = 0
+    loads: dict[Tier, int] = field(default_factory=lambda: dict.fromkeys(Tier, 0))
+    loaded_blocks: dict[Tier, int] = field(default_factory=lambda: dict.fromkeys(Tier, 0))
+    drops: int = 0
+
+
+class Residency:
+    """The KV residency model of one cluster."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        engines: list[Engine],
+        clock: Clock,
+        on_freed: Callable[[], None],
+    ) -> None:
+        self.topology = topology
+        self.engines = engines
+        self._on_freed = on_freed
+        self.counters = ResidencyCounters()
+        self._clock = clock
+
+    def pools(self) -> list[BlockPool]:
+        """Every pool: HBM by instance, then DRAM by node, then CXL."""
+        return [engine.pool for engine in self.engines] + self.lower_pools()
+
+    def lower_pools(self) -> list[BlockPool]:
+        """The pools below HBM: DRAM by node, then CXL."""
+        pools = [pool for pool in self.topology.dram if pool is not None]
+        return pools + ([self.topology.cxl] if self.topology.cxl is not None else [])
+
+    def tier_pool(self, tier: Tier, instance: int) -> BlockPool | None:
+        """The pool of a lower tier that an instance can reach, if any."""
+        if tier is Tier.DRAM:
+            return self.topology.dram[self.topology.node_of[instance]]
+        return self.topology.cxl if self.topology.reaches_cxl[instance] else None
+
+    # --- placement ---------------------------------------------------------------------------
+
+    def place(self, program: ProgramState, place: Place) -> None:
+        """Carry out a placement for a program whose last turn ran on ``program.home``."""
+        if program.pinned_at >= 0:
+            self.unpin(program)
+        kind = place.kind
+        if kind is PlacementKind.PIN:
+            self._pin(program, place)
+        elif kind is PlacementKind.DRAM:
+            self._offload(program, Tier.DRAM)
+        elif kind is PlacementKind.CXL:
+            self._offload(program, Tier.CXL)
+        elif kind is PlacementKind.DROP:
+            self._drop(program)
+
+    def program_returned(self, program: ProgramState) -> None:
+        """The tool gap is over: a pin ends unless it lasts until admission."""
+        if program.pinned_at < 0:
+            return
+        pin = self.engines[program.pinned_at].pool.pins.get(program.index)
+        if pin is None:
+            program.pinned_at = -1
+            return
+        self.counters.pins_used += 1
+        if pin.until_admitted:
+            pin.returned = True
+        else:
+            self.unpin(program)
+
+    def unpin(self, program: ProgramState) -> None:
+        """End the program's pin wherever it is."""
+        instance, program.pinned_at = program.pinned_at, -1
+        if instance >= 0 and self.engines[instance].pool.unpin(program.index):
+            self._freed(self.engines[instance])
+
+    def truncate(self, program: ProgramState, blocks: int) -> None:
+        """The chain was reset to ``blocks`` blocks: what lies beyond can never be matched again."""
+        self._shorten_everywhere(program, max(blocks - program.shared_blocks, 0))
+
+    def is_pinned(self, program: ProgramState) -> bool:
+        at = program.pinned_at
+        return at >= 0 and program.index in self.engines[at].pool.pins
+
+    def _pin(self, program: ProgramState, place: Place) -> None:
+        engine = self.engines[program.home]
+        engine.synchronize()
+        deadline = self._clock.now + place.ttl_s
+        pin = engine.pool.pin(program, deadline, until_admitted=place.until_admitted)
+        if pin is not None:
+            program.pinned_at = program.home
+            self.counters.pins += 1
+            self._clock.call_at(deadline, self._on_pin_deadline, (program, pin.serial))
+            engine.reconsider()
+
+    def _on_pin_deadline(self, event: Event) -> None:
+        program, serial = event.value
+        at = program.pinned_at
+        pin = self.engines[at].pool.pins.get(program.index) if at >= 0 else None
+        if pin is not None and pin.serial == serial and not pin.returned:
+            self.counters.pins_expired += 1
+            self.engines[at].synchronize()
+            self.unpin(program)
+
+    def _drop(self, program: ProgramState) -> None:
+        self.counters.drops += 1
+        self._shorten_everywhere(program, 0)
+
+    def _shorten_everywhere(self, program: ProgramState, own_blocks: int) -> None:
+        program.version += 1
+        for engine in self.engines:
+            if program.index in engine.pool.entries:
+                engine.synchronize()
+                if engine.pool.shorten(program.index, own_blocks):
+                    self._freed(engine)
+        for pool in self.lower_pools():
+            pool.shorten(program.index, own_blocks)
+
+    def _freed(self, engine: Engine) -> None:
+        """Blocks of an instance may have come free: its queue and held turns may move."""
+        engine.reconsider()
+        self._on_freed()
+
+    # --- transfers ---------------------------------------------------------------------------
+
+    def _offload(self, program: ProgramState, tier: Tier) -> None:
+        """Copy what the home instance holds and the tier does not."""
+        home = program.home
+        engine = self.engines[home]
+        engine.synchronize()
+        pool = self.tier_pool(tier, home)
+        source = engine.pool
+        blocks = source.match(program, self._chain_blocks(program))
+        if pool is None or blocks <= program.shared_blocks:
+            return
+        targets = self._targets(program, blocks)
+        count = sum(max(size - pool.blocks_of(key), 0) for key, size in targets)
+        keys: tuple[Key, ...] = (*program.prefix_keys, program.index)
+        pool.hold(keys)
+        if not pool.take(count, reclaim_pins=False):
+            pool.release(keys)
+            self.counters.refused_offloads += 1
+            return
+        self.counters.offloads[tier] += 1
+        self.counters.offloaded_blocks[tier] += count
+        source.hold(keys)
+        path = self.topology.offload_path(home, tier)
+        end = path.start(self._clock.now, count * self.topology.block_bytes)
+        transfer = _Transfer(
+            program, program.version, source, keys, pool, count, targets, home, None
+        )
+        self._clock.call_at(end, self._on_offload_done, transfer)
+        engine.reconsider()
+
+    @staticmethod
+    def _targets(program: ProgramState, blocks: int) -> tuple[tuple[Key, int], ...]:
+        """The parts that make up the first ``blocks`` of a chain: (key, length)."""
+        prefix = zip(program.prefix_keys, program.prefix_blocks, strict=True)
+        return (*prefix, (program.index, blocks - program.shared_blocks))
+
+    def _on_offload_done(self, event: Event) -> None:
+        transfer: _Transfer = event.value
+        program, pool = transfer.program, transfer.destination
+        assert pool is not None
+        stale = transfer.version != program.version
+        left = transfer.taken
+        for key, size in transfer.targets:
+            if stale and key == program.index:
+                continue
+            extra = min(max(size - pool.blocks_of(key), 0), left)
+            pool.extend(key, extra)
+            left -= extra
+        pool.give(left)
+        pool.release(transfer.source_keys)
+        engine = self.engines[transfer.instance]
+        engine.synchronize()
+        transfer.source.release(transfer.source_keys)
+        if not stale:
+            transfer.source.make_coldest(program.index)
+        self._freed(engine)
+
+    def _chain_blocks(self, program: ProgramState) -> int:
+        return program.context_tokens // self.topology.block_size_tokens
+
+    # --- restoring ---------------------------------------------------------------------------
+
+    def restorables(self, turn: TurnState, instance: int) -> list[Restorable]:
+        """Copies from which an instance could load more of a turn's prompt than its HBM holds."""
+        self.engines[instance].synchronize()
+        hit = self.engines[instance].pool.match(turn.program, turn.match_limit_blocks)
+        found: list[Restorable] = []
+        for tier in (Tier.DRAM, Tier.CXL):
+            pool = self.tier_pool(tier, instance)
+            blocks = pool.match(turn.program, turn.match_limit_blocks) if pool is not None else 0
+            if blocks > hit:
+                found.append(self._restorable(tier, -1, instance, hit, blocks))
+        home = turn.program.home
+        if home >= 0 and home != instance and self.topology.can_migrate(home, instance):
+            self.engines[home].synchronize()
+            blocks = self.engines[home].pool.match(turn.program, turn.match_limit_blocks)
+            if blocks > hit:
+                found.append(self._restorable(Tier.HBM, home, instance, hit, blocks))
+        return found
+
+    def _restorable(
+        self, tier: Tier, source: int, instance: int, hit: int, blocks: int
+    ) -> Restorable:
+        path = self.topology.load_path(tier, source, instance)
+        end = path.end_s(self._clock.now, (blocks - hit) * self.topology.block_bytes)
+        return Restorable(tier, source, blocks, end)
+
+    def first_token_s(self, turn: TurnState, instance: int, copy: Restorable | None) -> float:
+        """Estimated wait for the first token on an idle engine, loading ``copy`` or nothing."""
+        engine = self.engines[instance]
+        size = self.topology.block_size_tokens
+        blocks = engine.pool.match(turn.program, turn.match_limit_blocks)
+        wait = 0.0
+        if copy is not None:
+            blocks = copy.blocks
+            wait = copy.end_s - self._clock.now
+        known = blocks * size
+        return wait + engine.prefill_s(turn.target_tokens - known, known)
+
+    def choose_restore(self, turn: TurnState, instance: int) -> Restorable | None:
+        """The copy to load by the turn's ``restore`` rule, or none to recompute."""
+        if turn.restore is Restore.RECOMPUTE:
+            return None
+        copies = self.restorables(turn, instance)
+        if not copies:
+            return None
+        best = min(copies, key=lambda copy: self.first_token_s(turn, instance, copy))
+        if turn.restore is Restore.LOAD:
+            return best
+        loading = self.first_token_s(turn, instance, best)
+        return best if loading < self.first_token_s(turn, instance, None) else None
+
+    def begin_load(self, turn: TurnState) -> tuple[int, Tier] | None:
+        """Start loading for a turn whose HBM is being reserved; returns blocks and their tier."""
+        copy = self.choose_restore(turn, turn.instance)
+        if copy is None:
+            return None
+        count = copy.blocks - turn.hit_blocks
+        if copy.tier is Tier.HBM:
+            source = self.engines[copy.source].pool
+        else:
+            pool = self.tier_pool(copy.tier, turn.instance)
+            assert pool is not None
+            source = pool
+        keys = tuple(source.matched_keys(turn.program, copy.blocks))
+        source.hold(keys)
+        path = self.topology.load_path(copy.tier, copy.source, turn.instance)
+        end = path.start(self._clock.now, count * self.topology.block_bytes)
+        self.counters.loads[copy.tier] += 1
+        self.counters.loaded_blocks[copy.tier] += count
+        transfer = _Transfer(
+            turn.program, turn.program.version, source, keys, None, 0, (), copy.source, turn
+        )
+        self._clock.call_at(end, self._on_load_done, transfer)
+        if copy.tier is Tier.HBM:
+            self.engines[copy.source].reconsider()
+        return count, copy.tier
+
+    def _on_load_done(self, event: Event) -> None:
+        transfer: _Transfer = event.value
+        assert transfer.turn is not None
+        if transfer.instance >= 0:
+            self.engines[transfer.instance].synchronize()
+        transfer.source.release(transfer.source_keys)
+        if transfer.instance >= 0:
+            self.engines[transfer.instance].reconsider()
+        self.engines[transfer.turn.instance].load_finished(transfer.turn)

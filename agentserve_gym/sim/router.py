@@ -1,0 +1,197 @@
+"""The session-aware router: asks where turns run, holds them, and asks where KV waits.
+
+Turns that a policy holds form one queue, in the scenario's order. Its head is offered again when a
+turn completes or KV blocks come free, and the next one as long as offers are taken; so a held turn
+costs a decision only when its chance has changed.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+
+from simpy.events import Event
+
+from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.decisions import (
+    Answer,
+    Decision,
+    Hold,
+    Place,
+    PlacementDecision,
+    PlacementKind,
+    Route,
+    RouteDecision,
+)
+from agentserve_gym.sim.engine import Engine
+from agentserve_gym.sim.metrics import Metrics
+from agentserve_gym.sim.programs import ProgramState, ProgramStatus, TurnState
+from agentserve_gym.sim.residency import Residency
+from agentserve_gym.sim.views import ClusterView
+
+
+class Router:
+    """Turns events into decisions and answers into dispatches and placements.
+
+    Attributes:
+        held: turns held back, next offer first. ``in_engines``: turns sent and not finished.
+    """
+
+    def __init__(
+        self,
+        engines: list[Engine],
+        residency: Residency,
+        cluster: ClusterView,
+        metrics: Metrics,
+        clock: Clock,
+        held_order: str,
+    ) -> None:
+        self.held: list[TurnState] = []
+        self.in_engines = 0
+        self._engines = engines
+        self._residency = residency
+        self._cluster = cluster
+        self._metrics = metrics
+        self._clock = clock
+        self._held_order = held_order
+        self._fresh: deque[TurnState] = deque()
+        self._gaps: deque[ProgramState] = deque()
+        self._offer_held = False
+
+    # --- events ------------------------------------------------------------------------------
+
+    def turn_ready(self, turn: TurnState) -> None:
+        """A turn was released: it will be offered."""
+        if turn.number and turn.reuse_tokens < turn.program.context_tokens:
+            size = self._cluster.instances[0].block_size_tokens
+            self._residency.truncate(turn.program, turn.reuse_tokens // size)
+        turn.program.status = ProgramStatus.HELD
+        self._fresh.append(turn)
+
+    def gap_began(self, program: ProgramState) -> None:
+        """A tool gap began: its placement will be asked."""
+        self._gaps.append(program)
+
+    def turn_finished(self, turn: TurnState) -> None:
+        """A turn left its engine: held turns get another chance."""
+        self.in_engines -= 1
+        self._cluster.instances[turn.instance].sent_turns -= 1
+        self._offer_held = True
+
+    def offer_held_again(self) -> None:
+        """KV blocks came free: held turns get another chance."""
+        self._offer_held = True
+
+    # --- decisions ---------------------------------------------------------------------------
+
+    def next_decision(self) -> Decision | None:
+        """The next question that is due now, if any: placements first, then turns."""
+        if self._gaps:
+            return self._placement(self._gaps.popleft())
+        if self._fresh:
+            return self._offer(self._fresh.popleft())
+        if self._offer_held and self.held:
+            return self._offer(self.held.pop(0))
+        if self.held and self.in_engines == 0:
+            return self._offer(self.held.pop(0))
+        self._offer_held = False
+        return None
+
+    def _placement(self, program: ProgramState) -> PlacementDecision:
+        return PlacementDecision(
+            self._clock.now,
+            program,
+            self._cluster,
+            program.home,
+            program.gap_kind,
+            program.gap_tool_kinds,
+            self._clock.now - program.gap_started_s,
+        )
+
+    def _offer(self, turn: TurnState) -> RouteDecision:
+        self._cluster.held_turns = len(self.held)
+        may_hold = self.in_engines > 0
+        offers = turn.offers
+        turn.offers += 1
+        return RouteDecision(self._clock.now, turn.program, turn, self._cluster, may_hold, offers)
+
+    # --- answers -----------------------------------------------------------------------------
+
+    def apply(self, decision: Decision, answer: Answer) -> None:
+        """Carry out an answer; one that is not possible falls back to a safe one and is counted."""
+        if isinstance(decision, RouteDecision):
+            self._apply_route(decision, answer)
+        else:
+            self._apply_placement(decision, answer)
+
+    def _apply_route(self, decision: RouteDecision, answer: Answer) -> None:
+        turn = decision.turn
+        if isinstance(answer, Hold) and decision.may_hold:
+            self._hold(turn, decision.offers)
+        else:
+            if not (isinstance(answer, Route) and 0 <= answer.instance < len(self._engines)):
+                self._metrics.invalid_answers += 1
+                answer = Route(self._safe_instance(turn.program))
+            self._dispatch(turn, answer)
+        if decision.offers == 0 and turn.number:
+            self._residency.program_returned(turn.program)
+
+    def _hold(self, turn: TurnState, offers: int) -> None:
+        if offers:
+            self._offer_held = False
+        self._metrics.holds += 1
+        turn.program.status = ProgramStatus.HELD
+        insort(self.held, turn, key=self._held_key)
+
+    def _held_key(self, turn: TurnState) -> tuple[float, int]:
+        if self._held_order == "program_arrival":
+            return (turn.program.arrival_s, turn.program.index)
+        if self._held_order == "shortest_context":
+            return (float(turn.prompt_tokens), turn.program.index)
+        return (turn.ready_s, turn.program.index)
+
+    def _dispatch(self, turn: TurnState, answer: Route) -> None:
+        turn.instance = answer.instance
+        turn.priority = answer.priority
+        turn.restore = answer.restore
+        turn.program.status = ProgramStatus.QUEUED
+        self.in_engines += 1
+        self._cluster.instances[answer.instance].sent_turns += 1
+        self._engines[answer.instance].enqueue(turn)
+
+    def _safe_instance(self, program: ProgramState) -> int:
+        """Home, else the instance with the fewest turns."""
+        if program.home >= 0:
+            return program.home
+        views = self._cluster.instances
+        return min(range(len(views)), key=lambda i: (views[i].sent_turns, i))
+
+    def _apply_placement(self, decision: PlacementDecision, answer: Answer) -> None:
+        program = decision.program
+        if not self._possible(answer, program.home):
+            self._metrics.invalid_answers += 1
+            return
+        assert isinstance(answer, Place)
+        if program.status is not ProgramStatus.TOOL_GAP:
+            return
+        self._residency.place(program, answer)
+        if answer.ask_again_s is not None:
+            self._clock.call_at(
+                self._clock.now + answer.ask_again_s, self._on_ask_again, (program, program.gaps)
+            )
+
+    def _possible(self, answer: Answer, home: int) -> bool:
+        if not isinstance(answer, Place):
+            return False
+        if answer.ask_again_s is not None and not answer.ask_again_s > 0.0:
+            return False
+        if answer.kind is PlacementKind.PIN:
+            return answer.ttl_s > 0.0
+        if answer.kind is PlacementKind.DRAM:
+            return self._cluster.has_dram[home]
+        return answer.kind is not PlacementKind.CXL or self._cluster.has_cxl[home]
+
+    def _on_ask_again(self, event: Event) -> None:
+        program, gaps = event.value
+        if program.status is ProgramStatus.TOOL_GAP and program.gaps == gaps:
+            self._gaps.append(program)

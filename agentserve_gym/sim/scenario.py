@@ -1,0 +1,277 @@
+"""Scenarios: cluster, engine limits, workload and objective as one validated, serializable value."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agentserve_gym.workloads import ArrivalSpec, WorkloadSpec
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(gt=0)]
+GIB = 1024**3
+
+
+class StrictModel(BaseModel):
+    """Unknown keys are errors, values are immutable, snapshots share them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
+        return self
+
+
+class LinkSpec(StrictModel):
+    """A channel. ``duplex_gbps`` caps the sum of both directions where the hardware does."""
+
+    bandwidth_gbps: Positive = Field(description="gigabytes per second, each direction")
+    latency_us: NonNegative = 10.0
+    duplex_gbps: Positive | None = None
+
+
+class DramSpec(StrictModel):
+    """Host memory of a node that may hold KV; its bandwidth is shared by the node's instances."""
+
+    capacity_gib: Positive
+    bandwidth_gbps: Positive = 256.0
+    latency_us: NonNegative = 0.1
+
+
+class CxlSpec(StrictModel):
+    """A CXL pool. ``bandwidth_gbps`` is each node's port, each direction; ``pool_bandwidth_gbps``
+    caps the sum over all nodes (default: no cap)."""
+
+    nodes: list[str] = Field(min_length=1)
+    capacity_gib: Positive
+    bandwidth_gbps: Positive
+    pool_bandwidth_gbps: Positive | None = None
+    latency_us: NonNegative = 0.6
+
+
+class InstanceSpec(StrictModel):
+    """``count`` equal serving engines. ``kv_blocks`` overrides the derived KV pool."""
+
+    accelerator: str
+    tensor_parallel: PositiveInt = 1
+    count: PositiveInt = 1
+    kv_blocks: PositiveInt | None = None
+    timing: str = "auto"
+
+
+class NodeSpec(StrictModel):
+    """A host: instances that share DRAM. ``host_link`` is per GPU; ``peer_link`` joins instances of
+    the node directly (NVLink), otherwise KV moves through the host."""
+
+    name: str
+    instances: list[InstanceSpec] = Field(min_length=1)
+    host_link: LinkSpec = LinkSpec(bandwidth_gbps=50.0, duplex_gbps=83.4)
+    peer_link: LinkSpec | None = None
+    dram: DramSpec | None = None
+
+
+class ClusterSpec(StrictModel):
+    """One model served by instances on nodes."""
+
+    model: str
+    nodes: list[NodeSpec] = Field(min_length=1)
+    cxl: CxlSpec | None = None
+    network: LinkSpec | None = Field(default=None, description="between nodes, per node")
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> ClusterSpec:
+        names = [node.name for node in self.nodes]
+        if len(set(names)) != len(names):
+            raise ValueError(f"node names must differ, got {names}")
+        for name in self.cxl.nodes if self.cxl else ():
+            if name not in names:
+                raise ValueError(f"cxl.nodes names {name!r}; the nodes are {names}")
+        return self
+
+
+class EngineSpec(StrictModel):
+    """Limits of every engine, with vLLM V1's defaults."""
+
+    max_num_seqs: PositiveInt = 128
+    max_num_batched_tokens: PositiveInt = 2048
+    block_size_tokens: PositiveInt = 16
+    memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    async_scheduling: bool = True
+    reclaim_unexpired_pins: bool = True
+
+    @model_validator(mode="after")
+    def _every_decode_fits_a_step(self) -> EngineSpec:
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens is {self.max_num_batched_tokens}; it must be at least "
+                f"max_num_seqs ({self.max_num_seqs})"
+            )
+        return self
+
+
+class RouterSpec(StrictModel):
+    """``signal_delay_s``: how old the instance signals are that policies see.
+    ``held_order``: who is offered first among held turns."""
+
+    signal_delay_s: NonNegative = 0.0
+    held_order: Literal["turn_arrival", "program_arrival", "shortest_context"] = "turn_arrival"
+
+
+class ToolDurationSpec(StrictModel):
+    """A mixture of log-normals (parameters of log seconds), cut at ``cap_s``."""
+
+    weights: list[Positive] = Field(min_length=1)
+    mu: list[Annotated[float, Field(allow_inf_nan=False)]]
+    sigma: list[NonNegative]
+    cap_s: Positive = 600.0
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> ToolDurationSpec:
+        if not len(self.weights) == len(self.mu) == len(self.sigma):
+            raise ValueError(
+                f"weights, mu and sigma must be equally long, got {len(self.weights)}, "
+                f"{len(self.mu)} and {len(self.sigma)}"
+            )
+        return self
+
+
+class ToolSpec(StrictModel):
+    """How the tool hosts behave on top of the workload's own durations.
+
+    Attributes:
+        concurrency: most simultaneous calls per tool kind; others queue. Kinds not named: no limit.
+        failure_probability: chance that an attempt of a call fails and is tried again.
+        max_retries: attempts after the first.
+        retry_delay_s: wait before each retry.
+        timeout_s: an attempt is cut here (none: no cut).
+        slowdown_per_call: each other running call stretches a call that starts by this fraction.
+        durations: kinds whose durations are drawn anew instead of replayed from the program; a gap
+            without listed tools counts as one call of its gap kind (``tool`` or ``user``).
+    """
+
+    durations: dict[str, ToolDurationSpec] = {}
+
+    concurrency: dict[str, PositiveInt] = {}
+    failure_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    max_retries: Annotated[int, Field(ge=0)] = 2
+    retry_delay_s: NonNegative = 1.0
+    timeout_s: Positive | None = None
+    slowdown_per_call: NonNegative = 0.0
+
+
+class ObjectiveSpec(StrictModel):
+    """What the reward measures. ``jct_unit_s``: the return is minus mean JCT in this unit."""
+
+    jct_unit_s: Positive = 100.0
+    slowdown_unit: Positive = 10.0
+    slo_ttft_s: Positive = 5.0
+    slo_tpot_s: Positive = 0.1
+
+
+class Scenario(StrictModel):
+    """Everything that a simulation needs but the seed."""
+
+    name: str
+    description: str = ""
+    cluster: ClusterSpec
+    workload: WorkloadSpec
+    arrivals: ArrivalSpec
+    engine: EngineSpec = EngineSpec()
+    router: RouterSpec = RouterSpec()
+    tools: ToolSpec = ToolSpec()
+    pin_ttls_s: list[Positive] = [2.0, 20.0]
+    objective: ObjectiveSpec = ObjectiveSpec()
+    horizon_s: Positive | None = None
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the package, sorted."""
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in _preset_folder().iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def load_scenario(scenario: str | Path | Scenario | dict[str, Any]) -> Scenario:
+    """A scenario from a preset name, a ``.toml`` or ``.json`` file, a mapping, or itself.
+
+    Raises:
+        ValueError: naming the unknown preset, key or value and what is allowed.
+    """
+    if isinstance(scenario, Scenario):
+        return scenario
+    if isinstance(scenario, dict):
+        return _validated(scenario, "scenario")
+    path = Path(scenario)
+    if path.suffix in (".toml", ".json"):
+        return _validated(_read(path), str(path))
+    preset = _preset_folder() / f"{scenario}.toml"
+    if not preset.is_file():
+        near = difflib.get_close_matches(str(scenario), preset_names(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"unknown scenario {str(scenario)!r}{hint} The presets are {', '.join(preset_names())}; "
+            "a file must end in .toml or .json"
+        )
+    return _validated(tomllib.loads(preset.read_text(encoding="utf-8")), f"preset {scenario!r}")
+
+
+def _preset_folder() -> Traversable:
+    return resources.files("agentserve_gym.sim") / "presets"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot read scenario file {path}: {error.strerror}") from error
+    try:
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a mapping, got {type(content).__name__}")
+    return content
+
+
+def _validated(content: dict[str, Any], where: str) -> Scenario:
+    try:
+        return Scenario.model_validate(content)
+    except ValidationError as error:
+        raise ValueError("; ".join(_explain(item, where) for item in error.errors())) from error
+
+
+def _explain(item: Any, where: str) -> str:
+    field = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"{where}: unknown key {field!r}{hint}"
+    if item["type"] == "missing":
+        return f"{where}: {field} is missing"
+    return f"{where}: {field} is {item['input']!r}: {item['msg']}"
+
+
+def _known_keys() -> list[str]:
+    """Every key that may occur somewhere in a scenario, for suggestions."""
+    keys: set[str] = set()
+
+    def collect(schema: Any) -> None:
+        if isinstance(schema, dict):
+            keys.update(schema.get("properties", {}))
+            for value in schema.values():
+                collect(value)
+        elif isinstance(schema, list):
+            for value in schema:
+                collect(value)
+
+    collect(Scenario.model_json_schema())
+    return sorted(keys)

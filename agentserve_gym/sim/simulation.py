@@ -1,0 +1,345 @@
+"""The simulation: one cluster serving one workload, driven decision by decision.
+
+    simulation = Simulation(scenario, seed)
+    decision = simulation.advance()
+    while decision is not None:
+        decision = simulation.advance(policy.decide(decision))
+    simulation.report()
+
+The result depends on scenario, seed and answers alone. A simulation can be copied mid-run
+(``snapshot``), for look-ahead policies and tests.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model, model
+from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.decisions import Answer, Decision, Policy, Tier
+from agentserve_gym.sim.engine import Engine, EngineLimits
+from agentserve_gym.sim.ideal import IdealTimes
+from agentserve_gym.sim.metrics import Metrics
+from agentserve_gym.sim.orchestrator import Orchestrator
+from agentserve_gym.sim.pools import BlockPool
+from agentserve_gym.sim.programs import ProgramState, TurnState
+from agentserve_gym.sim.residency import Residency
+from agentserve_gym.sim.router import Router
+from agentserve_gym.sim.scenario import InstanceSpec, Scenario
+from agentserve_gym.sim.timeline import Timeline
+from agentserve_gym.sim.tools import ToolSimulator
+from agentserve_gym.sim.topology import Topology
+from agentserve_gym.sim.views import ClusterView, DelayedSignals, InstanceView, LiveSignals
+from agentserve_gym.workloads import GeneratedWorkload, Program, Workload, build_workload
+
+
+class Simulation:
+    """One run of a scenario.
+
+    Attributes:
+        scenario, seed: what is simulated.
+        clock: SimPy environment; ``now_s`` is its time.
+        engines, residency, router, orchestrator, tools: the parts.
+        cluster: what policies may see. ``metrics``: what happened so far.
+        timeline: samples for pictures, or ``None``.
+        truncated: whether the scenario's horizon ended the run.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: int = 0,
+        *,
+        fused: bool = True,
+        record_turns: bool = False,
+        record_timeline: bool = False,
+    ) -> None:
+        """Build the cluster and the workload.
+
+        Args:
+            scenario: a validated scenario.
+            seed: at least 0; the workload depends on it alone.
+            fused: plan decode steps in runs; ``False`` steps one by one, with the same result.
+            record_turns: keep a ``TurnRecord`` of every turn in ``metrics.records``.
+            record_timeline: keep samples of occupancy and statuses.
+
+        Raises:
+            ValueError: for unknown hardware, or a program that cannot fit the smallest KV pool.
+        """
+        self.scenario = scenario
+        self.seed = seed
+        self.clock = Clock()
+        self.truncated = False
+        self.timeline = Timeline() if record_timeline else None
+        self.metrics = Metrics(scenario.objective)
+        if record_turns:
+            self.metrics.records = []
+        size = scenario.engine.block_size_tokens
+        self.model = model(scenario.cluster.model)
+        topology = Topology(scenario.cluster, size, self.model.kv_bytes_per_token)
+        self.engines = self._build_engines(topology, fused)
+        self.workload = self._build_workload(seed)
+        self.residency = Residency(topology, self.engines, self.clock, self._on_blocks_freed)
+        self.tools = ToolSimulator(scenario.tools, self.clock, seed, self._on_tools_done)
+        self.cluster = self._build_view(topology)
+        self.router = Router(
+            self.engines,
+            self.residency,
+            self.cluster,
+            self.metrics,
+            self.clock,
+            scenario.router.held_order,
+        )
+        self.orchestrator = Orchestrator(
+            self.workload, self.clock, self.tools, self.metrics, IdealTimes(self.engines), size
+        )
+        self._pending: Decision | None = None
+        self.orchestrator.begin(self.router)
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    @property
+    def now_s(self) -> float:
+        """Simulated time, seconds."""
+        return float(self.clock.now)
+
+    @property
+    def pending(self) -> Decision | None:
+        """The decision that waits for an answer."""
+        return self._pending
+
+    @property
+    def done(self) -> bool:
+        """Whether every program is done or the horizon was reached."""
+        return self.truncated or self.orchestrator.finished
+
+    def advance(self, answer: Answer | None = None) -> Decision | None:
+        """Carry out the answer to the pending decision and run to the next one.
+
+        Returns:
+            The next decision, or ``None`` when every program is done or the horizon is reached.
+
+        Raises:
+            ValueError: if a pending decision gets no answer, or there is none to answer.
+        """
+        if (answer is None) != (self._pending is None):
+            state = "is pending" if self._pending is not None else "is not pending"
+            raise ValueError(f"answer is {answer!r}, but a decision {state}")
+        if self._pending is not None and answer is not None:
+            decision, self._pending = self._pending, None
+            self.router.apply(decision, answer)
+            self._note_load(decision.program.home)
+        self._pending = self._run_to_decision()
+        return self._pending
+
+    def _run_to_decision(self) -> Decision | None:
+        router, clock = self.router, self.clock
+        horizon = self.scenario.horizon_s
+        while not self.truncated:
+            decision = router.next_decision()
+            if decision is not None:
+                self.cluster.live_programs = len(self.orchestrator.live)
+                return decision
+            if self.orchestrator.finished:
+                break
+            if horizon is not None and clock.peek() > horizon:
+                self.truncated = True
+                clock.run(until=horizon)
+                break
+            clock.step()
+        self.orchestrator.unfinished.advance(clock.now)
+        return None
+
+    def unfinished_time(self) -> tuple[float, float]:
+        """The integrals of unfinished programs up to now: program-seconds, and weighted by ideal."""
+        unfinished = self.orchestrator.unfinished
+        unfinished.advance(self.clock.now)
+        return unfinished.plain_s, unfinished.weighted
+
+    def snapshot(self) -> Simulation:
+        """An independent copy of the whole state; immutable parts are shared."""
+        memo: dict[int, Any] = {
+            id(part): part for part in (self.scenario, self.workload, self.model)
+        }
+        return copy.deepcopy(self, memo)
+
+    def restore(self, snapshot: Simulation) -> None:
+        """Become a copy of ``snapshot``, which stays usable."""
+        self.__dict__ = snapshot.snapshot().__dict__
+
+    # --- results -----------------------------------------------------------------------------
+
+    def report(self) -> dict[str, Any]:
+        """Metrics of the run so far as plain numbers, strings, lists and dictionaries."""
+        counters = self.residency.counters
+        return {
+            "scenario": self.scenario.name,
+            "seed": self.seed,
+            **self.metrics.as_dict(),
+            "unfinished_programs": self.orchestrator.arrived - self.orchestrator.done,
+            "truncated": self.truncated,
+            "simulated_s": self.now_s,
+            "preemptions": sum(engine.preemptions for engine in self.engines),
+            "steps": sum(engine.steps for engine in self.engines),
+            "evicted_blocks": sum(engine.pool.evicted for engine in self.engines),
+            "busy_s": [engine.busy_s for engine in self.engines],
+            "moved_bytes": {
+                name: link.moved_bytes for name, link in self.residency.topology.links.items()
+            },
+            "residency": {
+                "pins": counters.pins,
+                "pins_expired": counters.pins_expired,
+                "pins_used": counters.pins_used,
+                "drops": counters.drops,
+                "refused_offloads": counters.refused_offloads,
+                "offloads": _by_tier(counters.offloads),
+                "loads": _by_tier(counters.loads),
+                "offloaded_blocks": _by_tier(counters.offloaded_blocks),
+                "loaded_blocks": _by_tier(counters.loaded_blocks),
+            },
+            "tools": {"failures": self.tools.failures, "timeouts": self.tools.timeouts},
+        }
+
+    # --- what the parts call back --------------------------------------------------------------
+
+    def begin_load(self, turn: TurnState) -> int:
+        """See ``EngineHost``."""
+        loaded = self.residency.begin_load(turn)
+        turn.loaded_from = loaded[1] if loaded else None
+        return loaded[0] if loaded else 0
+
+    def turn_reserved(self, turn: TurnState, loaded_blocks: int) -> None:
+        """See ``EngineHost``."""
+        if turn.program.pinned_at >= 0:
+            self.residency.unpin(turn.program)
+        size = self.scenario.engine.block_size_tokens
+        self.metrics.admitted(
+            turn,
+            turn.match_limit_blocks * size,
+            turn.hit_blocks * size,
+            loaded_blocks * size,
+            turn.loaded_from,
+        )
+
+    def turn_finished(self, turn: TurnState) -> None:
+        """See ``EngineHost``."""
+        self.metrics.turn_finished(turn, self.clock.now)
+        self.router.turn_finished(turn)
+        self.orchestrator.turn_finished(turn)
+        self._note_load(turn.instance)
+        if self.timeline is not None:
+            self.timeline.sample(self.now_s, self.engines, self.residency, self.orchestrator.live)
+
+    def _on_blocks_freed(self) -> None:
+        self.router.offer_held_again()
+
+    def _on_tools_done(self, program: ProgramState) -> None:
+        self.orchestrator.tools_done(program)
+
+    def _note_load(self, instance: int) -> None:
+        if instance >= 0:
+            signals = self.cluster.instances[instance].signals
+            if isinstance(signals, DelayedSignals):
+                signals.note_load()
+
+    # --- construction ------------------------------------------------------------------------
+
+    def _build_engines(self, topology: Topology, fused: bool) -> list[Engine]:
+        spec = self.scenario.engine
+        limits = EngineLimits(
+            spec.max_num_seqs,
+            spec.max_num_batched_tokens,
+            spec.block_size_tokens,
+            spec.async_scheduling,
+            spec.reclaim_unexpired_pins,
+            fused,
+        )
+        latencies: dict[tuple[str, int, str], LatencyModel] = {}
+        engines = []
+        for index, instance in enumerate(topology.instances):
+            key = (instance.accelerator, instance.tensor_parallel, instance.timing)
+            if key not in latencies:
+                latencies[key] = latency_model(
+                    instance.accelerator,
+                    self.scenario.cluster.model,
+                    instance.tensor_parallel,
+                    source=instance.timing,
+                )
+            pool = BlockPool(f"instance {index} hbm", self._kv_blocks(instance))
+            engines.append(Engine(index, limits, latencies[key], pool, self.clock, self))
+        return engines
+
+    def _kv_blocks(self, instance: InstanceSpec) -> int:
+        if instance.kv_blocks is not None:
+            return instance.kv_blocks
+        return kv_pool_blocks(
+            instance.accelerator,
+            self.scenario.cluster.model,
+            instance.tensor_parallel,
+            memory_utilization=self.scenario.engine.memory_utilization,
+            block_size_tokens=self.scenario.engine.block_size_tokens,
+        )
+
+    def _build_workload(self, seed: int) -> Workload:
+        """The workload, with every program known to fit the smallest pool."""
+        smallest = min((engine.pool for engine in self.engines), key=lambda pool: pool.capacity)
+        size = self.scenario.engine.block_size_tokens
+        room_tokens = (smallest.capacity - 1) * size
+        spec = self.scenario.workload
+        if isinstance(spec, GeneratedWorkload):
+            window = spec.max_context_tokens
+            if window is not None and window > room_tokens:
+                raise ValueError(
+                    f"workload.max_context_tokens is {window}, but {smallest.name} holds "
+                    f"{room_tokens} tokens ({smallest.capacity} blocks of {size})"
+                )
+            spec = spec.model_copy(update={"max_context_tokens": window or room_tokens})
+            return build_workload(spec, self.scenario.arrivals, seed)
+        workload = build_workload(spec, self.scenario.arrivals, seed)
+        for index in range(len(workload)):
+            _check_fits(workload.program(index), room_tokens, smallest.name)
+        return workload
+
+    def _build_view(self, topology: Topology) -> ClusterView:
+        delay_s = self.scenario.router.signal_delay_s
+        limits = self.scenario.engine
+        views = [
+            InstanceView(
+                engine.index,
+                topology.node_of[engine.index],
+                topology.instances[engine.index].accelerator,
+                topology.instances[engine.index].tensor_parallel,
+                engine.latency,
+                engine.pool.capacity,
+                limits.block_size_tokens,
+                limits.max_num_seqs,
+                limits.max_num_batched_tokens,
+                DelayedSignals(engine, self.clock, delay_s) if delay_s else LiveSignals(engine),
+            )
+            for engine in self.engines
+        ]
+        return ClusterView(views, self.residency, self.engines, self.tools.statistics, self.clock)
+
+
+def run(simulation: Simulation, policy: Policy) -> dict[str, Any]:
+    """Let a policy answer every decision; returns the report."""
+    decision = simulation.advance()
+    while decision is not None:
+        decision = simulation.advance(policy.decide(decision))
+    return simulation.report()
+
+
+def _check_fits(program: Program, room_tokens: int, pool: str) -> None:
+    if program.peak_context_tokens > room_tokens:
+        raise ValueError(
+            f"program {program.program_id!r} needs {program.peak_context_tokens} tokens of KV, but "
+            f"{pool} holds {room_tokens}"
+        )
+    for turn in program.turns:
+        for child in turn.children:
+            _check_fits(child, room_tokens, pool)
+
+
+def _by_tier(values: dict[Tier, int]) -> dict[str, int]:
+    return {tier.name.lower(): value for tier, value in values.items()}

@@ -1,0 +1,246 @@
+"""What policies may see: instances through their signals, and the cluster around a decision.
+
+A view shows only what a live router could know. Signals may lag (``signal_delay_s``): each instance
+then keeps one log of changes, and the router's cursor follows it that far behind; nothing is copied.
+What the router does itself (how many turns it sent where) it knows at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from agentserve_gym.hardware.timing import LatencyModel
+from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.decisions import Tier
+from agentserve_gym.sim.engine import Engine
+from agentserve_gym.sim.pools import Key
+from agentserve_gym.sim.programs import ProgramState, TurnState
+from agentserve_gym.sim.residency import Residency, Restorable
+from agentserve_gym.sim.tools import ToolStatistics
+
+
+class Load(NamedTuple):
+    """An instance's state as its signals report it.
+
+    Attributes:
+        queued_turns, loading_turns, prefilling_turns, decoding_turns: turns in each state.
+        queued_tokens: uncached prompt tokens of queued turns.
+        prefill_backlog_tokens: those, and what running prefills have left.
+        context_tokens: sum of contexts of decoding turns.
+        free_blocks, cached_blocks, pinned_blocks: of the HBM pool; the rest is in use.
+    """
+
+    queued_turns: int
+    loading_turns: int
+    prefilling_turns: int
+    decoding_turns: int
+    queued_tokens: int
+    prefill_backlog_tokens: int
+    context_tokens: int
+    free_blocks: int
+    cached_blocks: int
+    pinned_blocks: int
+
+    @property
+    def running_turns(self) -> int:
+        return self.prefilling_turns + self.decoding_turns
+
+    @property
+    def turns(self) -> int:
+        """Turns queued, loading or running."""
+        return self.queued_turns + self.loading_turns + self.running_turns
+
+
+def read_load(engine: Engine) -> Load:
+    """The engine's load at this moment."""
+    engine.synchronize()
+    pool, batch = engine.pool, engine.batch
+    left = sum(turn.target_tokens - turn.computed_tokens for turn in engine.prefilling.values())
+    return Load(
+        len(engine.waiting),
+        len(engine.loading),
+        len(engine.prefilling),
+        len(batch),
+        engine.queued_tokens,
+        engine.queued_tokens + left,
+        batch.context_tokens() + len(batch) * engine.decode_steps_done(),
+        pool.free,
+        pool.cached,
+        pool.pinned,
+    )
+
+
+class Signals(Protocol):
+    """Where an instance view gets its knowledge from: the engine itself, or a log of it."""
+
+    def load(self) -> Load:
+        """The latest known load."""
+        ...
+
+    def cached_blocks(self, program: ProgramState, limit: int) -> int:
+        """Leading blocks of a chain known to lie in the instance's HBM."""
+        ...
+
+
+class LiveSignals:
+    """Signals without delay."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def load(self) -> Load:
+        return read_load(self._engine)
+
+    def cached_blocks(self, program: ProgramState, limit: int) -> int:
+        self._engine.synchronize()
+        return self._engine.pool.match(program, limit)
+
+
+class DelayedSignals:
+    """Signals that arrive ``delay_s`` late: a log of changes with the router's cursor on it."""
+
+    def __init__(self, engine: Engine, clock: Clock, delay_s: float) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._delay_s = delay_s
+        self._loads: deque[tuple[float, Load]] = deque([(0.0, read_load(engine))])
+        self._changes: deque[tuple[float, Key, int]] = deque()
+        self._cached: dict[Key, int] = {}
+        engine.pool.journal = self._note_change
+
+    def note_load(self) -> None:
+        """Log the engine's load as of now."""
+        self._loads.append((self._clock.now, read_load(self._engine)))
+
+    def load(self) -> Load:
+        until = self._clock.now - self._delay_s
+        while len(self._loads) > 1 and self._loads[1][0] <= until:
+            self._loads.popleft()
+        return self._loads[0][1]
+
+    def cached_blocks(self, program: ProgramState, limit: int) -> int:
+        self._follow()
+        known = self._cached
+        found = 0
+        for key, size in zip(program.prefix_keys, program.prefix_blocks, strict=True):
+            blocks = known.get(key, 0)
+            found += blocks
+            if blocks < size or found >= limit:
+                return min(found, limit)
+        return min(found + known.get(program.index, 0), limit)
+
+    def _note_change(self, key: Key, blocks: int) -> None:
+        self._changes.append((self._clock.now, key, blocks))
+
+    def _follow(self) -> None:
+        until = self._clock.now - self._delay_s
+        while self._changes and self._changes[0][0] <= until:
+            _, key, blocks = self._changes.popleft()
+            if blocks:
+                self._cached[key] = blocks
+            else:
+                self._cached.pop(key, None)
+
+
+@dataclass(slots=True)
+class InstanceView:
+    """One instance as the router sees it.
+
+    Attributes:
+        index, node: numbers. ``accelerator``, ``tensor_parallel``: what it runs on.
+        latency: how long its iterations take; known from profiling.
+        kv_blocks: HBM pool, blocks of ``block_size_tokens``.
+        max_num_seqs, max_num_batched_tokens: its scheduler's limits.
+        sent_turns: turns that the router sent there and that have not ended; known without delay.
+    """
+
+    index: int
+    node: int
+    accelerator: str
+    tensor_parallel: int
+    latency: LatencyModel
+    kv_blocks: int
+    block_size_tokens: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    signals: Signals
+    sent_turns: int = 0
+
+    def load(self) -> Load:
+        """The instance's load, as old as its signals are."""
+        return self.signals.load()
+
+    def cached_tokens(self, turn: TurnState) -> int:
+        """Prompt tokens whose KV is known to lie in the instance's HBM."""
+        blocks = self.signals.cached_blocks(turn.program, turn.match_limit_blocks)
+        return blocks * self.block_size_tokens
+
+
+class ClusterView:
+    """The cluster as the router sees it.
+
+    Attributes:
+        instances: one view per instance.
+        tools: statistics of completed tool calls.
+        has_dram, has_cxl: per instance, whether it reaches such a tier.
+    """
+
+    def __init__(
+        self,
+        instances: list[InstanceView],
+        residency: Residency,
+        engines: list[Engine],
+        tools: ToolStatistics,
+        clock: Clock,
+    ) -> None:
+        self.instances = instances
+        self.tools = tools
+        everywhere = range(len(instances))
+        self.has_dram = [residency.tier_pool(Tier.DRAM, i) is not None for i in everywhere]
+        self.has_cxl = [residency.tier_pool(Tier.CXL, i) is not None for i in everywhere]
+        self.held_turns = 0
+        self.live_programs = 0
+        self._residency = residency
+        self._engines = engines
+        self._clock = clock
+
+    @property
+    def now_s(self) -> float:
+        return float(self._clock.now)
+
+    def tier_tokens(self, turn: TurnState, instance: int, tier: Tier) -> int:
+        """Prompt tokens whose KV the instance could load from its DRAM or CXL tier."""
+        pool = self._residency.tier_pool(tier, instance)
+        if pool is None:
+            return 0
+        size = self.instances[instance].block_size_tokens
+        return pool.match(turn.program, turn.match_limit_blocks) * size
+
+    def tier_occupancy(self, tier: Tier, instance: int) -> float:
+        """Share of a lower tier's blocks in use, 0 where there is none."""
+        pool = self._residency.tier_pool(tier, instance)
+        return 1.0 - pool.free / pool.capacity if pool is not None else 0.0
+
+    def restorables(self, turn: TurnState, instance: int) -> list[Restorable]:
+        """Copies outside the instance's HBM that it could load, each with its estimated end."""
+        return self._residency.restorables(turn, instance)
+
+    def first_token_s(self, turn: TurnState, instance: int, copy: Restorable | None) -> float:
+        """Load plus prefill time if the instance were idle, from ``copy`` or by recompute."""
+        return self._residency.first_token_s(turn, instance, copy)
+
+    def offload_s(self, program: ProgramState, tier: Tier, tokens: int) -> float:
+        """Time to move ``tokens`` from the program's home to a lower tier, links' queues included."""
+        topology = self._residency.topology
+        size = tokens * topology.block_bytes / topology.block_size_tokens
+        return topology.offload_path(program.home, tier).end_s(self.now_s, size) - self.now_s
+
+    def is_pinned(self, program: ProgramState) -> bool:
+        """Whether the program's chain is pinned somewhere."""
+        return self._residency.is_pinned(program)
+
+    def prefill_s(self, instance: int, new_tokens: int, history_tokens: int) -> float:
+        """Time to prefill alone on an instance, in chunks."""
+        return self._engines[instance].prefill_s(new_tokens, history_tokens)
