@@ -1,116 +1,283 @@
-"""The compact latency form: a few fitted coefficients per (accelerator, model, tensor parallelism).
+"""The compact latency form: one small coefficient file per (accelerator, model, parallelism).
 
 ::
 
-    t = max(d0 + d1*T, d2 + d3*T) + h0 + h1*S
-      + decode-only step:  a0 + a1*nd + a2*ctx
-      | step with prefill: z0 + z1*nd + z2*ctx + z3*pc + z4*kp + z5*area
-      + experts:           e0 + e1*activated + e2*T
+    t = dense(T) + head(S) + all_reduce(T) + experts
+      + decode-only step:  decode_attention(sequences, context)          piecewise linear
+      | step with prefill: (work^q + path^q)^(1/q)                       see MixedAttention
 
-T tokens in the batch, S sampled sequences, nd decodes, ctx the sum of their contexts, pc prefill
-tokens, kp prefill history, area query-key pairs of the chunks. The max is the crossing from
-bandwidth-bound to compute-bound linear layers. All of it is linear in ctx, so a run of decode
-steps has a closed form.
+T tokens in the batch, S sampled sequences. ``dense`` and ``head`` are curves through few points,
+because tile sizes make real linear layers rise in steps. In a step with prefill, attention takes
+as long as its total work or its longest sequence, softened by the exponent q. Decode-only steps
+are linear in the contexts between grid lines, so a run of them has a closed form.
 """
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from itertools import pairwise
 
-from .timing import UNBOUNDED_STEPS, BatchStep, DecodeRun
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-CACHED_DECODES = 513
+from .curves import DecodeAttention, tabulate
+from .timing import BatchStep, DecodeRun
+
+TILE_ROWS = 128
+"""Query rows per tile of the attention kernel: chunks are padded to whole tiles."""
+
+CACHED_TOKENS = 2561
 
 
-class CompactCoefficients(BaseModel):
-    """Fitted coefficients, seconds. The tuples are d, h, a, z and e of the module's formula."""
+class Coefficients(BaseModel):
+    """Base of all coefficient groups: unknown keys and non-finite numbers are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    dense: tuple[float, float, float, float]
-    head: tuple[float, float]
-    decode_attention: tuple[float, float, float]
-    mixed_attention: tuple[float, float, float, float, float, float]
-    experts: tuple[float, float, float] | None = None
+
+class Curve(Coefficients):
+    """Points of a piecewise linear curve; ``seconds`` for the whole step (all layers)."""
+
+    at: tuple[int, ...] = Field(min_length=1)
+    seconds: tuple[float, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _shape(self) -> Curve:
+        if len(self.at) != len(self.seconds):
+            raise ValueError(f"at has {len(self.at)} points, seconds {len(self.seconds)}")
+        _check_increasing("at", self.at)
+        return self
+
+
+class DecodeGrid(Coefficients):
+    """Attention of decode-only steps: seconds by (sequences, context tokens of each)."""
+
+    counts: tuple[int, ...] = Field(min_length=1)
+    contexts: tuple[int, ...] = Field(min_length=2)
+    seconds: tuple[tuple[float, ...], ...]
+    skew: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _shape(self) -> DecodeGrid:
+        _check_increasing("counts", self.counts)
+        _check_increasing("contexts", self.contexts)
+        rows, columns = len(self.counts), len(self.contexts)
+        if len(self.seconds) != rows or any(len(row) != columns for row in self.seconds):
+            raise ValueError(f"seconds must have {rows} rows of {columns} values")
+        if len(self.skew) != rows:
+            raise ValueError(f"skew has {len(self.skew)} values for {rows} counts")
+        return self
+
+
+class MixedWork(Coefficients):
+    """Seconds of attention work in a step with prefill, per unit of each quantity.
+
+    ``tile_pair``: query-key pairs with chunks padded to whole tiles; ``pair``: without padding.
+    ``crowd_*``: above 64 (32) sequences of more than 1,024 (2,048) tokens the kernel's reads stop
+    sharing the cache; per sequence above, times token above.
+    """
+
+    constant: float = Field(ge=0)
+    decode: float = Field(ge=0)
+    context_token: float = Field(ge=0)
+    decode_times_chunk_token: float = Field(ge=0)
+    chunk_token: float = Field(ge=0)
+    tile_pair: float = Field(ge=0)
+    pair: float = Field(ge=0)
+    tile_row: float = Field(ge=0)
+    history_token: float = Field(ge=0)
+    crowd_64: float = Field(ge=0)
+    crowd_32: float = Field(ge=0)
+
+
+class MixedPath(Coefficients):
+    """Seconds of the longest sequence in a step with prefill, which one block works off alone."""
+
+    constant: float = Field(ge=0)
+    longest_token: float = Field(ge=0)
+    decode: float = Field(ge=0)
+    chunk_token: float = Field(ge=0)
+
+
+class MixedAttention(Coefficients):
+    """``(work^q + path^q)^(1/q)``; ``skew`` weighs unequal decode contexts, by chunk tokens."""
+
+    exponent: float = Field(ge=1)
+    work: MixedWork
+    path: MixedPath
+    skew_at: tuple[int, ...] = (0,)
+    skew: tuple[float, ...] = (0.0,)
+
+
+class AllReduce(Coefficients):
+    """All all-reduces of a step."""
+
+    constant: float = Field(ge=0)
+    token: float = Field(ge=0)
+
+
+class Experts(Coefficients):
+    """All expert layers of a step: ``constant + ((activated)^q + (tokens)^q)^(1/q)``."""
+
+    constant: float = Field(ge=0)
+    activated: float = Field(ge=0)
+    token: float = Field(ge=0)
+    exponent: float = Field(ge=1)
+    dispatch: AllReduce = AllReduce(constant=0.0, token=0.0)
+    """Gather and scatter of the tokens between data-parallel engines, per padded token."""
+
+
+class CompactCoefficients(Coefficients):
+    """Everything that prices a step of one (accelerator, model, tensor parallelism)."""
+
+    dense: Curve
+    head: Curve
+    all_reduce: AllReduce = AllReduce(constant=0.0, token=0.0)
+    decode_attention: DecodeGrid
+    mixed_attention: MixedAttention
+    experts: Experts | None = None
+
+
+class ExpertSpread(Coefficients):
+    """How a model's experts are spread: one engine group of ``engines`` and ``ranks`` shares."""
+
+    count: int = 0
+    per_token: int = 0
+    ranks: int = 1
+    engines: int = 1
+
+    def activated(self, tokens_per_engine: int) -> float:
+        """Experts that a rank runs, if tokens choose theirs at random."""
+        everyone = tokens_per_engine * self.engines
+        return self.count / self.ranks * (1.0 - (1.0 - self.per_token / self.count) ** everyone)
 
 
 class CompactLatency:
     """Evaluates the compact form. Immutable and shared by copies.
 
-    Args:
-        coefficients: the fitted form.
-        expert_count, experts_per_token: of the model, where it has experts.
-        expert_parallel: ranks that the experts are spread over.
-        data_parallel: engines that step together; a step is priced as if each had this batch.
+    With data parallelism, ``step_s`` prices a step as if every engine of the group had the same
+    batch; ``lockstep`` prices a group with unequal ones.
     """
 
-    __slots__ = ("_arguments", "_attention_slope", "_decode_base", "_dense", "_experts", "_mixed")
+    __slots__ = ("_arguments", "_decode", "_expert", "_head", "_linear", "_mixed", "_skew")
 
-    def __init__(
-        self,
-        coefficients: CompactCoefficients,
-        expert_count: int = 0,
-        experts_per_token: int = 0,
-        expert_parallel: int = 1,
-        data_parallel: int = 1,
-    ) -> None:
-        self._arguments = (
-            coefficients,
-            expert_count,
-            experts_per_token,
-            expert_parallel,
-            data_parallel,
+    def __init__(self, coefficients: CompactCoefficients, spread: ExpertSpread) -> None:
+        self._arguments = (coefficients, spread)
+        dense = tabulate(coefficients.dense.at, coefficients.dense.seconds, CACHED_TOKENS)
+        reduce = coefficients.all_reduce
+        self._expert = tuple(self._expert_at(tokens) for tokens in range(CACHED_TOKENS))
+        self._linear = tuple(
+            cost + self._expert[tokens] + (reduce.constant + reduce.token * tokens) * (tokens > 0)
+            for tokens, cost in enumerate(dense)
         )
-        self._dense = coefficients.dense + coefficients.head
-        self._mixed = coefficients.mixed_attention
-        self._attention_slope = coefficients.decode_attention[2]
-        self._experts = coefficients.experts if expert_count else None
-        self._decode_base = tuple(self._base_s(count) for count in range(CACHED_DECODES))
+        self._head = tabulate(coefficients.head.at, coefficients.head.seconds, CACHED_TOKENS)
+        grid = coefficients.decode_attention
+        self._decode = DecodeAttention(grid.counts, grid.contexts, grid.seconds, grid.skew)
+        mixed = coefficients.mixed_attention
+        work, path = mixed.work, mixed.path
+        self._mixed = (
+            *(getattr(work, name) for name in MixedWork.model_fields),
+            *(getattr(path, name) for name in MixedPath.model_fields),
+            mixed.exponent,
+        )
+        self._skew = tabulate((*mixed.skew_at, 1 << 30), (*mixed.skew, mixed.skew[-1]), 2049)
 
     def step_s(self, step: BatchStep) -> float:
         """Seconds that one iteration takes."""
-        count, context, _, prefills, chunk, history, area, sampled = step
+        count, context, longest, prefills, chunk, history, area, sampled = step
         if not prefills:
-            return self._decode_base_s(count) + self._attention_slope * context
-        z0, z1, z2, z3, z4, z5 = self._mixed
-        attention = z0 + z1 * count + z2 * context + z3 * chunk + z4 * history + z5 * area
-        return self._linear_s(count + chunk, sampled) + attention
+            if not count:
+                return 0.0
+            return (
+                self._at(self._linear, count)
+                + self._at(self._head, sampled)
+                + (self._decode(count, context, longest).value_s)
+            )
+        shape = (prefills, chunk, history, area)
+        attention = self._mixed_s(count, context, *shape)
+        if count and longest * count > context:
+            skew = self._skew[chunk if chunk < len(self._skew) else -1]
+            uniform = self._mixed_s(count, longest * count, *shape)
+            attention += skew * (uniform - attention)
+        return self._at(self._linear, count + chunk) + self._at(self._head, sampled) + attention
 
     def decode_run(self, step: BatchStep) -> DecodeRun:
-        """Price the run that starts with this decode-only step; it is linear without end."""
+        """Price the run that starts with this decode-only step; linear to the next grid line."""
         count = step[0]
-        slope = self._attention_slope
-        first = self._decode_base_s(count) + slope * step[1]
-        return DecodeRun(first, slope * count, UNBOUNDED_STEPS)
-
-    def _decode_base_s(self, count: int) -> float:
-        return self._decode_base[count] if count < CACHED_DECODES else self._base_s(count)
-
-    def _base_s(self, count: int) -> float:
-        """The part of a decode-only step that does not depend on the contexts."""
         if not count:
-            return 0.0
-        a0, a1, _ = self._arguments[0].decode_attention
-        return self._linear_s(count, count) + a0 + a1 * count
+            return DecodeRun(0.0, 0.0, 1)
+        value, growth, steps = self._decode(count, step[1], step[2])
+        fixed = self._at(self._linear, count) + self._at(self._head, step[7])
+        return DecodeRun(fixed + value, growth, steps)
 
-    def _linear_s(self, tokens: int, sampled: int) -> float:
-        d0, d1, d2, d3, h0, h1 = self._dense
-        low, high = d0 + d1 * tokens, d2 + d3 * tokens
-        total = (low if low > high else high) + h0 + h1 * sampled
-        return total + self._expert_s(tokens) if self._experts else total
+    def expert_s(self, tokens: int) -> float:
+        """The part of a step that a data-parallel group shares, padded to its largest batch."""
+        return self._at(self._expert, tokens)
 
-    def _expert_s(self, tokens: int) -> float:
-        """Expert layers: experts activated on one rank under random routing, and tokens it gets."""
-        if self._experts is None:
+    @staticmethod
+    def _at(table: tuple[float, ...], index: int) -> float:
+        """A tabulated value; beyond the table, the line through its last two values."""
+        if index < CACHED_TOKENS:
+            return table[index]
+        return table[-1] + (table[-1] - table[-2]) * (index - CACHED_TOKENS + 1)
+
+    def _mixed_s(
+        self, count: int, context: int, prefills: int, chunk: int, history: int, area: float
+    ) -> float:
+        """Attention of a step with prefill, with all decodes at their mean context."""
+        w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, p0, p1, p2, p3, power = self._mixed
+        mean_chunk = chunk / prefills
+        before = area / chunk - (mean_chunk + 1) / 2
+        rows = -(-mean_chunk // TILE_ROWS) * TILE_ROWS * prefills
+        work = (
+            w0
+            + w1 * count
+            + w2 * context
+            + (w3 * count + w4) * chunk
+            + w5 * rows * (before + mean_chunk / 2)
+            + w6 * area
+            + w7 * rows
+            + w8 * history
+        )
+        longest = before + mean_chunk
+        if count:
+            decode = context / count
+            if decode > longest:
+                longest = decode
+            if count > 32 and decode > 1024:
+                work += w9 * max(count - 64, 0) * (decode - 1024)
+                work += w10 * (count - 32) * max(decode - 2048, 0)
+        path = p0 + p1 * longest + p2 * count + p3 * chunk
+        if path > work:
+            work, path = path, work
+        total: float = work * (1.0 + (path / work) ** power) ** (1.0 / power)
+        return total
+
+    def _expert_at(self, tokens: int) -> float:
+        coefficients, spread = self._arguments
+        experts = coefficients.experts
+        if experts is None or not spread.count or not tokens:
             return 0.0
-        _, experts, per_token, ranks, engines = self._arguments
-        everyone = tokens * engines
-        activated = experts / ranks * (1.0 - (1.0 - per_token / experts) ** everyone)
-        e0, e1, e2 = self._experts
-        return e0 + e1 * activated + e2 * everyone / ranks
+        return expert_layers_s(experts, spread, tokens)
 
     def __deepcopy__(self, memo: dict[int, object]) -> CompactLatency:
         return self
 
     def __reduce__(self) -> tuple[type[CompactLatency], tuple[object, ...]]:
         return (CompactLatency, self._arguments)
+
+
+def expert_layers_s(experts: Experts, spread: ExpertSpread, tokens: int) -> float:
+    """Seconds of all expert layers when every engine of the group brings ``tokens`` tokens."""
+    read = experts.activated * spread.activated(tokens)
+    multiply = experts.token * tokens * spread.engines / spread.ranks
+    power = experts.exponent
+    busy: float = (read**power + multiply**power) ** (1.0 / power)
+    dispatch = experts.dispatch
+    between = 0.0
+    if spread.engines > 1:
+        between = dispatch.constant + dispatch.token * tokens * spread.engines
+    return experts.constant + busy + between
+
+
+def _check_increasing(name: str, values: tuple[int, ...]) -> None:
+    if any(b <= a for a, b in pairwise(values)):
+        raise ValueError(f"{name} must increase: {values}")

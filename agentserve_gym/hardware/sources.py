@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from .catalogue import DATA, Accelerator, Model, accelerator, link, model, nearest, read_toml
-from .compact import CompactCoefficients, CompactLatency
+from .compact import CompactCoefficients, CompactLatency, ExpertSpread
 from .roofline import RooflineLatency
 from .timing import LatencyModel
 
@@ -145,8 +145,18 @@ def _kind(gpu: Accelerator, llm: Model, ranks: Parallelism, source: str) -> str:
 
 def _compact(gpu: Accelerator, llm: Model, ranks: Parallelism) -> LatencyModel:
     coefficients = read_compact_file(_compact_path(gpu, llm, ranks))
-    return CompactLatency(
-        coefficients, llm.experts or 0, llm.experts_per_token or 0, ranks.expert, ranks.data
+    return CompactLatency(coefficients, expert_spread(llm, ranks))
+
+
+def expert_spread(llm: Model, ranks: Parallelism) -> ExpertSpread:
+    """How the experts of a model are spread; nothing to spread for a dense model."""
+    if llm.experts is None or llm.experts_per_token is None:
+        return ExpertSpread()
+    return ExpertSpread(
+        count=llm.experts,
+        per_token=llm.experts_per_token,
+        ranks=ranks.expert,
+        engines=ranks.data,
     )
 
 

@@ -1,0 +1,106 @@
+"""Piecewise linear curves: how measured points become a function that is cheap to evaluate.
+
+A decode step's attention time is measured at a grid of (sequences, context). Between grid points it
+is taken linear, so a run of decode steps with a constant batch is exactly linear until the mean
+context crosses a grid line: that is what lets an engine fuse steps.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .timing import UNBOUNDED_STEPS
+
+
+def tabulate(xs: npt.ArrayLike, ys: npt.ArrayLike, count: int) -> tuple[float, ...]:
+    """Values at 0, 1, ..., count - 1 of the curve through the points.
+
+    Zero at 0 (an empty batch costs nothing), linear between the points and beyond the last two.
+    """
+    at, known = np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
+    grid = np.arange(count, dtype=float)
+    values = np.interp(grid, at, known)
+    if len(at) > 1:
+        slope = (known[-1] - known[-2]) / (at[-1] - at[-2])
+        values = np.where(grid > at[-1], known[-1] + slope * (grid - at[-1]), values)
+    values[0] = 0.0
+    return tuple(values.tolist())
+
+
+class DecodeCost(NamedTuple):
+    """Attention of a decode-only step, and how it goes on: ``value_s + i * growth_s``."""
+
+    value_s: float
+    growth_s: float
+    steps: int
+
+
+class DecodeAttention:
+    """Attention time of decode-only steps, bilinear in sequences and context per sequence.
+
+    Sequences of unequal length cost more than as many of their mean length. The curve is read at
+    ``mean + skew * (longest - mean)``, with a small measured ``skew`` for each batch size.
+
+    Args:
+        counts: grid of decode counts, increasing.
+        contexts: grid of context lengths, tokens, increasing.
+        seconds: one row per count, one value per context.
+        skew: one value per count.
+    """
+
+    __slots__ = ("_contexts", "_counts", "_knots", "_rows", "_seconds", "_skew")
+
+    def __init__(
+        self,
+        counts: Sequence[int],
+        contexts: Sequence[int],
+        seconds: Sequence[Sequence[float]],
+        skew: Sequence[float],
+    ) -> None:
+        self._counts = tuple(counts)
+        self._contexts = np.asarray(contexts, dtype=float)
+        self._seconds = np.asarray(seconds, dtype=float)
+        self._skew = tuple(skew)
+        self._knots = [float(x) for x in contexts[1:-1]]
+        self._rows: dict[int, tuple[list[float], list[float], float]] = {}
+
+    def __call__(self, count: int, context: int, longest: int) -> DecodeCost:
+        """Price ``count`` > 0 decodes whose contexts sum to ``context`` tokens."""
+        row = self._rows.get(count)
+        if row is None:
+            row = self._rows[count] = self._row(count)
+        starts, slopes, skew = row
+        mean = context / count
+        if longest > mean:
+            mean += skew * (longest - mean)
+        knots = self._knots
+        segment = bisect_right(knots, mean)
+        slope = slopes[segment]
+        value = starts[segment] + slope * mean
+        if segment == len(knots):
+            return DecodeCost(value, slope, UNBOUNDED_STEPS)
+        return DecodeCost(value, slope, int(knots[segment] - mean) + 1)
+
+    def outside(self, count: int, context: int) -> bool:
+        """Whether such a step lies beyond the measured grid."""
+        return count > self._counts[-1] or context > count * float(self._contexts[-1])
+
+    def _row(self, count: int) -> tuple[list[float], list[float], float]:
+        """The curve of one batch size: intercept and slope of each segment, and its skew."""
+        counts = self._counts
+        if len(counts) == 1:
+            values, skew = self._seconds[0], self._skew[0]
+        else:
+            right = min(max(bisect_right(counts, count), 1), len(counts) - 1)
+            share = (count - counts[right - 1]) / (counts[right] - counts[right - 1])
+            values = (1 - share) * self._seconds[right - 1] + share * self._seconds[right]
+            inside = min(max(share, 0.0), 1.0)
+            skew = (1 - inside) * self._skew[right - 1] + inside * self._skew[right]
+        slopes = np.diff(values) / np.diff(self._contexts)
+        starts = values[:-1] - slopes * self._contexts[:-1]
+        return starts.tolist(), slopes.tolist(), skew

@@ -1,0 +1,53 @@
+"""Data-parallel engines with expert parallelism: they step together.
+
+Every expert layer exchanges tokens between the engines of the group, so a step ends for all when it
+ends for the slowest, and expert layers are padded to the largest batch of the group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from .timing import BatchStep, DecodeRun, LatencyModel
+
+
+class SharedExpertLatency(LatencyModel, Protocol):
+    """A latency model that can tell the part of a step that a data-parallel group shares."""
+
+    def expert_s(self, tokens: int) -> float:
+        """Seconds of the expert layers when every engine brings ``tokens`` tokens."""
+        ...
+
+
+def lockstep_step_s(model: SharedExpertLatency, steps: Sequence[BatchStep]) -> float:
+    """Seconds of one step of the group; ``steps`` has one batch per engine, empty ones included."""
+    sizes = [step.decode_count + step.prefill_tokens for step in steps]
+    own = [
+        model.step_s(step) - model.expert_s(size) for step, size in zip(steps, sizes, strict=True)
+    ]
+    return max(own) + model.expert_s(max(sizes))
+
+
+def lockstep_decode_run(model: SharedExpertLatency, steps: Sequence[BatchStep]) -> DecodeRun:
+    """Price a run of decode-only steps of the whole group.
+
+    It is linear while the same engine stays the slowest and none crosses a grid line.
+    """
+    sizes = [step.decode_count for step in steps]
+    busy = [step for step in steps if step.decode_count]
+    if not busy:
+        return DecodeRun(0.0, 0.0, 1)
+    runs = [model.decode_run(step) for step in busy]
+    own = [
+        run._replace(first_step_s=run.first_step_s - model.expert_s(step.decode_count))
+        for run, step in zip(runs, busy, strict=True)
+    ]
+    slowest = max(own, key=lambda run: (run.first_step_s, run.growth_s))
+    length = min(run.steps for run in own)
+    for run in own:
+        if run.growth_s > slowest.growth_s:
+            lead = slowest.first_step_s - run.first_step_s
+            length = min(length, int(lead / (run.growth_s - slowest.growth_s)) + 1)
+    first = slowest.first_step_s + model.expert_s(max(sizes))
+    return DecodeRun(first, slowest.growth_s, max(length, 1))

@@ -1,0 +1,200 @@
+"""Profile tables: measured layer times of one (GPU, model, tensor parallelism), read from a folder.
+
+The files are those of LLMServingSim's profiler, plain or gzipped, microseconds, one layer:
+
+- ``dense.csv`` (layer, tokens, time_us) and ``per_sequence.csv`` (layer, sequences, time_us);
+- ``attention.csv`` (prefill_chunk, kv_prefill, n_decode, kv_decode, time_us), kv_decode being the
+  mean context of the decodes;
+- ``moe.csv`` (tokens, activated_experts, time_us), where the model has experts;
+- ``skew_fit.csv`` (pc, n_label, skew_rate_label, ..., alpha, n_samples), optional: how much of the
+  step from mean to longest context a batch of unequal contexts costs.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+ONCE_PER_STEP = ("embedding", "final_layernorm")
+TWICE_PER_LAYER = ("layernorm",)
+DEFAULT_SKEW = 0.06
+"""Where a folder has no skew_fit.csv: 0.054 to 0.065 in the published tables."""
+
+ATTENTION_COLUMNS = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us")
+
+
+@dataclass(frozen=True, slots=True)
+class SkewSample:
+    """One bucket of skew_fit.csv; ``most_decodes`` is the upper edge of its batch sizes."""
+
+    chunk: int
+    most_decodes: int
+    alpha: float
+    samples: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileTables:
+    """Measured times, microseconds, of one layer (of the whole step for embedding and head).
+
+    Attributes:
+        dense: layer name to (tokens, times), tokens increasing.
+        per_sequence: likewise, by sequences.
+        attention: rows of ATTENTION_COLUMNS.
+        experts: rows of (tokens, activated experts, time); empty without experts.
+        skew: buckets of skew_fit.csv; empty without it.
+    """
+
+    dense: dict[str, tuple[Array, Array]]
+    per_sequence: dict[str, tuple[Array, Array]]
+    attention: Array
+    experts: Array
+    skew: tuple[SkewSample, ...]
+
+    def dense_step_us(self, layers: int) -> tuple[Array, Array]:
+        """(tokens, microseconds) of everything that depends on the batch's tokens alone."""
+        grids = [tokens for tokens, _ in self.dense.values()]
+        tokens = np.unique(np.concatenate(grids))
+        total = np.zeros_like(tokens)
+        for name, (xs, ys) in self.dense.items():
+            times = 1 if name in ONCE_PER_STEP else layers * (1 + (name in TWICE_PER_LAYER))
+            total += times * np.interp(tokens, xs, ys)
+        return tokens, total
+
+    def head_step_us(self) -> tuple[Array, Array]:
+        """(sequences, microseconds) of the head and the sampler."""
+        grids = [sequences for sequences, _ in self.per_sequence.values()]
+        sequences = np.unique(np.concatenate(grids))
+        parts = [np.interp(sequences, xs, ys) for xs, ys in self.per_sequence.values()]
+        return sequences, np.sum(parts, axis=0)
+
+    def skew_by_decodes(self, counts: list[int]) -> list[float]:
+        """Mean alpha of decode-only steps for each batch size of the grid."""
+        decode_only = [s for s in self.skew if s.chunk == 0]
+        return [
+            _mean_alpha([s for s in decode_only if s.most_decodes == max(2, count)])
+            for count in counts
+        ]
+
+    def skew_by_chunk(self, chunks: list[int]) -> list[float]:
+        """Mean alpha of steps with prefill for each chunk of the grid."""
+        return [_mean_alpha([s for s in self.skew if s.chunk == chunk]) for chunk in chunks]
+
+
+def load_profile(folder: str | Path) -> ProfileTables:
+    """Read a profile folder (``<gpu>/<model>/tp<k>``).
+
+    ``moe.csv`` is looked for in the sibling ``tp1`` too: experts are measured whole, once.
+
+    Raises:
+        ValueError: a file is missing, lacks a column, is empty, or has a bad line (its number is
+            named).
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise ValueError(f"no profile folder {place}")
+    moe = _find(place, "moe") or _find(place.parent / "tp1", "moe")
+    skew = _find(place, "skew_fit")
+    return ProfileTables(
+        dense=_by_name(_required(place, "dense"), "layer", "tokens"),
+        per_sequence=_by_name(_required(place, "per_sequence"), "layer", "sequences"),
+        attention=_numbers(_required(place, "attention"), ATTENTION_COLUMNS),
+        experts=_numbers(moe, ("tokens", "activated_experts", "time_us"))
+        if moe
+        else np.empty((0, 3)),
+        skew=_skew(skew) if skew else (),
+    )
+
+
+def _find(folder: Path, stem: str) -> Path | None:
+    for name in (f"{stem}.csv", f"{stem}.csv.gz"):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def _required(folder: Path, stem: str) -> Path:
+    path = _find(folder, stem)
+    if path is None:
+        raise ValueError(f"profile folder {folder} has no {stem}.csv or {stem}.csv.gz")
+    return path
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    try:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            rows = list(reader)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {missing}; it has {reader.fieldnames}")
+    if not rows:
+        raise ValueError(f"{path} has no rows")
+    return rows
+
+
+def _number(path: Path, line: int, row: dict[str, str], column: str) -> float:
+    try:
+        value = float(row[column])
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value) or (value < 0 and column != "alpha"):
+        raise ValueError(f"{path} line {line}: {column} = {row[column]!r} is not a number >= 0")
+    return value
+
+
+def _numbers(path: Path, columns: tuple[str, ...]) -> Array:
+    rows = _rows(path, columns)
+    return np.array(
+        [[_number(path, line, row, c) for c in columns] for line, row in enumerate(rows, start=2)]
+    )
+
+
+def _by_name(path: Path, key: str, size: str) -> dict[str, tuple[Array, Array]]:
+    points: dict[str, dict[float, float]] = defaultdict(dict)
+    for line, row in enumerate(_rows(path, (key, size, "time_us")), start=2):
+        points[row[key]][_number(path, line, row, size)] = _number(path, line, row, "time_us")
+    return {
+        name: (np.array(sorted(curve)), np.array([curve[x] for x in sorted(curve)]))
+        for name, curve in points.items()
+    }
+
+
+def _skew(path: Path) -> tuple[SkewSample, ...]:
+    """Buckets of skew_fit.csv, but for those where most sequences are as long as the longest.
+
+    There the mean is near the longest and alpha has no weight in real batches.
+    """
+    samples = []
+    columns = ("pc", "n_label", "skew_rate_label", "alpha", "n_samples")
+    for line, row in enumerate(_rows(path, columns), start=2):
+        label = row["n_label"]
+        if row["skew_rate_label"].startswith("sr>"):
+            continue
+        edge = label.removeprefix("n<=")
+        if not edge.isdigit():
+            continue
+        chunk, alpha, weight = (_number(path, line, row, c) for c in ("pc", "alpha", "n_samples"))
+        samples.append(SkewSample(int(chunk), int(edge), alpha, weight))
+    return tuple(samples)
+
+
+def _mean_alpha(samples: list[SkewSample]) -> float:
+    """Mean weighted by samples, in [0, 1]; the published default where a bucket is empty."""
+    weight = sum(sample.samples for sample in samples)
+    if not weight:
+        return DEFAULT_SKEW
+    mean = sum(sample.alpha * sample.samples for sample in samples) / weight
+    return min(max(mean, 0.0), 1.0)
