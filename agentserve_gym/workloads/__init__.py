@@ -10,7 +10,12 @@ from agentserve_gym.workloads.program import (
     Turn,
     validate_program,
 )
-from agentserve_gym.workloads.readers import TraceError, read_programs
+from agentserve_gym.workloads.readers import (
+    TraceError,
+    detect_format,
+    read_programs,
+    write_programs,
+)
 from agentserve_gym.workloads.spec import (
     ArrivalSpec,
     ClosedLoopArrivals,
@@ -46,6 +51,8 @@ __all__ = [
     "Workload",
     "WorkloadSpec",
     "build_workload",
+    "detect_format",
     "read_programs",
     "validate_program",
+    "write_programs",
 ]

@@ -66,7 +66,8 @@ class Turn(Frozen):
             engine must compute at least one token to produce logits. Where a trace holds measured
             reuse (block hashes), that value is used literally; block hashes cover prompts only,
             in whole blocks, so it ends at the previous prompt and leaves the previous output out.
-        gap_s: wait after the last token before the next turn is ready, seconds; 0 for the last turn.
+        gap_s: wait after the last token before the next turn is ready, seconds; the last turn has
+            no gap, so 0, and neither tools nor children.
         gap_kind: who is waited for: ``tool``, ``user``, or ``end`` after the last turn.
         tools: the parallel tool calls of the gap; may be empty where a trace has only ``gap_s``.
         children: sub-agents started when the gap begins; each ``arrival_s`` is an offset from the
@@ -161,11 +162,12 @@ def _validate_turn(where: str, turn: Turn, chain_tokens: int, *, is_last: bool) 
         raise ValueError(f"{where}: gap_kind is {turn.gap_kind!r}; allowed here: {allowed}")
     if is_last and turn.gap_s != 0:
         raise ValueError(f"{where}: gap_s is {turn.gap_s}; the last turn has no gap, so 0")
-    if is_last and turn.children:
-        raise ValueError(
-            f"{where}: children has {len(turn.children)} sub-agents; none are allowed on the last "
-            f"turn, because no turn follows that could wait for them"
-        )
+    for name, entries in (("tools", turn.tools), ("children", turn.children)):
+        if is_last and entries:
+            raise ValueError(
+                f"{where}: {name} has {len(entries)} entries; none are allowed on the last turn, "
+                f"because no turn follows that could wait for them"
+            )
     for tool in turn.tools:
         _require_time(where, f"tool {tool.kind!r} duration_s", tool.duration_s)
         _require_count(where, f"tool {tool.kind!r} result_tokens", tool.result_tokens, low=0)

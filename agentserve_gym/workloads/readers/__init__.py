@@ -1,15 +1,7 @@
-"""Readers of workload files, and the writer of our own format."""
+"""Readers of workload files, one module per format, and the writer of our own."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from agentserve_gym.workloads.program import Program
-from agentserve_gym.workloads.readers import agentprog
+from agentserve_gym.workloads.readers.detection import READERS, detect_format, read_programs
 from agentserve_gym.workloads.readers.lines import TraceError
+from agentserve_gym.workloads.readers.own import write_programs
 
-__all__ = ["TraceError", "read_programs"]
-
-
-def read_programs(path: str | Path, format: str = "auto") -> list[Program]:  # noqa: A002
-    return list(agentprog.read(Path(path)))
+__all__ = ["READERS", "TraceError", "detect_format", "read_programs", "write_programs"]

@@ -97,6 +97,10 @@ class Record:
         """The number, or ``None`` where the key is missing or null."""
         return self.number(key) if self.has(key) else None
 
+    def first_of(self, *keys: str) -> str:
+        """The first of ``keys`` that is present; if none is, the first, for the message."""
+        return next((key for key in keys if self.has(key)), keys[0])
+
     def text(self, key: str) -> str:
         value = self.values.get(key)
         if not isinstance(value, str):
@@ -115,6 +119,13 @@ class Record:
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self.error(key, "a list of objects")
         return [Record(item, f"{self.where}, {key}[{i}]") for i, item in enumerate(value)]
+
+    def filled_records(self, key: str) -> list[Record]:
+        """The list of objects at ``key``, which must not be empty."""
+        found = self.records(key)
+        if not found:
+            raise self.error(key, "at least 1 entry")
+        return found
 
     def optional_records(self, key: str) -> list[Record]:
         """The list of objects at ``key``; empty where it is missing or null."""
