@@ -274,8 +274,8 @@ class Engine:
         self._allocate_through(self._first_step + started)
         steps = min(segment.steps, started + self._steps_with_blocks())
         if self.waiting and self._head_fits():
-            exact = segment.boundary_s(started - 1) == now
-            lag = 1 if self.limits.async_scheduling and not exact else 0
+            seen = self.waiting[0].visible_after_s <= segment.boundary_s(started - 1)
+            lag = 0 if seen or not self.limits.async_scheduling else 1
             steps = min(steps, started + lag)
         if steps < segment.steps:
             segment.steps = steps

@@ -126,8 +126,12 @@ class Residency:
     def unpin(self, program: ProgramState) -> None:
         """End the program's pin wherever it is."""
         instance, program.pinned_at = program.pinned_at, -1
-        if instance >= 0 and self.engines[instance].pool.unpin(program.index):
-            self._freed(self.engines[instance])
+        if instance < 0:
+            return
+        engine = self.engines[instance]
+        engine.synchronize()
+        if engine.pool.unpin(program.index):
+            self._freed(engine)
 
     def truncate(self, program: ProgramState, blocks: int) -> None:
         """The chain was reset to ``blocks`` blocks: what lies beyond can never be matched again."""

@@ -1,8 +1,9 @@
 """Requests with block ids, as measured runs use them.
 
 One JSON object per line: ``arrival_s``, ``input_tokens``, ``output_tokens`` and, optionally,
-``block_ids`` (ids of full blocks of 16 tokens; an equal id means an equal prompt up to and including
-the block). Every request is a program of one turn; shared prefixes come from a radix tree over the ids.
+``block_ids`` (ids of full blocks of 16 tokens; an equal id means an equal prompt up to and
+including the block). Every request is a program of one turn; shared prefixes come from a radix
+tree over the ids.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ blocks. Sharing between conversations comes from the two prefix levels: equal ``
 equal tool definitions, an equal pair with ``system_tokens`` an equal system prompt.
 
 A request of type ``subagent`` is a child with its own ``requests``; ``t`` is when it finished
-(see the ``agentprog`` reader), so it started ``duration_ms`` before. It is attached to the last turn
-that began before it started, at the offset in that turn's gap (0 where it began during the call);
-the last turn has no gap, so there the one before. The wait before a request is its ``think_time``;
-it is a person's where the request holds no tool result.
+(see the ``agentprog`` reader), so it started ``duration_ms`` before. It is attached to the last
+turn that began before it started, at the offset in that turn's gap (0 where it began during the
+call); the last turn has no gap, so there the one before. The wait before a request is its
+``think_time``; it is a person's where the request holds no tool result.
 """
 
 from __future__ import annotations
