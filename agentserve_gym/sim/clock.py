@@ -31,6 +31,12 @@ class _EventIds:
         return self.last
 
 
+class Call(Event):
+    """A function to be called at some time; ``argument`` is what it wants to know."""
+
+    argument: Any
+
+
 class Clock(simpy.Environment):
     """SimPy's environment with absolute-time callbacks."""
 
@@ -41,24 +47,25 @@ class Clock(simpy.Environment):
     def call_at(
         self,
         time_s: float,
-        function: Callable[[Event], Any],
-        value: Any = None,
+        function: Callable[[Call], None],
+        argument: Any = None,
         priority: Any = NORMAL,
     ) -> None:
-        """Call ``function(event)`` at ``time_s``; ``event.value`` is ``value``.
+        """Call ``function(call)`` at ``time_s``, with ``call.argument`` set to ``argument``.
 
         Raises:
             ValueError: if ``time_s`` lies in the past.
         """
         if time_s < self._now:
             raise ValueError(f"time_s is {time_s}, before the current time {self._now}")
-        event = Event(self)
-        event._ok = True
-        event._value = value
-        event.callbacks = [function]
-        heappush(self._queue, (time_s, priority, next(self._eid), event))
+        call = Call(self)
+        call.argument = argument
+        call._ok = True
+        call._value = None
+        call.callbacks = [function]  # type: ignore[list-item]
+        heappush(self._queue, (time_s, priority, next(self._eid), call))
 
     @property
-    def events_processed_or_queued(self) -> int:
+    def scheduled_events(self) -> int:
         """How many events have been scheduled so far: a deterministic measure of work."""
-        return int(self._eid.last) + 1  # type: ignore[attr-defined]
+        return self._eid.last + 1  # type: ignore[attr-defined,no-any-return]

@@ -18,11 +18,9 @@ from bisect import insort
 from dataclasses import dataclass
 from typing import Protocol
 
-from simpy.events import Event
-
 from agentserve_gym.hardware.timing import BatchStep, LatencyModel
 from agentserve_gym.sim.batch import DecodeBatch, Segment
-from agentserve_gym.sim.clock import LATE, Clock
+from agentserve_gym.sim.clock import LATE, Call, Clock
 from agentserve_gym.sim.pools import BlockPool
 from agentserve_gym.sim.programs import Phase, ProgramStatus, TurnState
 
@@ -168,14 +166,14 @@ class Engine:
 
     # --- steps -------------------------------------------------------------------------------
 
-    def _on_kick(self, _event: Event) -> None:
+    def _on_kick(self, _event: Call) -> None:
         self._kick_at_s = -1.0
         if self._segment is None:
             self._begin_step(self._clock.now)
 
-    def _on_boundary(self, event: Event) -> None:
+    def _on_boundary(self, event: Call) -> None:
         segment = self._segment
-        if segment is None or event.value != self._event_serial:
+        if segment is None or event.argument != self._event_serial:
             return
         finished = self._complete(segment)
         self._segment = None
@@ -371,8 +369,7 @@ class Engine:
         pool, program = self.pool, turn.program
         hit = pool.match(program, turn.match_limit_blocks)
         need = self._blocks(turn.target_tokens) - hit
-        keys = (*program.prefix_keys, program.index)
-        room = pool.free + pool.cached - pool.reclaimable(keys)
+        room = pool.free + pool.cached - pool.reclaimable((*program.prefix_keys, program.index))
         if need > room and pool.pins and self._may_reclaim_pins():
             room += pool.reclaimable_pinned(besides=program.index)
         return need - room

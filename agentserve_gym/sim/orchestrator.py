@@ -10,9 +10,7 @@ from __future__ import annotations
 from array import array
 from typing import Protocol
 
-from simpy.events import Event
-
-from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.clock import Call, Clock
 from agentserve_gym.sim.ideal import IdealTimes
 from agentserve_gym.sim.metrics import Metrics
 from agentserve_gym.sim.programs import Phase, ProgramState, ProgramStatus, TurnState
@@ -138,8 +136,8 @@ class Orchestrator:
         self._planned += 1
         self._clock.call_at(time_s, self._on_arrival, index)
 
-    def _on_arrival(self, event: Event) -> None:
-        number: int = event.value
+    def _on_arrival(self, event: Call) -> None:
+        number: int = event.argument
         plan = self._workload.program(number)
         program = self._create(plan, mix(number), None)
         self.arrived += 1
@@ -183,8 +181,8 @@ class Orchestrator:
         self._tools.start(program, plan, turn.number)
         self._sink.gap_began(program)
 
-    def _on_child_start(self, event: Event) -> None:
-        self._start(event.value)
+    def _on_child_start(self, event: Call) -> None:
+        self._start(event.argument)
 
     def tools_done(self, program: ProgramState) -> None:
         """The tool calls of the program's gap are over."""

@@ -12,9 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from simpy.events import Event
-
-from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.clock import Call, Clock
 from agentserve_gym.sim.decisions import Place, PlacementKind, Restore, Tier
 from agentserve_gym.sim.engine import Engine
 from agentserve_gym.sim.pools import BlockPool, Key
@@ -152,8 +150,8 @@ class Residency:
             self._clock.call_at(deadline, self._on_pin_deadline, (program, pin.serial))
             engine.reconsider()
 
-    def _on_pin_deadline(self, event: Event) -> None:
-        program, serial = event.value
+    def _on_pin_deadline(self, event: Call) -> None:
+        program, serial = event.argument
         at = program.pinned_at
         pin = self.engines[at].pool.pins.get(program.index) if at >= 0 else None
         if pin is not None and pin.serial == serial and not pin.returned:
@@ -217,8 +215,8 @@ class Residency:
         prefix = zip(program.prefix_keys, program.prefix_blocks, strict=True)
         return (*prefix, (program.index, blocks - program.shared_blocks))
 
-    def _on_offload_done(self, event: Event) -> None:
-        transfer: _Transfer = event.value
+    def _on_offload_done(self, event: Call) -> None:
+        transfer: _Transfer = event.argument
         program, pool = transfer.program, transfer.destination
         assert pool is not None
         stale = transfer.version != program.version
@@ -319,8 +317,8 @@ class Residency:
             self.engines[copy.source].reconsider()
         return count, copy.tier
 
-    def _on_load_done(self, event: Event) -> None:
-        transfer: _Transfer = event.value
+    def _on_load_done(self, event: Call) -> None:
+        transfer: _Transfer = event.argument
         assert transfer.turn is not None
         if transfer.instance >= 0:
             self.engines[transfer.instance].synchronize()

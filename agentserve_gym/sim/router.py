@@ -10,9 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 
-from simpy.events import Event
-
-from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.clock import Call, Clock
 from agentserve_gym.sim.decisions import (
     Answer,
     Decision,
@@ -191,7 +189,7 @@ class Router:
             return self._cluster.has_dram[home]
         return answer.kind is not PlacementKind.CXL or self._cluster.has_cxl[home]
 
-    def _on_ask_again(self, event: Event) -> None:
-        program, gaps = event.value
+    def _on_ask_again(self, event: Call) -> None:
+        program, gaps = event.argument
         if program.status is ProgramStatus.TOOL_GAP and program.gaps == gaps:
             self._gaps.append(program)

@@ -63,7 +63,7 @@ class InstanceSpec(StrictModel):
     tensor_parallel: PositiveInt = 1
     count: PositiveInt = 1
     kv_blocks: PositiveInt | None = None
-    timing: str = "auto"
+    timing: Literal["auto", "compact", "roofline"] = "auto"
 
 
 class NodeSpec(StrictModel):

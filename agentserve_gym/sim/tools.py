@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from math import exp, log
 from statistics import NormalDist
 
-from simpy.events import Event
-
-from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.clock import Call, Clock
 from agentserve_gym.sim.programs import ProgramState
 from agentserve_gym.sim.randomness import uniform
 from agentserve_gym.sim.scenario import ToolDurationSpec, ToolSpec
@@ -83,7 +81,7 @@ class _Gap:
 
 
 @dataclass(slots=True)
-class _Call:
+class _ToolRun:
     gap: _Gap
     kind: str
     duration_s: float
@@ -107,7 +105,7 @@ class ToolSimulator:
     ) -> None:
         self.statistics = ToolStatistics()
         self.running: dict[str, int] = {}
-        self.queued: dict[str, deque[_Call]] = {}
+        self.queued: dict[str, deque[_ToolRun]] = {}
         self.failures = 0
         self.timeouts = 0
         self._spec = spec
@@ -134,10 +132,10 @@ class ToolSimulator:
         for position, call in enumerate(calls):
             identity = (program.stream, number, position)
             duration = self._duration(call, identity)
-            self._queue(_Call(gap, call.kind, duration, call.failures, identity))
+            self._queue(_ToolRun(gap, call.kind, duration, call.failures, identity))
 
-    def _on_plain_gap_done(self, event: Event) -> None:
-        program, turn = event.value
+    def _on_plain_gap_done(self, event: Call) -> None:
+        program, turn = event.argument
         for call in turn.tools:
             self.statistics.learn(call.kind, call.duration_s)
         if not turn.tools:
@@ -159,14 +157,14 @@ class ToolSimulator:
         value = exp(spec.mu[component] + spec.sigma[component] * normal)
         return min(value, spec.cap_s)
 
-    def _queue(self, call: _Call) -> None:
+    def _queue(self, call: _ToolRun) -> None:
         limit = self._spec.concurrency.get(call.kind)
         if limit is not None and self.running.get(call.kind, 0) >= limit:
             self.queued.setdefault(call.kind, deque()).append(call)
         else:
             self._begin_attempt(call)
 
-    def _begin_attempt(self, call: _Call) -> None:
+    def _begin_attempt(self, call: _ToolRun) -> None:
         others = sum(self.running.values())
         self.running[call.kind] = self.running.get(call.kind, 0) + 1
         duration = call.duration_s * (1.0 + self._spec.slowdown_per_call * others)
@@ -177,8 +175,8 @@ class ToolSimulator:
         call.tool_s += duration
         self._clock.call_at(self._clock.now + duration, self._on_attempt_done, call)
 
-    def _on_attempt_done(self, event: Event) -> None:
-        call: _Call = event.value
+    def _on_attempt_done(self, event: Call) -> None:
+        call: _ToolRun = event.argument
         self.running[call.kind] -= 1
         waiting = self.queued.get(call.kind)
         if waiting:
@@ -195,7 +193,7 @@ class ToolSimulator:
                 self._clock.now + call.gap.client_s, self._on_gap_done, call.gap.program
             )
 
-    def _fails(self, call: _Call) -> bool:
+    def _fails(self, call: _ToolRun) -> bool:
         if call.attempts <= call.planned_failures:
             return True
         retries_left = call.attempts - call.planned_failures <= self._spec.max_retries
@@ -206,8 +204,8 @@ class ToolSimulator:
             and uniform(self._seed, _FAILURE, call.attempts, *call.identity) < chance
         )
 
-    def _on_retry(self, event: Event) -> None:
-        self._queue(event.value)
+    def _on_retry(self, event: Call) -> None:
+        self._queue(event.argument)
 
-    def _on_gap_done(self, event: Event) -> None:
-        self._on_done(event.value)
+    def _on_gap_done(self, event: Call) -> None:
+        self._on_done(event.argument)

@@ -1,4 +1,4 @@
-"""The cluster's hardware as the simulation uses it: lower-tier pools, and links between memories."""
+"""The cluster's hardware as the simulation uses it: lower-tier pools and the links."""
 
 from __future__ import annotations
 
