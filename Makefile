@@ -1,0 +1,47 @@
+# make demo   create .venv, install, compare two policies on four GPUs, draw a picture
+# make test   create .venv, install everything, run the tests with coverage
+# The first run downloads; later runs start at once until pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST_WORKERS ?= 2
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.demo-ready
+	$(BIN)/agentserve demo
+
+# One thread a worker: two workers share two cores.
+test: $(VENV)/.test-ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) \
+	  --cov=agentserve_gym --cov-fail-under=90 --cov-report=term:skip-covered
+
+check: $(VENV)/.test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; name one with: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "Python's venv module is missing; on Debian: sudo apt install python3-venv" >&2; exit 1; }
+	@# Dependency groups need pip 25.1.
+	@echo "Setting up $(VENV) (once; takes a minute or more)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.demo-ready: $(VENV)/.created pyproject.toml constraints.txt
+	$(PIP) --editable '.[plot]'
+	@touch $@
+
+# torch first: the pinned build, before anything may ask for a newer one.
+$(VENV)/.test-ready: $(VENV)/.created pyproject.toml constraints.txt
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[train,plot]' --group dev
+	@touch $@ $(VENV)/.demo-ready
+
+clean:
+	rm -rf $(VENV) demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
