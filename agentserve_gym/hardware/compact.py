@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .curves import DecodeAttention, tabulate
+from .curves import DecodeAttention, ExpertSurface, tabulate
 from .timing import BatchStep, DecodeRun
 
 TILE_ROWS = 128
@@ -115,14 +116,14 @@ class AllReduce(Coefficients):
 
 
 class Experts(Coefficients):
-    """All expert layers of a step: ``constant + ((activated)^q + (tokens)^q)^(1/q)``."""
+    """All expert layers of a step: points of (tokens on the rank, experts it runs, seconds).
 
-    constant: float = Field(ge=0)
-    activated: float = Field(ge=0)
-    token: float = Field(ge=0)
-    exponent: float = Field(ge=1)
+    A table, not a formula: few experts stay in the GPU's cache, many are read from memory.
+    ``dispatch`` is the gather and scatter of tokens between data-parallel engines.
+    """
+
+    points: tuple[tuple[float, float, float], ...] = Field(min_length=1)
     dispatch: AllReduce = AllReduce(constant=0.0, token=0.0)
-    """Gather and scatter of the tokens between data-parallel engines, per padded token."""
 
 
 class CompactCoefficients(Coefficients):
@@ -137,17 +138,39 @@ class CompactCoefficients(Coefficients):
 
 
 class ExpertSpread(Coefficients):
-    """How a model's experts are spread: one engine group of ``engines`` and ``ranks`` shares."""
+    """How a model's experts are spread over an engine group.
+
+    Attributes:
+        count, per_token: of the model; 0 for a dense model.
+        ranks: shares of whole experts (expert parallelism).
+        engines: data-parallel engines that exchange tokens.
+        slices: parts that every expert is cut into (tensor parallelism without expert parallelism).
+    """
 
     count: int = 0
     per_token: int = 0
     ranks: int = 1
     engines: int = 1
+    slices: int = 1
 
     def activated(self, tokens_per_engine: int) -> float:
         """Experts that a rank runs, if tokens choose theirs at random."""
         everyone = tokens_per_engine * self.engines
         return self.count / self.ranks * (1.0 - (1.0 - self.per_token / self.count) ** everyone)
+
+    def layers_s(self, surface: ExpertSurface, dispatch: AllReduce, tokens: int) -> float:
+        """Seconds of all expert layers when every engine brings ``tokens`` > 0 tokens."""
+        local = tokens * self.engines / self.ranks
+        busy = surface(local, self.activated(tokens)) / self.slices
+        if self.engines == 1:
+            return busy
+        return busy + dispatch.constant + dispatch.token * tokens * self.engines
+
+    def table(self, experts: Experts) -> tuple[float, ...]:
+        """``layers_s`` for every number of tokens that an engine may bring."""
+        surface = ExpertSurface(np.array(experts.points))
+        sizes = range(1, CACHED_TOKENS)
+        return (0.0, *(self.layers_s(surface, experts.dispatch, tokens) for tokens in sizes))
 
 
 class CompactLatency:
@@ -163,7 +186,9 @@ class CompactLatency:
         self._arguments = (coefficients, spread)
         dense = tabulate(coefficients.dense.at, coefficients.dense.seconds, CACHED_TOKENS)
         reduce = coefficients.all_reduce
-        self._expert = tuple(self._expert_at(tokens) for tokens in range(CACHED_TOKENS))
+        self._expert = (0.0,) * CACHED_TOKENS
+        if coefficients.experts is not None and spread.count:
+            self._expert = spread.table(coefficients.experts)
         self._linear = tuple(
             cost + self._expert[tokens] + (reduce.constant + reduce.token * tokens) * (tokens > 0)
             for tokens, cost in enumerate(dense)
@@ -251,31 +276,11 @@ class CompactLatency:
         total: float = work * (1.0 + (path / work) ** power) ** (1.0 / power)
         return total
 
-    def _expert_at(self, tokens: int) -> float:
-        coefficients, spread = self._arguments
-        experts = coefficients.experts
-        if experts is None or not spread.count or not tokens:
-            return 0.0
-        return expert_layers_s(experts, spread, tokens)
-
     def __deepcopy__(self, memo: dict[int, object]) -> CompactLatency:
         return self
 
     def __reduce__(self) -> tuple[type[CompactLatency], tuple[object, ...]]:
         return (CompactLatency, self._arguments)
-
-
-def expert_layers_s(experts: Experts, spread: ExpertSpread, tokens: int) -> float:
-    """Seconds of all expert layers when every engine of the group brings ``tokens`` tokens."""
-    read = experts.activated * spread.activated(tokens)
-    multiply = experts.token * tokens * spread.engines / spread.ranks
-    power = experts.exponent
-    busy: float = (read**power + multiply**power) ** (1.0 / power)
-    dispatch = experts.dispatch
-    between = 0.0
-    if spread.engines > 1:
-        between = dispatch.constant + dispatch.token * tokens * spread.engines
-    return experts.constant + busy + between
 
 
 def _check_increasing(name: str, values: tuple[int, ...]) -> None:

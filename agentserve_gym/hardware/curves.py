@@ -104,3 +104,43 @@ class DecodeAttention:
         slopes = np.diff(values) / np.diff(self._contexts)
         starts = values[:-1] - slopes * self._contexts[:-1]
         return starts.tolist(), slopes.tolist(), skew
+
+
+class ExpertSurface:
+    """Expert layer time, bilinear in (local tokens, activated experts)."""
+
+    def __init__(self, rows: npt.NDArray[np.float64]) -> None:
+        self._tokens = np.unique(rows[:, 0]).tolist()
+        self._curves = []
+        for tokens in self._tokens:
+            part = rows[rows[:, 0] == tokens]
+            part = part[np.argsort(part[:, 1])]
+            self._curves.append((part[:, 1], part[:, 2]))
+
+    def __call__(self, tokens: float, activated: float) -> float:
+        left, share = bracket(self._tokens, tokens, extend=True)
+        near = self._along(left, activated)
+        if share == 0.0:
+            return near
+        return (1 - share) * near + share * self._along(left + 1, activated)
+
+    def _along(self, row: int, activated: float) -> float:
+        """One row; few tokens were measured with few experts, so beyond its end it goes on."""
+        experts, times = self._curves[row]
+        if activated > experts[-1]:
+            if len(experts) > 1:
+                slope = (times[-1] - times[-2]) / (experts[-1] - experts[-2])
+            else:
+                slope = times[-1] / experts[-1]
+            return float(times[-1] + slope * (activated - experts[-1]))
+        return float(np.interp(activated, experts, times))
+
+
+def bracket(axis: list[float], value: float, extend: bool) -> tuple[int, float]:
+    """Index of the grid line to the left, and the share of the one to the right."""
+    if len(axis) == 1 or value <= axis[0]:
+        return 0, 0.0
+    if value >= axis[-1] and not extend:
+        return len(axis) - 1, 0.0
+    left = min(bisect_right(axis, value) - 1, len(axis) - 2)
+    return left, (value - axis[left]) / (axis[left + 1] - axis[left])

@@ -13,14 +13,13 @@ pricings.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from pathlib import Path
 
 import numpy as np
 
 from .catalogue import Link, Model
-from .compact import CACHED_TOKENS, ExpertSpread
-from .curves import DecodeAttention, tabulate
+from .compact import CACHED_TOKENS, AllReduce, Experts, ExpertSpread
+from .curves import DecodeAttention, bracket, tabulate
 from .profile_tables import Array, ProfileTables, load_profile
 from .roofline import all_reduce_s_per_step
 from .timing import BatchStep, DecodeRun
@@ -67,7 +66,9 @@ class ProfileLatency:
             raise ValueError(f"{model.name} has experts, but the profile has no moe.csv")
         tokens, dense = tables.dense_step_us(model.layers)
         base, per_token = all_reduce_s_per_step(model, tensor_parallel, peer_link)
-        self._expert = _expert_table(tables, model, tensor_parallel, spread, peer_link)
+        self._expert = (0.0,) * CACHED_TOKENS
+        if spread.count:
+            self._expert = spread.table(expert_points(tables, model, spread.engines, peer_link))
         self._linear = tuple(
             cost + self._expert[size] + (base + per_token * size) * (size > 0)
             for size, cost in enumerate(tabulate(tokens, dense * _US, CACHED_TOKENS))
@@ -177,7 +178,7 @@ class AttentionGrid:
         corners = [(0, 1.0)]
         position = (chunk, history, count, context)
         for number, (axis, stride) in enumerate(zip(self._axes, self._strides, strict=True)):
-            left, share = _bracket(axis, position[number], extend=number in (1, 3))
+            left, share = bracket(axis, position[number], extend=number in (1, 3))
             near, far = left * stride, (left + 1) * stride
             if share == 0.0:
                 corners = [(offset + near, weight) for offset, weight in corners]
@@ -199,16 +200,6 @@ def profile_latency(
 ) -> ProfileLatency:
     """Read a profile folder and price steps from it. Raises ValueError as its parts do."""
     return ProfileLatency(load_profile(folder), model, tensor_parallel, spread, peer_link)
-
-
-def _bracket(axis: list[float], value: float, extend: bool) -> tuple[int, float]:
-    """Index of the grid line to the left, and the share of the one to the right."""
-    if len(axis) == 1 or value <= axis[0]:
-        return 0, 0.0
-    if value >= axis[-1] and not extend:
-        return len(axis) - 1, 0.0
-    left = min(bisect_right(axis, value) - 1, len(axis) - 2)
-    return left, (value - axis[left]) / (axis[left + 1] - axis[left])
 
 
 def _fill(points: Array, axes: list[list[float]]) -> Array:
@@ -252,58 +243,6 @@ def _decode_attention(tables: ProfileTables, layers: int) -> DecodeAttention:
     )
 
 
-def _expert_table(
-    tables: ProfileTables,
-    model: Model,
-    tensor_parallel: int,
-    spread: ExpertSpread,
-    peer_link: Link,
-) -> tuple[float, ...]:
-    """Seconds of all expert layers by tokens that each engine of the group brings."""
-    if model.experts is None:
-        return (0.0,) * CACHED_TOKENS
-    surface = ExpertSurface(tables.experts)
-    # Without expert parallelism every rank holds a slice of every expert.
-    slices = tensor_parallel if spread.ranks == 1 else 1
-    base, per_token = exchange_s_per_step(model, spread.engines, peer_link)
-    table = [0.0]
-    for tokens in range(1, CACHED_TOKENS):
-        local = tokens * spread.engines / spread.ranks
-        layer = surface(local, spread.activated(tokens)) / slices * _US
-        table.append(model.layers * layer + base + per_token * tokens * spread.engines)
-    return tuple(table)
-
-
-class ExpertSurface:
-    """Expert layer time, microseconds, bilinear in (local tokens, activated experts)."""
-
-    def __init__(self, rows: Array) -> None:
-        self._tokens = np.unique(rows[:, 0]).tolist()
-        self._curves = []
-        for tokens in self._tokens:
-            part = rows[rows[:, 0] == tokens]
-            part = part[np.argsort(part[:, 1])]
-            self._curves.append((part[:, 1], part[:, 2]))
-
-    def __call__(self, tokens: float, activated: float) -> float:
-        left, share = _bracket(self._tokens, tokens, extend=True)
-        near = self._along(left, activated)
-        if share == 0.0:
-            return near
-        return (1 - share) * near + share * self._along(left + 1, activated)
-
-    def _along(self, row: int, activated: float) -> float:
-        """One row; few tokens were measured with few experts, so beyond its end it goes on."""
-        experts, times = self._curves[row]
-        if activated > experts[-1]:
-            if len(experts) > 1:
-                slope = (times[-1] - times[-2]) / (experts[-1] - experts[-2])
-            else:
-                slope = times[-1] / experts[-1]
-            return float(times[-1] + slope * (activated - experts[-1]))
-        return float(np.interp(activated, experts, times))
-
-
 def exchange_s_per_step(model: Model, engines: int, peer_link: Link) -> tuple[float, float]:
     """Fixed and per-token seconds of gathering and scattering tokens around expert layers.
 
@@ -313,3 +252,14 @@ def exchange_s_per_step(model: Model, engines: int, peer_link: Link) -> tuple[fl
         return (0.0, 0.0)
     base, per_token = all_reduce_s_per_step(model, engines, peer_link)
     return (base / 2, per_token / 2)
+
+
+def expert_points(tables: ProfileTables, model: Model, engines: int, peer_link: Link) -> Experts:
+    """The expert table of a whole step, and the exchange between ``engines`` engines."""
+    tokens, activated, micros = tables.experts.T
+    rows = zip(tokens, activated, micros * model.layers * _US, strict=True)
+    base, per_token = exchange_s_per_step(model, engines, peer_link)
+    return Experts(
+        points=tuple((float(t), float(a), float(f"{s:.6g}")) for t, a, s in rows),
+        dispatch=AllReduce(constant=base, token=per_token),
+    )

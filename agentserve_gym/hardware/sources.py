@@ -7,24 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
-from .catalogue import DATA, Accelerator, Model, accelerator, link, model, nearest, read_toml
-from .compact import CompactCoefficients, CompactLatency, ExpertSpread
+from .catalogue import DATA, Accelerator, Model, accelerator, link, model, nearest
+from .coefficient_file import read_compact_file
+from .compact import CompactLatency, ExpertSpread
 from .roofline import RooflineLatency
 from .timing import LatencyModel
 
 TimingSource = Literal["auto", "compact", "roofline"]
-
-
-class CompactFile(CompactCoefficients):
-    """A coefficient file of the catalogue: the form, what it is for, its source and its error."""
-
-    accelerator: str
-    model: str
-    tensor_parallel: int
-    source: str
-    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +83,6 @@ def latency_provenance(
     return LatencyProvenance(kind, gpu.roofline.source, gpu.roofline.trust)
 
 
-def read_compact_file(path: Path) -> CompactFile:
-    """Read one coefficient file. Raises ValueError that names the file and the field."""
-    try:
-        return CompactFile.model_validate(read_toml(path))
-    except ValidationError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-
-
 def list_compact_cases() -> list[tuple[str, str, int]]:
     """(accelerator, model, tensor parallelism) of every coefficient file in the catalogue."""
     files = sorted((DATA / "timing").glob("*/*/tp*.toml"))
@@ -157,6 +138,7 @@ def expert_spread(llm: Model, ranks: Parallelism) -> ExpertSpread:
         per_token=llm.experts_per_token,
         ranks=ranks.expert,
         engines=ranks.data,
+        slices=ranks.tensor if ranks.expert == 1 else 1,
     )
 
 

@@ -1,0 +1,78 @@
+"""Coefficient files: the compact form of one case, with its source and its error, as TOML."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+
+from .catalogue import read_toml
+from .compact import CompactCoefficients
+
+
+class CompactFile(CompactCoefficients):
+    """The compact form, what it is for, where it comes from and how far it is off.
+
+    ``provenance`` is ``fitted to measured tables`` or ``measured kernels, summed``.
+    """
+
+    accelerator: str
+    model: str
+    tensor_parallel: int = Field(ge=1)
+    provenance: str
+    source: str
+    error: str
+
+
+def read_compact_file(path: str | Path) -> CompactFile:
+    """Read a coefficient file. Raises ValueError that names the file and the field."""
+    try:
+        return CompactFile.model_validate(read_toml(Path(path)))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ValueError(f"{path}: {problems}") from error
+
+
+def write_compact_file(path: str | Path, file: CompactFile) -> None:
+    """Write a coefficient file: to a temporary file first, which then takes the name.
+
+    Raises:
+        ValueError: the folder does not exist or cannot be written.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    lines = _table(file, "")
+    try:
+        temporary.write_text("\n".join(lines).lstrip("\n") + "\n", encoding="utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ValueError(f"cannot write {path}: {error}") from error
+
+
+def _table(values: BaseModel, heading: str) -> list[str]:
+    """TOML lines of one table: first its values (head of the file first), then its tables."""
+    plain: list[str] = []
+    nested: list[str] = []
+    own = CompactFile.model_fields.keys() - CompactCoefficients.model_fields.keys()
+    names = list(type(values).model_fields)
+    for name in sorted(names, key=lambda n: n not in own):
+        value = getattr(values, name)
+        if isinstance(value, BaseModel):
+            nested += _table(value, f"{heading}.{name}" if heading else name)
+        elif value is not None:
+            plain.append(f"{name} = {_toml(value)}")
+    opening = ["", f"[{heading}]"] if heading else []
+    return opening + plain + nested
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, tuple):
+        if value and isinstance(value[0], tuple):
+            return "[\n" + "".join(f"  {_toml(row)},\n" for row in value) + "]"
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return repr(value)

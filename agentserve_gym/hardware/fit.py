@@ -1,0 +1,357 @@
+"""Fit the compact form to profile tables, component by component, with held-out errors.
+
+Each component is fitted to its own table (a joint fit is not identifiable), on some of the points,
+and checked on the rest. Errors are shares of the time of the whole step that a point stands for, so
+a launch-bound microsecond weighs what it is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .catalogue import Link, Model, accelerator, link, model
+from .coefficient_file import CompactFile
+from .compact import (
+    CACHED_TOKENS,
+    TILE_ROWS,
+    AllReduce,
+    CompactCoefficients,
+    Curve,
+    DecodeGrid,
+    Experts,
+    ExpertSpread,
+    MixedAttention,
+    MixedPath,
+    MixedWork,
+)
+from .curves import DecodeAttention, ExpertSurface, tabulate
+from .kv_pool import kv_pool_blocks
+from .least_squares import fit_nonnegative
+from .profile import expert_points
+from .profile_tables import Array, ProfileTables, load_profile
+from .roofline import all_reduce_s_per_step
+
+_US = 1e-6
+_HELD_OUT_SHARE = 0.3
+_CURVE_TOLERANCE = 0.003
+_BUDGET_TOKENS = 2048
+_SKEW_CHUNKS = (16, 128, 512, 1024, 2048)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutError:
+    """Absolute errors of points that were not fitted to, as shares of the step, in percent."""
+
+    points: int
+    mean_percent: float
+    p90_percent: float
+    bias_percent: float
+
+    def __str__(self) -> str:
+        return (
+            f"mean {self.mean_percent:.2f} %, p90 {self.p90_percent:.2f} %, "
+            f"bias {self.bias_percent:+.2f} % over {self.points} points"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CompactFit:
+    """Fitted coefficients, and the held-out error of each component."""
+
+    coefficients: CompactCoefficients
+    errors: dict[str, HeldOutError]
+
+    def error_text(self) -> str:
+        """One line for the coefficient file."""
+        return "held-out table error: " + "; ".join(f"{k} {v}" for k, v in self.errors.items())
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileCase:
+    """What a profile folder is of."""
+
+    accelerator: str
+    model: str
+    tensor_parallel: int
+
+
+def profile_case(folder: str | Path) -> ProfileCase:
+    """Read (GPU, model, tensor parallelism) off a folder named ``<gpu>/<model>/tp<k>``.
+
+    Raises:
+        ValueError: the path is not of that form.
+    """
+    parts = Path(folder).resolve().parts
+    digits = parts[-1].removeprefix("tp")
+    if len(parts) < 3 or not parts[-1].startswith("tp") or not digits.isdigit():
+        raise ValueError(f"profile folder {folder} is not named <accelerator>/<model>/tp<k>")
+    return ProfileCase(parts[-3], parts[-2], int(digits))
+
+
+def fit_compact(folder: str | Path, case: ProfileCase | None = None) -> CompactFit:
+    """Fit the compact form to a profile folder.
+
+    Args:
+        folder: ``<gpu>/<model>/tp<k>`` with the tables.
+        case: what it is of, where its path does not say.
+
+    Raises:
+        ValueError: the folder or a file in it is not valid, or its names are not in the catalogue.
+    """
+    what = case or profile_case(folder)
+    gpu, llm = accelerator(what.accelerator), model(what.model)
+    tables = load_profile(folder)
+    pool = kv_pool_blocks(gpu, llm, what.tensor_parallel, expert_parallel=1) * 16
+    return fit_tables(tables, llm, what.tensor_parallel, link(gpu.peer_link), pool)
+
+
+def calibrate_fit(folder: str | Path, case: ProfileCase | None = None) -> CompactFile:
+    """Fit a profile folder and give the coefficient file to write. Arguments as fit_compact."""
+    what = case or profile_case(folder)
+    fit = fit_compact(folder, what)
+    return CompactFile(
+        **dict(fit.coefficients),
+        accelerator=what.accelerator,
+        model=what.model,
+        tensor_parallel=what.tensor_parallel,
+        provenance="fitted to measured tables",
+        source=f"profile tables {what.accelerator}/{what.model}/tp{what.tensor_parallel}",
+        error=fit.error_text(),
+    )
+
+
+def fit_tables(
+    tables: ProfileTables, llm: Model, tensor_parallel: int, peer_link: Link, pool_tokens: int
+) -> CompactFit:
+    """Fit loaded tables; attention only where the batch fits a KV pool of ``pool_tokens``."""
+    tokens, dense_us = tables.dense_step_us(llm.layers)
+    sequences, head_us = tables.head_step_us()
+    dense, dense_error = _fit_curve(tokens, dense_us)
+    head, head_error = _fit_curve(sequences, head_us)
+    errors = {"linear layers": dense_error, "head": head_error}
+    experts = None
+    if llm.experts is not None:
+        experts, errors["experts"] = _fit_experts(tables, llm, peer_link)
+    base, per_token = all_reduce_s_per_step(llm, tensor_parallel, peer_link)
+    other = _OtherParts(dense, head, AllReduce(constant=base, token=per_token), experts, llm)
+    rows = tables.attention[_fits(tables.attention, pool_tokens)]
+    grid, errors["decode steps"] = _fit_decode(tables, rows, llm.layers, other)
+    mixed, errors["mixed steps"] = _fit_mixed(tables, rows, llm.layers, other)
+    coefficients = CompactCoefficients(
+        dense=dense,
+        head=head,
+        all_reduce=other.all_reduce,
+        decode_attention=grid,
+        mixed_attention=mixed,
+        experts=experts,
+    )
+    return CompactFit(coefficients, errors)
+
+
+class _OtherParts:
+    """Time of a step apart from attention, to weigh attention errors with."""
+
+    def __init__(
+        self,
+        dense: Curve,
+        head: Curve,
+        all_reduce: AllReduce,
+        experts: Experts | None,
+        llm: Model,
+    ) -> None:
+        self.all_reduce = all_reduce
+        self._dense = np.array(tabulate(dense.at, dense.seconds, CACHED_TOKENS))
+        self._head = np.array(tabulate(head.at, head.seconds, CACHED_TOKENS))
+        self._expert = np.zeros(CACHED_TOKENS)
+        if experts is not None:
+            spread = ExpertSpread(count=llm.experts or 0, per_token=llm.experts_per_token or 0)
+            self._expert = np.array(spread.table(experts))
+
+    def seconds(self, tokens: Array, sequences: Array) -> Array:
+        total = self._dense[tokens.astype(int)] + self._head[sequences.astype(int)]
+        total = total + self.all_reduce.constant + self.all_reduce.token * tokens
+        total = total + self._expert[tokens.astype(int)]
+        return np.asarray(total)
+
+
+def _fits(rows: Array, pool_tokens: int) -> Array:
+    chunk, history, count, context = rows[:, :4].T
+    resident = chunk + history + count * context
+    return np.asarray((resident <= pool_tokens) & (chunk + count <= _BUDGET_TOKENS + 256))
+
+
+def _error(predicted: Array, true: Array, whole: Array) -> HeldOutError:
+    shares = 100 * (predicted - true) / whole
+    return HeldOutError(
+        len(shares),
+        float(np.abs(shares).mean()),
+        float(np.percentile(np.abs(shares), 90)),
+        float(shares.mean()),
+    )
+
+
+def _fit_curve(at: Array, micros: Array) -> tuple[Curve, HeldOutError]:
+    """A curve through the points that matter, and the error of every other point without it."""
+    odd = np.arange(1, len(at) - 1, 2)
+    kept = np.setdiff1d(np.arange(len(at)), odd)
+    predicted = np.interp(at[odd], at[kept], micros[kept])
+    error = _error(predicted, micros[odd], micros[odd])
+    knots = _prune(at, micros)
+    return (
+        Curve(at=tuple(int(at[k]) for k in knots), seconds=_rounded(micros[knots] * _US)),
+        error,
+    )
+
+
+def _prune(at: Array, values: Array) -> list[int]:
+    """Indices of a subset whose interpolation stays within the tolerance of all points."""
+    chosen = [0, len(at) - 1]
+    while True:
+        line = np.interp(at, at[chosen], values[chosen])
+        misses = np.abs(line - values) / values
+        worst = int(misses.argmax())
+        if misses[worst] <= _CURVE_TOLERANCE:
+            return chosen
+        chosen = sorted([*chosen, worst])
+
+
+def _fit_decode(
+    tables: ProfileTables, rows: Array, layers: int, other: _OtherParts
+) -> tuple[DecodeGrid, HeldOutError]:
+    """The grid of powers of two; its error is that of every other context, interpolated."""
+    everything = tables.attention
+    decode = everything[(everything[:, 0] == 0) & (everything[:, 2] > 0)]
+    counts = [int(n) for n in np.unique(decode[:, 2])]
+    contexts = _shared_contexts(decode, counts)
+    skew = tables.skew_by_decodes(counts)
+    full = _grid_seconds(decode, counts, contexts, layers)
+    coarse_contexts = contexts[::2] if len(contexts) % 2 else [*contexts[::2], contexts[-1]]
+    coarse = DecodeAttention(
+        counts,
+        coarse_contexts,
+        _grid_seconds(decode, counts, coarse_contexts, layers).tolist(),
+        [0.0] * len(counts),
+    )
+    held = rows[(rows[:, 0] == 0) & (rows[:, 2] > 0) & ~np.isin(rows[:, 3], coarse_contexts)]
+    predicted = np.array([coarse(int(n), int(n * c), int(c)).value_s for n, c in held[:, 2:4]])
+    true = held[:, 4] * layers * _US
+    error = _error(predicted, true, true + other.seconds(held[:, 2], held[:, 2]))
+    grid = DecodeGrid(
+        counts=tuple(counts),
+        contexts=tuple(contexts),
+        seconds=tuple(_rounded(row) for row in full),
+        skew=tuple(round(alpha, 4) for alpha in skew),
+    )
+    return grid, error
+
+
+def _shared_contexts(decode: Array, counts: Sequence[int]) -> list[int]:
+    """Contexts measured for every batch size, each at least twice the one before it."""
+    shared = set(decode[:, 3].astype(int))
+    for count in counts:
+        shared &= set(decode[decode[:, 2] == count, 3].astype(int))
+    chosen: list[int] = []
+    for context in sorted(shared):
+        if not chosen or context >= 2 * chosen[-1]:
+            chosen.append(context)
+    return chosen
+
+
+def _grid_seconds(
+    decode: Array, counts: Sequence[int], contexts: Sequence[int], layers: int
+) -> Array:
+    known = {(int(n), int(c)): t for _, _, n, c, t in decode}
+    scale = layers * _US
+    return np.array([[known[n, c] * scale for c in contexts] for n in counts], dtype=np.float64)
+
+
+def _fit_mixed(
+    tables: ProfileTables, rows: Array, layers: int, other: _OtherParts
+) -> tuple[MixedAttention, HeldOutError]:
+    """Work against path, fitted to 70 % of the points."""
+    mixed = rows[rows[:, 0] > 0]
+    chunk, history, count, context, micros = mixed.T
+    true = micros * layers * _US
+    whole = true + other.seconds(chunk + count, count + 1)
+    work, path = mixed_features(chunk, history, count, context)
+    held = np.random.default_rng(0).random(len(true)) < _HELD_OUT_SHARE
+    fitted = ~held
+    split = work.shape[1]
+
+    def residuals(coefficients: Array) -> Array:
+        misses = _mixed_form(coefficients, work[fitted], path[fitted]) - true[fitted]
+        return np.asarray(misses / whole[fitted])
+
+    # A first guess of the right magnitude: every feature alone explaining a tenth of the mean.
+    means = np.c_[work, path].mean(axis=0)
+    guess = np.where(means > 0, 0.1 * true.mean() / np.maximum(means, 1e-12), 0.0)
+    best = fit_nonnegative(residuals, np.r_[guess, 1.0])
+    error = _error(_mixed_form(best, work[held], path[held]), true[held], whole[held])
+    names = list(MixedWork.model_fields), list(MixedPath.model_fields)
+    values = [float(f"{value:.5g}") for value in best]
+    return (
+        MixedAttention(
+            exponent=round(1 + float(best[-1]), 3),
+            work=MixedWork(**dict(zip(names[0], values[:split], strict=True))),
+            path=MixedPath(**dict(zip(names[1], values[split:-1], strict=True))),
+            skew_at=_SKEW_CHUNKS,
+            skew=tuple(round(a, 4) for a in tables.skew_by_chunk(list(_SKEW_CHUNKS))),
+        ),
+        error,
+    )
+
+
+def mixed_features(
+    chunk: Array, history: Array, count: Array, context: Array
+) -> tuple[Array, Array]:
+    """Quantities of MixedWork and MixedPath for steps with one chunk, one row per step."""
+    rows = np.ceil(chunk / TILE_ROWS) * TILE_ROWS
+    one = np.ones_like(chunk)
+    pairs = chunk * history + chunk * (chunk + 1) / 2
+    work = (
+        one,
+        count,
+        count * context,
+        count * chunk,
+        chunk,
+        rows * (history + chunk / 2),
+        pairs,
+        rows,
+        history,
+        np.maximum(count - 64, 0) * np.maximum(context - 1024, 0),
+        np.maximum(count - 32, 0) * np.maximum(context - 2048, 0),
+    )
+    longest = np.maximum(history + chunk, context * (count > 0))
+    path = (one, longest, count, chunk)
+    return np.stack(work, axis=1), np.stack(path, axis=1)
+
+
+def _mixed_form(coefficients: Array, work: Array, path: Array) -> Array:
+    split = work.shape[1]
+    power = 1 + coefficients[-1]
+    busy: Array = np.maximum(work @ coefficients[:split], 1e-9)
+    alone: Array = np.maximum(path @ coefficients[split:-1], 1e-9)
+    larger, smaller = np.maximum(busy, alone), np.minimum(busy, alone)
+    return np.asarray(larger * (1 + (smaller / larger) ** power) ** (1 / power))
+
+
+def _fit_experts(
+    tables: ProfileTables, llm: Model, peer_link: Link
+) -> tuple[Experts, HeldOutError]:
+    """The table itself; its error is that of every other batch size, interpolated."""
+    if not len(tables.experts):
+        raise ValueError(f"{llm.name} has experts, but the profile has no moe.csv")
+    sizes = np.unique(tables.experts[:, 0])
+    held = np.isin(tables.experts[:, 0], sizes[1:-1:2])
+    surface = ExpertSurface(tables.experts[~held])
+    rows = tables.experts[held]
+    predicted = np.array([surface(tokens, activated) for tokens, activated, _ in rows])
+    return expert_points(tables, llm, 2, peer_link), _error(predicted, rows[:, 2], rows[:, 2])
+
+
+def _rounded(values: Array) -> tuple[float, ...]:
+    return tuple(float(f"{value:.5g}") for value in values)
