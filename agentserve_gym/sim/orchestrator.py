@@ -68,6 +68,7 @@ class Orchestrator:
     Attributes:
         live: programs that have arrived and are not done, by index.
         arrived, done: root programs so far. ``unfinished``: their time integral.
+        live_context_tokens: sum of ``context_tokens`` over ``live``.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Orchestrator:
         self.live: dict[int, ProgramState] = {}
         self.arrived = 0
         self.done = 0
+        self.live_context_tokens = 0
         self.unfinished = UnfinishedTime()
         self._workload = workload
         self._clock = clock
@@ -115,7 +117,9 @@ class Orchestrator:
         program = turn.program
         program.turns_done += 1
         program.generated_tokens += turn.generated
-        program.context_tokens = turn.prompt_tokens + turn.generated - 1
+        context_tokens = turn.prompt_tokens + turn.generated - 1
+        self.live_context_tokens += context_tokens - program.context_tokens
+        program.context_tokens = context_tokens
         program.home = turn.instance
         program.enter(Phase.GAP, now)
         program.attained_service_s = program.phase_s[Phase.PREFILL] + program.phase_s[Phase.DECODE]
@@ -201,6 +205,7 @@ class Orchestrator:
         now = self._clock.now
         program.status = ProgramStatus.DONE
         del self.live[program.index]
+        self.live_context_tokens -= program.context_tokens
         parent = program.parent
         if parent is not None:
             self._metrics.program_finished(program, now, 1.0)

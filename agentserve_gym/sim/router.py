@@ -96,6 +96,7 @@ class Router:
         return None
 
     def _placement(self, program: ProgramState) -> PlacementDecision:
+        self._cluster.held_turns = len(self.held)
         return PlacementDecision(
             self._clock.now,
             program,

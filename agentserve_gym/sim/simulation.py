@@ -140,6 +140,7 @@ class Simulation:
             decision = router.next_decision()
             if decision is not None:
                 self.cluster.live_programs = len(self.orchestrator.live)
+                self.cluster.live_context_tokens = self.orchestrator.live_context_tokens
                 return decision
             if self.orchestrator.finished:
                 break

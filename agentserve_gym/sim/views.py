@@ -185,6 +185,8 @@ class ClusterView:
         instances: one view per instance.
         tools: statistics of completed tool calls.
         has_dram, has_cxl: per instance, whether it reaches such a tier.
+        held_turns, live_programs: turns held back; programs (and sub-agents) that are not done.
+        live_context_tokens: sum of the contexts that live programs had when they last ended a turn.
     """
 
     def __init__(
@@ -202,6 +204,7 @@ class ClusterView:
         self.has_cxl = [residency.tier_pool(Tier.CXL, i) is not None for i in everywhere]
         self.held_turns = 0
         self.live_programs = 0
+        self.live_context_tokens = 0
         self._residency = residency
         self._engines = engines
         self._clock = clock
@@ -217,6 +220,15 @@ class ClusterView:
             return 0
         size = self.instances[instance].block_size_tokens
         return pool.match(turn.program, turn.match_limit_blocks) * size
+
+    def chain_tokens(self, program: ProgramState, instance: int, tier: Tier) -> int:
+        """Tokens of a program's context whose KV lies in a tier that the instance reaches."""
+        view = self.instances[instance]
+        limit = program.context_tokens // view.block_size_tokens
+        if tier is Tier.HBM:
+            return view.signals.cached_blocks(program, limit) * view.block_size_tokens
+        pool = self._residency.tier_pool(tier, instance)
+        return pool.match(program, limit) * view.block_size_tokens if pool is not None else 0
 
     def tier_occupancy(self, tier: Tier, instance: int) -> float:
         """Share of a lower tier's blocks in use, 0 where there is none."""
