@@ -112,7 +112,8 @@ class DecodeBatch:
         finished: list[TurnState] = []
         while heap and heap[0][0] <= self.step:
             step, _, turn = heappop(heap)
-            if turn.finish_step == step and turn.sequence in self.turns:
+            if turn.finish_step == step:
+                turn.finish_step = -1
                 finished.append(turn)
         return finished
 
