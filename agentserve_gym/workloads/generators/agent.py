@@ -143,11 +143,12 @@ def _draw_lengths(
 ) -> _Lengths:
     c = parameters.correlation
     turns = len(kinds)
-    own_output, own_new = _program_scores(rng, z_turns, c.turns_output, c.turns_new)
+    own_output, own_new = _program_scores(rng, z_turns, parameters)
+    rest = 1.0 - c.output_program - parameters.prefixes.output_level_variance
     z_output = (
         output_level
         + math.sqrt(c.output_program) * own_output
-        + math.sqrt(max(0.0, 1.0 - c.output_program)) * rng.standard_normal(turns)
+        + math.sqrt(max(0.0, rest)) * rng.standard_normal(turns)
     )
     noise = rng.standard_normal(turns)
     if c.new_persistence:
@@ -162,6 +163,8 @@ def _draw_lengths(
         new = parameters.new_tool(z_new)
     if parameters.new_user is not None:
         new = np.where(is_user, parameters.new_user(z_new), new)
+    for gap, table in enumerate(parameters.opening[:turns]):
+        new[gap] = table.at(float(z_new[gap]))
     kept = np.ones(turns)
     if parameters.dropping is not None:
         dropped = rng.random(turns) < parameters.dropping.probability
@@ -173,13 +176,18 @@ def _draw_lengths(
 
 
 def _program_scores(
-    rng: np.random.Generator, z_turns: float, output_with: float, new_with: float
+    rng: np.random.Generator, z_turns: float, parameters: ClassParameters
 ) -> tuple[float, float]:
-    """The program's own levels of output and new input, correlated with its number of turns."""
+    """The program's own levels of output and new input, correlated with its number of turns.
+
+    Centred so that the pool of all turns, to which long programs contribute more, has mean 0.
+    """
+    c = parameters.correlation
     a, b = rng.standard_normal(2)
+    centred = z_turns - parameters.turns.weighted_score
     return (
-        output_with * z_turns + math.sqrt(1.0 - output_with**2) * float(a),
-        new_with * z_turns + math.sqrt(1.0 - new_with**2) * float(b),
+        c.turns_output * centred + math.sqrt(1.0 - c.turns_output**2) * float(a),
+        c.turns_new * centred + math.sqrt(1.0 - c.turns_new**2) * float(b),
     )
 
 
@@ -348,7 +356,7 @@ def _assemble(
         else:
             reuse = context + output
             context = reuse + new[turn]
-        if context > compact_at:
+        if prompts[-1][0] + output > compact_at or (compact_to and context >= window):
             reuse = min(shared, context - 1)
             context = max(compact_to[turn], shared + 1)
     return tuple(

@@ -31,6 +31,7 @@ class Prefixes:
     tools_tokens: tuple[int, ...]
     system_tokens: tuple[int, ...]
     output_level: tuple[float, ...]  # a group's mean score of output lengths (its model's style)
+    output_level_variance: float
     private_system: float
 
 
@@ -95,6 +96,7 @@ class ClassParameters:
     output: QuantileTable
     new_tool: QuantileTable | None
     new_user: QuantileTable | None
+    opening: tuple[QuantileTable, ...]  # new input of the first gaps, where an agent loads context
     overhead_tokens: int
     p_user: float
     correlation: Correlation
@@ -128,6 +130,7 @@ def parse_parameters(agent_class: str, data: Mapping[str, Any]) -> ClassParamete
         output=_table(data["output"]),
         new_tool=None if by_kind else _table(data["new_tool"]),
         new_user=_table(data["new_user"]) if "new_user" in data else None,
+        opening=tuple(_table(row) for row in data.get("opening_new", [])),
         overhead_tokens=int(data.get("overhead_tokens", 0)),
         p_user=float(data.get("p_next_is_user", 0.0)),
         correlation=Correlation(**data.get("correlation", {})),
@@ -163,12 +166,13 @@ def _edges(weights: list[float]) -> tuple[float, ...]:
 
 
 def _prefixes(data: Mapping[str, Any]) -> Prefixes:
-    groups = len(data["weights"])
+    levels = data.get("output_level", [0.0] * len(data["weights"]))
     return Prefixes(
         edges=_edges(data["weights"]),
         tools_tokens=tuple(data["tools_tokens"]),
         system_tokens=tuple(data["system_tokens"]),
-        output_level=tuple(data.get("output_level", [0.0] * groups)),
+        output_level=tuple(levels),
+        output_level_variance=float(np.average(np.square(levels), weights=data["weights"])),
         private_system=float(data.get("private_system", 0.0)),
     )
 

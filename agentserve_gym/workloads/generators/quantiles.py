@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,20 @@ class QuantileTable:
     @property
     def mean(self) -> float:
         """Mean of the distribution (by integration over the scores)."""
-        values = np.exp(self.log_values)
-        return float(np.sum(np.diff(_U) * (values[1:] + values[:-1]) / 2))
+        return _integrate(np.exp(self.log_values))
+
+    @cached_property
+    def weighted_score(self) -> float:
+        """Mean score when each draw counts by its value.
+
+        What a long program contributes to a pool of turns is counted once per turn, so a level that
+        goes with the number of turns is shifted in the pool by this much per unit of correlation.
+        """
+        return _integrate(np.exp(self.log_values) * _Z) / self.mean
+
+
+def _integrate(values: FloatArray) -> float:
+    return float(np.sum(np.diff(_U) * (values[1:] + values[:-1]) / 2))
 
 
 def _log_grid(low: float, high: float, parameters: Mapping[str, Any]) -> FloatArray:
