@@ -289,7 +289,9 @@ def _fit_mixed(
     # A first guess of the right magnitude: every feature alone explaining a tenth of the mean.
     means = np.c_[work, path].mean(axis=0)
     guess = np.where(means > 0, 0.1 * true.mean() / np.maximum(means, 1e-12), 0.0)
-    best = fit_nonnegative(residuals, np.r_[guess, 1.0])
+    # A soft maximum has several local optima: start from a soft, a firm and a hard one.
+    fits = [fit_nonnegative(residuals, np.r_[guess, power]) for power in (1.0, 3.0, 10.0)]
+    best = min(fits, key=lambda values: float(np.abs(residuals(values)).mean()))
     error = _error(_mixed_form(best, work[held], path[held]), true[held], whole[held])
     names = list(MixedWork.model_fields), list(MixedPath.model_fields)
     values = [float(f"{value:.5g}") for value in best]
