@@ -7,9 +7,10 @@ are admitted, in queue order, as long as slot, budget and blocks for the *whole*
 a step that preempted admits nobody. With async scheduling, step m is planned when step m - 1
 starts: who arrived later is not seen, and what a finished turn held comes free one step late.
 
-A step with a prefill chunk is one event. Decode-only steps are planned in runs (``Segment``) that
-end at the first step boundary at which anything can change: a completion, blocks running out, or a
-turn becoming admissible. What happens in between moves that end, never the past.
+Steps are planned in runs (``Segment``), one event each: decode-only steps in closed form, and steps
+in which one long prefill takes the whole budget. A run ends at the first step boundary at which
+anything can change: a completion, blocks running out, or a turn becoming admissible. What happens
+in between moves that end, never the past.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agentserve_gym.hardware.timing import BatchStep, LatencyModel
-from agentserve_gym.sim.batch import DecodeBatch, Segment
+from agentserve_gym.sim.batch import DecodeBatch, DecodeSegment, PrefillSegment, Segment
 from agentserve_gym.sim.clock import LATE, Call, Clock
 from agentserve_gym.sim.pools import BlockPool
 from agentserve_gym.sim.programs import Phase, ProgramStatus, TurnState
@@ -131,25 +132,31 @@ class Engine:
             if self.waiting and self._kick_at_s != now:
                 self._kick_at_s = now
                 self._clock.call_at(now, self._on_kick, priority=LATE)
-        elif not self._segment.chunks:
+        elif self._segment.steps > 1:
             self._shorten_segment(self._segment, now)
 
     def synchronize(self) -> None:
         """Bring block allocation up to the present, inside a run of fused steps."""
         segment = self._segment
-        if segment is not None and not segment.chunks:
-            self._allocate_through(self._first_step + self._steps_started(segment, self._clock.now))
+        if segment is not None and segment.steps > 1:
+            self._allocate(segment, self._steps_started(segment, self._clock.now))
 
     @property
     def idle(self) -> bool:
         return self._segment is None
 
-    def decode_steps_done(self) -> int:
+    def steps_done(self) -> int:
         """Steps of the current run that have ended by now."""
         segment = self._segment
-        if segment is None or segment.chunks:
-            return 0
-        return segment.completed(self._clock.now)
+        return segment.completed(self._clock.now) if segment is not None else 0
+
+    def prefill_tokens_left(self) -> int:
+        """Prompt tokens that the running turns have yet to compute."""
+        left = sum(turn.target_tokens - turn.computed_tokens for turn in self.prefilling.values())
+        segment = self._segment
+        if segment is not None and segment.chunks and segment.steps > 1:
+            left -= segment.completed(self._clock.now) * segment.chunks[0].chunk_tokens
+        return left
 
     def prefill_s(self, new_tokens: int, history_tokens: int) -> float:
         """Seconds to prefill alone, in chunks; linear between first and last full chunk."""
@@ -193,7 +200,7 @@ class Engine:
     def _complete(self, segment: Segment) -> list[TurnState]:
         """Apply the effects of the steps that just ended; returns the turns that finished."""
         batch = self.batch
-        self._allocate_through(self._first_step + segment.steps)
+        self._allocate(segment, segment.steps)
         batch.step = self._first_step + segment.steps
         self.steps += segment.steps
         self.busy_s += self._clock.now - segment.start_s
@@ -204,7 +211,7 @@ class Engine:
             turn.computed_tokens = computed
             turn.generated = turn._output_tokens
         for turn in segment.chunks:
-            turn.computed_tokens += turn.chunk_tokens
+            turn.computed_tokens += segment.steps * turn.chunk_tokens
             if turn.computed_tokens == turn.target_tokens:
                 self._end_prefill(turn, finished)
         for turn in finished:
@@ -234,16 +241,51 @@ class Engine:
         if not chunks and not self.batch and self.waiting:
             chunks = self._schedule(now)
         self._first_step = self.batch.step
+        segment: Segment
         if chunks:
-            duration = self.latency.step_s(self._mixed_shape(chunks))
-            self._segment = Segment(now, duration, 0.0, 1, chunks)
+            segment = self._prefill_segment(now, chunks)
         elif self.batch:
             run = self.latency.decode_run(self.batch.shape())
-            self._segment = Segment(now, run.first_step_s, run.growth_s, 1, [])
-            self._segment.steps = self._steps_until_change(run.steps)
+            steps = self._steps_until_change(run.steps)
+            segment = DecodeSegment(now, run.first_step_s, run.growth_s, steps)
         else:
             return
-        self._schedule_boundary(self._segment)
+        self._segment = segment
+        self._schedule_boundary(segment)
+
+    def _prefill_segment(self, now: float, chunks: list[TurnState]) -> PrefillSegment:
+        """Price this step, and those after it in which the same turn takes the whole budget."""
+        shape = self._mixed_shape(chunks)
+        step_s = self.latency.step_s
+        ends = [now + step_s(shape)]
+        steps = self._full_chunks(chunks) if self.limits.fused else 1
+        count, context, longest, _, chunk, history, _, sampled = shape
+        own_pairs = 0.5 * chunk * (chunk + 1)
+        for _ in range(1, steps):
+            context += count
+            longest += 1
+            history += chunk
+            area = chunk * history + own_pairs
+            step = BatchStep(count, context, longest, 1, chunk, history, area, sampled)
+            ends.append(ends[-1] + step_s(step))
+        return PrefillSegment(now, ends, steps, chunks)
+
+    def _full_chunks(self, chunks: list[TurnState]) -> int:
+        """Steps until a lone prefill's last chunk, a completion or a shortage of blocks."""
+        turn, chunk = chunks[0], chunks[0].chunk_tokens
+        if len(chunks) > 1 or chunk + len(self.batch) < self.limits.max_num_batched_tokens:
+            return 1
+        steps = (turn.target_tokens - turn.computed_tokens - 1) // chunk
+        if self.batch:
+            steps = min(steps, self.batch.steps_to_completion())
+        if steps <= 1 or self._blocks_ahead(turn, 1, steps) > self._room():
+            return 1
+        return steps
+
+    def _blocks_ahead(self, turn: TurnState, started: int, steps: int) -> int:
+        """Blocks that a run with a lone prefill needs beyond its first ``started`` steps."""
+        decode = self.batch.blocks_for(steps - started) if self.batch else 0
+        return decode + self._blocks_to_own(turn, turn.computed_tokens + steps * turn.chunk_tokens)
 
     def _schedule_boundary(self, segment: Segment) -> None:
         self._event_serial += 1
@@ -260,21 +302,29 @@ class Engine:
 
     def _steps_with_blocks(self) -> int:
         """Decode steps beyond the allocated ones for which blocks can be had."""
+        return self.batch.steps_within(self._room())
+
+    def _room(self) -> int:
+        """Blocks that running turns can have."""
         pool = self.pool
         room = pool.free + pool.cached
         if self.limits.reclaim_unexpired_pins and pool.pins:
             room += pool.reclaimable_pinned()
-        return self.batch.steps_within(room)
+        return room
 
     def _shorten_segment(self, segment: Segment, now: float) -> None:
         """End the current run earlier if the changed circumstances demand it."""
         started = self._steps_started(segment, now)
-        self._allocate_through(self._first_step + started)
-        steps = min(segment.steps, started + self._steps_with_blocks())
-        if self.waiting and self._head_fits():
-            seen = self.waiting[0].visible_after_s <= segment.boundary_s(started - 1)
-            lag = 0 if seen or not self.limits.async_scheduling else 1
-            steps = min(steps, started + lag)
+        self._allocate(segment, started)
+        if segment.chunks:
+            ahead = self._blocks_ahead(segment.chunks[0], started, segment.steps)
+            steps = segment.steps if ahead <= self._room() else started
+        else:
+            steps = min(segment.steps, started + self._steps_with_blocks())
+            if self.waiting and self._head_fits():
+                seen = self.waiting[0].visible_after_s <= segment.boundary_s(started - 1)
+                lag = 0 if seen or not self.limits.async_scheduling else 1
+                steps = min(steps, started + lag)
         if steps < segment.steps:
             segment.steps = steps
             self._schedule_boundary(segment)
@@ -282,13 +332,19 @@ class Engine:
     def _steps_started(self, segment: Segment, now: float) -> int:
         return min(segment.completed(now) + 1, segment.steps)
 
-    def _allocate_through(self, step: int) -> None:
+    def _allocate(self, segment: Segment, started: int) -> None:
+        """Allocate the blocks of the run's first ``started`` steps, as far as not done yet."""
         batch = self.batch
-        if step > batch.allocated_step:
-            need = batch.blocks_for(step - batch.allocated_step) if batch else 0
-            if not self.pool.take(need, reclaim_pins=self.limits.reclaim_unexpired_pins):
-                raise RuntimeError(f"{self.pool.name}: planned steps ran out of KV blocks")
-            batch.allocated_step = step
+        ahead = self._first_step + started - batch.allocated_step
+        need = batch.blocks_for(ahead) if ahead > 0 and batch else 0
+        for turn in segment.chunks:
+            blocks = self._blocks_to_own(turn, turn.computed_tokens + started * turn.chunk_tokens)
+            turn.private_blocks += blocks
+            need += blocks
+        if need and not self.pool.take(need, reclaim_pins=self.limits.reclaim_unexpired_pins):
+            raise RuntimeError(f"{self.pool.name}: planned steps ran out of KV blocks")
+        if ahead > 0:
+            batch.allocated_step += ahead
 
     # --- the scheduler -----------------------------------------------------------------------
 

@@ -57,15 +57,14 @@ def read_load(engine: Engine) -> Load:
     """The engine's load at this moment."""
     engine.synchronize()
     pool, batch = engine.pool, engine.batch
-    left = sum(turn.target_tokens - turn.computed_tokens for turn in engine.prefilling.values())
     return Load(
         len(engine.waiting),
         len(engine.loading),
         len(engine.prefilling),
         len(batch),
         engine.queued_tokens,
-        engine.queued_tokens + left,
-        batch.context_tokens() + len(batch) * engine.decode_steps_done(),
+        engine.queued_tokens + engine.prefill_tokens_left(),
+        batch.context_tokens() + len(batch) * engine.steps_done(),
         pool.free,
         pool.cached,
         pool.pinned,
