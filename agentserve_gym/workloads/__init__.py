@@ -1,6 +1,7 @@
 """Workloads: programs, where they come from, and when they arrive."""
 
 from agentserve_gym.workloads.build import Workload, build_workload
+from agentserve_gym.workloads.describe import describe
 from agentserve_gym.workloads.generators.catalogue import AGENT_CLASSES
 from agentserve_gym.workloads.program import (
     GapKind,
@@ -51,6 +52,7 @@ __all__ = [
     "Workload",
     "WorkloadSpec",
     "build_workload",
+    "describe",
     "detect_format",
     "read_programs",
     "validate_program",

@@ -24,6 +24,7 @@ from agentserve_gym.workloads.generators.agent import (
 )
 from agentserve_gym.workloads.generators.parameters import ClassParameters, load_parameters
 from agentserve_gym.workloads.program import (
+    Frozen,
     GapKind,
     PrefixSegment,
     Program,
@@ -56,8 +57,8 @@ class ProgramSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Workload:
-    """Programs and their arrivals, for one seed."""
+class Workload(Frozen):
+    """Programs and their arrivals, for one seed. Immutable, so copies of it are itself."""
 
     source: ProgramSource
     arrivals: ArrivalSpec
