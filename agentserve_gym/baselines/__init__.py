@@ -1,1 +1,41 @@
+"""Heuristic policies: every published rule as a small part, and oracles above them.
 
+A policy is routing + residency + admission + scheduling. ``parse_policy("sglang+continuum")``
+builds one from names, ``list_policies()`` tells which parts exist, and one policy object serves
+one simulation (``run_policy``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentserve_gym.baselines.parser import list_policies, parse_policy
+from agentserve_gym.baselines.parts import Admission, Choice, Part, Residency, Routing, Scheduling
+from agentserve_gym.baselines.policy import ComposedPolicy, NamedPolicy
+from agentserve_gym.baselines.registry import PolicyInfo, register, register_bundle
+from agentserve_gym.sim import Simulation, run
+
+__all__ = [
+    "Admission",
+    "Choice",
+    "ComposedPolicy",
+    "NamedPolicy",
+    "Part",
+    "PolicyInfo",
+    "Residency",
+    "Routing",
+    "Scheduling",
+    "list_policies",
+    "parse_policy",
+    "register",
+    "register_bundle",
+    "run_policy",
+]
+
+
+def run_policy(simulation: Simulation, policy: NamedPolicy) -> dict[str, Any]:
+    """Run a fresh simulation under a policy; the report also holds its name and counters."""
+    policy.reset()
+    policy.bind(simulation)
+    report = run(simulation, policy)
+    return {**report, "policy": policy.name, "counters": policy.counters()}

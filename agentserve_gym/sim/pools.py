@@ -215,13 +215,31 @@ class BlockPool:
         self.release(pin.keys)
         return True
 
-    def reclaimable_pinned(self, besides: int | None = None) -> int:
-        """Blocks that ending pins would make reclaimable, one program's aside."""
-        return sum(
-            self.entries[index].blocks
-            for index in self.pins
-            if index != besides and self.entries[index].holds == 1
-        )
+    def reclaimable_pinned(self, besides: ProgramState | None = None) -> int:
+        """Blocks that ending pins would make reclaimable, but for one program's chain."""
+        kept: tuple[Key, ...] = ()
+        if besides is not None:
+            kept = (*besides.prefix_keys, besides.index)
+        room = 0
+        ended: dict[Key, int] = {}
+        for index, pin in self.pins.items():
+            if besides is None or index != besides.index:
+                room += sum(
+                    self.entries[key].blocks
+                    for key in self._freed_by(pin, ended)
+                    if key not in kept
+                )
+        return room
+
+    def _freed_by(self, pin: Pin, ended: dict[Key, int]) -> list[Key]:
+        """Entries that nothing would hold once this pin ends too; a shared prefix is held by the
+        pins of all its programs. ``ended`` counts the pins assumed to have ended, by entry."""
+        freed: list[Key] = []
+        for key in pin.keys:
+            ended[key] = ended.get(key, 0) + 1
+            if ended[key] == self.entries[key].holds:
+                freed.append(key)
+        return freed
 
     def _reclaim(self, count: int) -> None:
         lru = self.lru
@@ -240,16 +258,15 @@ class BlockPool:
                 del self.entries[key]
 
     def _unpin_for(self, missing: int) -> bool:
-        """End pins, latest deadline first, until ``missing`` blocks are reclaimable; plan, then do."""
+        """End pins, latest deadline first, until ``missing`` blocks can be had; plan, then do."""
         order = sorted(self.pins.items(), key=lambda item: (-item[1].deadline_s, -item[1].serial))
         victims: list[int] = []
-        for index, _ in order:
+        ended: dict[Key, int] = {}
+        for index, pin in order:
             if missing <= 0:
                 break
-            entry = self.entries[index]
-            if entry.holds == 1:
-                missing -= entry.blocks
-                victims.append(index)
+            missing -= sum(self.entries[key].blocks for key in self._freed_by(pin, ended))
+            victims.append(index)
         if missing > 0:
             return False
         for index in victims:

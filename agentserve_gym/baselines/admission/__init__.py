@@ -1,0 +1,1 @@
+"""Admission: whether a turn is sent on or held at the router."""

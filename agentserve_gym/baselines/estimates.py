@@ -1,0 +1,68 @@
+"""What several policies estimate in the same way: gaps by tool, loads, rates of an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from agentserve_gym.sim import ClusterView, InstanceView, PlacementDecision, RouteDecision, Tier
+from agentserve_gym.sim.tools import KindStatistics
+
+
+def called_kinds(decision: PlacementDecision) -> Sequence[str]:
+    """The tools that a gap waits for; a gap without named tools counts as a call of its kind."""
+    return decision.tool_kinds or (decision.gap_kind,)
+
+
+def slowest_gap_s(
+    decision: PlacementDecision, estimate: Callable[[KindStatistics], float]
+) -> float | None:
+    """The longest estimate over the parallel calls of a gap, keyed per tool; ``None`` if one of
+    the tools has not been seen."""
+    tools = decision.cluster.tools
+    longest = 0.0
+    for kind in called_kinds(decision):
+        statistics = tools.kind(kind)
+        if statistics is None:
+            return None
+        longest = max(longest, estimate(statistics))
+    return longest
+
+
+def least_loaded(instances: Iterable[InstanceView]) -> int:
+    """The instance to which the fewest unfinished turns were sent."""
+    return min(instances, key=lambda view: (view.sent_turns, view.index)).index
+
+
+def utilization(view: InstanceView) -> float:
+    """Share of an instance's HBM blocks that are neither free nor cached: in use or pinned."""
+    load = view.load()
+    return 1.0 - (load.free_blocks + load.cached_blocks) / view.kv_blocks
+
+
+def best_match(decision: RouteDecision) -> tuple[int, int]:
+    """The instance that holds most of the prompt (less loaded of equals), and how many tokens."""
+    turn = decision.turn
+    best, tokens = -1, -1
+    for view in decision.cluster.instances:
+        cached = view.cached_tokens(turn)
+        if cached > tokens or (
+            cached == tokens and view.sent_turns < decision.cluster.instances[best].sent_turns
+        ):
+            best, tokens = view.index, cached
+    return best, tokens
+
+
+def blocks(tokens: int, size: int) -> int:
+    """Whole blocks that hold ``tokens``."""
+    return -(-tokens // size)
+
+
+def tier_credit_tokens(
+    cluster: ClusterView, decision: RouteDecision, instance: int
+) -> tuple[int, int, int]:
+    """Leading prompt tokens in HBM, and how many more DRAM and then CXL would add."""
+    turn = decision.turn
+    device = cluster.instances[instance].cached_tokens(turn)
+    host = max(cluster.tier_tokens(turn, instance, Tier.DRAM) - device, 0)
+    pool = max(cluster.tier_tokens(turn, instance, Tier.CXL) - device - host, 0)
+    return device, host, pool

@@ -1,0 +1,1 @@
+"""Oracles: parts that know what no live system could. Never ranked."""

@@ -1,0 +1,217 @@
+"""From a name to a policy: ``parse_policy("dynamo(overlap=1.0)+continuum+plas")``.
+
+Parts are joined by ``+`` in any order; each is a registered name, a bundle, an entry point of the
+group ``agentserve_gym.policies``, or a class written ``package.module:ClassName``. Parts left out
+are session affinity, LRU, no admission control, and first come, first served (or the order that
+the residency's authors use with it).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from importlib.metadata import entry_points
+from typing import Any
+
+from agentserve_gym.baselines.custom import WholePolicy
+from agentserve_gym.baselines.parts import Admission, Part, Residency, Routing, Scheduling
+from agentserve_gym.baselines.policy import ComposedPolicy, NamedPolicy
+from agentserve_gym.baselines.registry import (
+    PolicyInfo,
+    bundle_info,
+    known_bundles,
+    known_parts,
+    part_info,
+)
+
+ENTRY_POINTS = "agentserve_gym.policies"
+DEFAULTS = {"routing": "affinity", "residency": "lru", "admission": "none"}
+_PART = re.compile(r"\s*([\w.:-]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
+
+
+def parse_policy(text: str) -> NamedPolicy:
+    """A fresh policy from its name.
+
+    Raises:
+        ValueError: for an unknown part (with the nearest valid name), two parts of one family, or
+            a bad parameter (naming parameter, value and what is allowed).
+    """
+    pieces = _split(text, "+")
+    bundled: dict[str, Part] = {}
+    chosen: dict[str, Part] = {}
+    for piece in pieces:
+        name, given = _read_piece(piece, text)
+        if name in known_bundles():
+            _refuse_parameters(name, given)
+            _add_bundle(bundled, known_bundles()[name].parts)
+            continue
+        made = _make(name, given)
+        if isinstance(made, Part):
+            _add(chosen, made)
+        elif len(pieces) > 1:
+            raise ValueError(f"policy {text!r}: {name} is a whole policy and combines with no part")
+        else:
+            return made
+    return _compose({**bundled, **chosen})
+
+
+def list_policies() -> list[PolicyInfo]:
+    """Every part, bundle and entry point, family by family."""
+    listed = [part_info(part) for part in known_parts().values()]
+    listed += [bundle_info(bundle) for bundle in known_bundles().values()]
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        listed.append(
+            PolicyInfo(point.name, "user", f"entry point {point.value}", "user", {}, False)
+        )
+    return listed
+
+
+def _add_bundle(bundled: dict[str, Part], parts: str) -> None:
+    for piece in _split(parts, "+"):
+        name, given = _read_piece(piece, parts)
+        part = _make(name, given)
+        assert isinstance(part, Part)
+        _add(bundled, part)
+
+
+def _add(parts: dict[str, Part], part: Part) -> None:
+    other = parts.get(part.family)
+    if other is not None:
+        raise ValueError(
+            f"{other.name!r} and {part.name!r} are both {part.family} parts; name one of a family"
+        )
+    parts[part.family] = part
+
+
+def _compose(parts: dict[str, Part]) -> ComposedPolicy:
+    for family, name in DEFAULTS.items():
+        if family not in parts:
+            parts[family] = known_parts()[name]()
+    residency = parts["residency"]
+    assert isinstance(residency, Residency)
+    if "scheduling" not in parts:
+        parts["scheduling"] = known_parts()[residency.order]()
+    routing, admission, scheduling = parts["routing"], parts["admission"], parts["scheduling"]
+    assert isinstance(routing, Routing)
+    assert isinstance(admission, Admission)
+    assert isinstance(scheduling, Scheduling)
+    return ComposedPolicy(routing, residency, admission, scheduling)
+
+
+# --- one part ------------------------------------------------------------------------------------
+
+
+def _make(name: str, given: dict[str, Any]) -> Part | NamedPolicy:
+    part = known_parts().get(name)
+    if part is None:
+        found = _load_user_class(name)
+        if not (isinstance(found, type) and issubclass(found, Part)):
+            return WholePolicy(name, found, given)
+        part = found
+        if not part.name:
+            part.name = name
+    known = {parameter.name: parameter for parameter in fields(part)}
+    for parameter in given:
+        if parameter not in known:
+            raise ValueError(_unknown_parameter(name, parameter, list(known)))
+    values = {key: _as_default(value, known[key].default) for key, value in given.items()}
+    return part(**values)
+
+
+def _as_default(value: Any, default: Any) -> Any:
+    """A whole number written for a real parameter is that real number."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def _load_user_class(name: str) -> Callable[..., Any]:
+    points = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name in points:
+        return points[name].load()  # type: ignore[no-any-return]
+    if ":" not in name:
+        raise ValueError(_unknown_part(name, [*known_parts(), *known_bundles(), *points]))
+    module_name, _, class_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"policy {name!r}: cannot import {module_name!r}: {error}") from error
+    found = getattr(module, class_name, None)
+    if not callable(found):
+        raise ValueError(f"policy {name!r}: {module_name!r} has no class {class_name!r}")
+    return found  # type: ignore[no-any-return]
+
+
+def _unknown_part(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return (
+        f"unknown policy part {name!r}{hint} known: {', '.join(sorted(known))}, "
+        "or a class as package.module:ClassName"
+    )
+
+
+def _unknown_parameter(part: str, parameter: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(parameter, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    allowed = ", ".join(known) if known else "none"
+    return f"{part}: unknown parameter {parameter!r}{hint} allowed: {allowed}"
+
+
+def _refuse_parameters(bundle: str, given: dict[str, Any]) -> None:
+    if given:
+        parts = known_bundles()[bundle].parts
+        raise ValueError(
+            f"{bundle}: takes no parameters, got {', '.join(given)}; its parts do: {parts}"
+        )
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at separators outside parentheses."""
+    pieces, depth, start = [], 0, 0
+    for position, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if letter == separator and depth == 0:
+            pieces.append(text[start:position])
+            start = position + 1
+    pieces.append(text[start:])
+    if depth:
+        raise ValueError(f"policy {text!r}: parentheses do not match")
+    return pieces
+
+
+def _read_piece(piece: str, text: str) -> tuple[str, dict[str, Any]]:
+    match = _PART.fullmatch(piece)
+    if match is None:
+        raise ValueError(
+            f"policy {text!r}: cannot read {piece!r}; write name or name(parameter=value)"
+        )
+    name, inside = match.group(1), match.group(2)
+    given: dict[str, Any] = {}
+    for item in _split(inside, ",") if inside and inside.strip() else ():
+        key, equals, value = item.partition("=")
+        key = key.strip()
+        if not equals or not key or not value.strip():
+            raise ValueError(f"{name}: cannot read {item.strip()!r}; write parameter=value")
+        if key in given:
+            raise ValueError(f"{name}: {key} is given twice")
+        given[key] = _value(value.strip())
+    return name, given
+
+
+def _value(text: str) -> Any:
+    """A number, true or false, or a word."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

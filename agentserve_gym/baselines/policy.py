@@ -1,0 +1,130 @@
+"""A policy composed of four parts, answering the simulation's decisions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from agentserve_gym.baselines.parts import Admission, Part, Residency, Routing, Scheduling
+from agentserve_gym.sim import Answer, Decision, Hold, Route, RouteDecision
+
+if TYPE_CHECKING:
+    from agentserve_gym.sim import Simulation
+
+
+class NamedPolicy(Protocol):
+    """A policy as this package hands it out: it has a name, counters, and can start anew."""
+
+    @property
+    def name(self) -> str:
+        """How ``parse_policy`` reads it."""
+        ...
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether it knows what no live system could; oracles are kept out of rankings."""
+        ...
+
+    def decide(self, decision: Decision) -> Answer:
+        """Answer one decision."""
+        ...
+
+    def counters(self) -> dict[str, int]:
+        """How often each mechanism fired, by ``part.event``."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the run so far."""
+        ...
+
+    def bind(self, simulation: Simulation) -> None:
+        """Give oracles their simulation, before its first decision is answered."""
+        ...
+
+
+class ComposedPolicy:
+    """Routing, residency, admission and scheduling, asked in the order of events.
+
+    When a turn is ready, parts first learn from it, routing names an instance, admission lets the
+    turn go there or holds it, and scheduling stamps its priority. The simulation releases a pin
+    only after that, so every part still sees whether the context is pinned.
+    """
+
+    def __init__(
+        self,
+        routing: Routing,
+        residency: Residency,
+        admission: Admission,
+        scheduling: Scheduling,
+    ) -> None:
+        self.routing = routing
+        self.residency = residency
+        self.admission = admission
+        self.scheduling = scheduling
+        self.parts: tuple[Part, ...] = (routing, residency, admission, scheduling)
+
+    @property
+    def name(self) -> str:
+        """The parts, leaving out what ``parse_policy`` adds by itself."""
+        names = [str(self.routing), str(self.residency)]
+        if str(self.admission) != "none":
+            names.append(str(self.admission))
+        if str(self.scheduling) != self.residency.order:
+            names.append(str(self.scheduling))
+        return "+".join(names)
+
+    @property
+    def is_oracle(self) -> bool:
+        return any(part.is_oracle for part in self.parts)
+
+    def decide(self, decision: Decision) -> Answer:
+        """Answer one decision.
+
+        Raises:
+            RuntimeError: if an oracle part was not bound to the simulation.
+        """
+        if isinstance(decision, RouteDecision):
+            return self._route(decision)
+        if decision.elapsed_s == 0.0:
+            for part in self.parts:
+                part.gap_began(decision)
+        return self.residency.place(decision)
+
+    def _route(self, decision: RouteDecision) -> Answer:
+        if decision.offers == 0:
+            for part in self.parts:
+                part.turn_ready(decision)
+        choice = self.routing.choose(decision)
+        if decision.may_hold and not self.admission.admits(decision, choice.instance):
+            for part in self.parts:
+                part.turn_held(decision)
+            return Hold()
+        priority = self.scheduling.priority(decision, choice.instance)
+        self.routing.count(choice.event)
+        for part in self.parts:
+            part.dispatched(decision, choice.instance)
+        return Route(choice.instance, priority, self.residency.restore)
+
+    def counters(self) -> dict[str, int]:
+        """How often each mechanism fired, by ``part.event``."""
+        return {
+            f"{part.name}.{event}": count
+            for part in self.parts
+            for event, count in part.counts.items()
+        }
+
+    def silent_parts(self) -> list[str]:
+        """Parts whose defining event never fired: a result that they cannot have shaped."""
+        return [part.name for part in self.parts if part.events and not part.counts[part.events[0]]]
+
+    def reset(self) -> None:
+        """Forget the run so far; oracles keep their simulation."""
+        for part in self.parts:
+            part.reset()
+
+    def bind(self, simulation: Simulation) -> None:
+        """Give oracle parts their simulation."""
+        for part in self.parts:
+            part.bind(simulation)
+
+    def __repr__(self) -> str:
+        return f"ComposedPolicy({self.name!r})"

@@ -1,0 +1,1 @@
+"""Scheduling: the order of an instance's queue."""
