@@ -1,4 +1,4 @@
-"""The decoding part of an engine's batch, held as aggregates, and runs of fused steps.
+"""The decoding part of an engine's batch, held as aggregates.
 
 Every decoding turn advances by one token per step, so none of them is touched in a step: each
 remembers the step at which it joined, and sums, block needs and completions follow from one step
@@ -7,87 +7,10 @@ counter. This is what lets a run of steps be priced and applied in closed form.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from math import sqrt
-from typing import Protocol
 
 from agentserve_gym.hardware.timing import BatchStep
 from agentserve_gym.sim.programs import TurnState
-
-
-class Segment(Protocol):
-    """Steps that an engine has planned from ``start_s`` on.
-
-    ``steps`` may be lowered later, never below the steps that have started. ``chunks`` are the
-    turns that prefill ``chunk_tokens`` in each of the steps.
-    """
-
-    start_s: float
-    steps: int
-    chunks: list[TurnState]
-
-    def boundary_s(self, steps: int) -> float:
-        """When the first ``steps`` steps have ended."""
-        ...
-
-    def completed(self, now_s: float) -> int:
-        """How many of the planned steps have ended by ``now_s``."""
-        ...
-
-
-@dataclass(slots=True)
-class DecodeSegment:
-    """Decode-only steps in closed form: the i-th takes ``first_step_s + i * growth_s``."""
-
-    start_s: float
-    first_step_s: float
-    growth_s: float
-    steps: int
-    chunks: list[TurnState] = field(default_factory=list)
-
-    def boundary_s(self, steps: int) -> float:
-        return self.start_s + (
-            steps * self.first_step_s + self.growth_s * (0.5 * steps * (steps - 1))
-        )
-
-    def completed(self, now_s: float) -> int:
-        elapsed = now_s - self.start_s
-        if self.steps == 1 or elapsed < self.first_step_s:
-            return int(self.boundary_s(1) <= now_s)
-        linear = self.first_step_s - 0.5 * self.growth_s
-        if self.growth_s > 0.0:
-            root = sqrt(linear * linear + 2.0 * self.growth_s * elapsed)
-            count = int((root - linear) / self.growth_s)
-        else:
-            count = int(elapsed / self.first_step_s)
-        count = min(count, self.steps)
-        while count < self.steps and self.boundary_s(count + 1) <= now_s:
-            count += 1
-        while count > 0 and self.boundary_s(count) > now_s:
-            count -= 1
-        return count
-
-
-@dataclass(slots=True)
-class PrefillSegment:
-    """Steps with prefill chunks, priced one by one; ``ends_s`` holds the end of each.
-
-    Several steps are planned at once only where one turn takes the whole token budget in each of
-    them: nobody can be admitted in between.
-    """
-
-    start_s: float
-    ends_s: list[float]
-    steps: int
-    chunks: list[TurnState]
-
-    def boundary_s(self, steps: int) -> float:
-        return self.ends_s[steps - 1] if steps else self.start_s
-
-    def completed(self, now_s: float) -> int:
-        return bisect_right(self.ends_s, now_s, 0, self.steps)
 
 
 class DecodeBatch:

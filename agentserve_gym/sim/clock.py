@@ -62,7 +62,7 @@ class Clock(simpy.Environment):
         call.argument = argument
         call._ok = True
         call._value = None
-        call.callbacks = [function]  # type: ignore[list-item]
+        call.callbacks = [function]
         heappush(self._queue, (time_s, priority, next(self._eid), call))
 
     @property

@@ -7,10 +7,7 @@ are admitted, in queue order, as long as slot, budget and blocks for the *whole*
 a step that preempted admits nobody. With async scheduling, step m is planned when step m - 1
 starts: who arrived later is not seen, and what a finished turn held comes free one step late.
 
-Steps are planned in runs (``Segment``), one event each: decode-only steps in closed form, and steps
-in which one long prefill takes the whole budget. A run ends at the first step boundary at which
-anything can change: a completion, blocks running out, or a turn becoming admissible. What happens
-in between moves that end, never the past.
+How long steps take, and how many are run at once, is the ``Stepper``'s business.
 """
 
 from __future__ import annotations
@@ -20,22 +17,22 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agentserve_gym.hardware.timing import BatchStep, LatencyModel
-from agentserve_gym.sim.batch import DecodeBatch, DecodeSegment, PrefillSegment, Segment
-from agentserve_gym.sim.clock import LATE, Call, Clock
+from agentserve_gym.sim.batch import DecodeBatch
+from agentserve_gym.sim.clock import Clock
 from agentserve_gym.sim.pools import BlockPool
 from agentserve_gym.sim.programs import Phase, ProgramStatus, TurnState
+from agentserve_gym.sim.stepper import Segment, Stepper
 
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """Scheduler limits; see ``EngineSpec``. ``fused=False`` plans every step on its own."""
+    """Scheduler limits; see ``EngineSpec``."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
     block_size_tokens: int
     async_scheduling: bool
     reclaim_unexpired_pins: bool
-    fused: bool = True
 
 
 class EngineHost(Protocol):
@@ -62,8 +59,10 @@ class Engine:
     """One instance's scheduler, batch and HBM pool.
 
     Attributes:
-        pool: the HBM block pool. ``batch``: turns that decode. ``prefilling``: turns with prompt
-            left to compute. ``waiting``: turns in queue order. ``loading``: turns whose KV arrives.
+        pool: the HBM block pool. ``batch``: turns that decode.
+        prefilling: turns with prompt left to compute; ``chunks``: those that do so in the steps
+            that run now.
+        waiting: turns in queue order. ``loading``: turns whose KV is on its way.
         queued_tokens: uncached prompt tokens of waiting turns, as estimated on arrival.
         preemptions, steps, busy_s: totals so far.
     """
@@ -76,6 +75,7 @@ class Engine:
         pool: BlockPool,
         clock: Clock,
         host: EngineHost,
+        stepper: Stepper,
     ) -> None:
         self.index = index
         self.limits = limits
@@ -90,14 +90,14 @@ class Engine:
         self.preemptions = 0
         self.steps = 0
         self.busy_s = 0.0
+        self.chunks: list[TurnState] = []
         self._clock = clock
         self._host = host
-        self._segment: Segment | None = None
-        self._event_serial = 0
-        self._kick_at_s = -1.0
+        self._stepper = stepper
         self._sequence = 0
         self._finishing: list[TurnState] = []
         self._first_step = 0
+        stepper.members.append(self)
 
     # --- what the rest of the simulation does to an engine -----------------------------------
 
@@ -127,35 +127,34 @@ class Engine:
 
     def reconsider(self) -> None:
         """Something outside the batch changed: a turn waits, or room appeared or vanished."""
-        now = self._clock.now
-        if self._segment is None:
-            if self.waiting and self._kick_at_s != now:
-                self._kick_at_s = now
-                self._clock.call_at(now, self._on_kick, priority=LATE)
-        elif self._segment.steps > 1:
-            self._shorten_segment(self._segment, now)
+        segment = self._stepper.segment
+        if segment is None:
+            if self.waiting:
+                self._stepper.wake()
+        elif segment.steps > 1:
+            started = segment.started(self._clock.now)
+            self._allocate(started)
+            steps = self._steps_still_possible(segment, started)
+            if steps < segment.steps:
+                self._stepper.shorten(steps)
 
     def synchronize(self) -> None:
         """Bring block allocation up to the present, inside a run of fused steps."""
-        segment = self._segment
+        segment = self._stepper.segment
         if segment is not None and segment.steps > 1:
-            self._allocate(segment, self._steps_started(segment, self._clock.now))
-
-    @property
-    def idle(self) -> bool:
-        return self._segment is None
+            self._allocate(segment.started(self._clock.now))
 
     def steps_done(self) -> int:
         """Steps of the current run that have ended by now."""
-        segment = self._segment
+        segment = self._stepper.segment
         return segment.completed(self._clock.now) if segment is not None else 0
 
     def prefill_tokens_left(self) -> int:
         """Prompt tokens that the running turns have yet to compute."""
         left = sum(turn.target_tokens - turn.computed_tokens for turn in self.prefilling.values())
-        segment = self._segment
-        if segment is not None and segment.chunks and segment.steps > 1:
-            left -= segment.completed(self._clock.now) * segment.chunks[0].chunk_tokens
+        segment = self._stepper.segment
+        if segment is not None and self.chunks and segment.steps > 1:
+            left -= segment.completed(self._clock.now) * self.chunks[0].chunk_tokens
         return left
 
     def prefill_s(self, new_tokens: int, history_tokens: int) -> float:
@@ -171,38 +170,20 @@ class Engine:
             total += self.latency.step_s(_chunk(rest, history_tokens + full * budget))
         return total
 
-    # --- steps -------------------------------------------------------------------------------
+    # --- what the stepper asks for -----------------------------------------------------------
 
-    def _on_kick(self, _event: Call) -> None:
-        self._kick_at_s = -1.0
-        if self._segment is None:
-            self._begin_step(self._clock.now)
+    @property
+    def has_work(self) -> bool:
+        """Whether the planned step computes anything."""
+        return bool(self.chunks or self.batch.turns)
 
-    def _on_boundary(self, event: Call) -> None:
-        segment = self._segment
-        if segment is None or event.argument != self._event_serial:
-            return
-        finished = self._complete(segment)
-        self._segment = None
-        planned_at = (
-            segment.boundary_s(segment.steps - 1)
-            if self.limits.async_scheduling
-            else self._clock.now
-        )
-        if not self.limits.async_scheduling:
-            self._release(finished)
-        else:
-            self._finishing = finished
-        self._begin_step(planned_at)
-        for turn in finished:
-            self._host.turn_finished(turn)
-
-    def _complete(self, segment: Segment) -> list[TurnState]:
+    def complete(self, segment: Segment) -> list[TurnState]:
         """Apply the effects of the steps that just ended; returns the turns that finished."""
         batch = self.batch
-        self._allocate(segment, segment.steps)
-        batch.step = self._first_step + segment.steps
-        self.steps += segment.steps
+        steps = segment.steps
+        self._allocate(steps)
+        batch.step = self._first_step + steps
+        self.steps += steps
         self.busy_s += self._clock.now - segment.start_s
         finished = batch.pop_finished()
         for turn in finished:
@@ -210,13 +191,73 @@ class Engine:
             turn.private_blocks = self._blocks(computed) - turn.hit_blocks
             turn.computed_tokens = computed
             turn.generated = turn._output_tokens
-        for turn in segment.chunks:
-            turn.computed_tokens += segment.steps * turn.chunk_tokens
+        for turn in self.chunks:
+            turn.computed_tokens += steps * turn.chunk_tokens
             if turn.computed_tokens == turn.target_tokens:
                 self._end_prefill(turn, finished)
         for turn in finished:
             del self.running[turn.sequence]
+        if self.limits.async_scheduling:
+            self._finishing = finished
+        else:
+            self._release(finished)
         return finished
+
+    def plan(self, planned_at_s: float) -> None:
+        """Plan the step that starts now, from what was known at ``planned_at_s``."""
+        self.chunks = self._schedule(planned_at_s)
+        if self._finishing:
+            finishing, self._finishing = self._finishing, []
+            self._release(finishing)
+        if self.waiting and not self.has_work:
+            self.chunks = self._schedule(self._clock.now)
+        self._first_step = self.batch.step
+
+    def announce(self, finished: list[TurnState]) -> None:
+        """Tell the host which turns ended."""
+        for turn in finished:
+            self._host.turn_finished(turn)
+
+    def shape(self) -> BatchStep:
+        """The planned step's batch."""
+        return self._mixed_shape(self.chunks) if self.chunks else self.batch.shape()
+
+    def full_chunks(self) -> int:
+        """Steps until a lone prefill's last chunk, a completion or a shortage of blocks."""
+        turn, chunk = self.chunks[0], self.chunks[0].chunk_tokens
+        if len(self.chunks) > 1 or chunk + len(self.batch) < self.limits.max_num_batched_tokens:
+            return 1
+        steps = (turn.target_tokens - turn.computed_tokens - 1) // chunk
+        if self.batch:
+            steps = min(steps, self.batch.steps_to_completion())
+        if steps <= 1 or self._blocks_ahead(turn, 1, steps) > self._room():
+            return 1
+        return steps
+
+    def decode_steps(self, linear_steps: int) -> int:
+        """Steps that can run before a completion, a shortage of blocks or an admission."""
+        if self.waiting and self._head_fits():
+            return 1
+        if not self.batch:
+            return linear_steps
+        room = self.batch.step + 1 + self._steps_with_blocks() - self._first_step
+        return min(linear_steps, self.batch.steps_to_completion(), room)
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def _steps_still_possible(self, segment: Segment, started: int) -> int:
+        """How many of the planned steps the changed circumstances allow."""
+        if self.chunks:
+            ahead = self._blocks_ahead(self.chunks[0], started, segment.steps)
+            return segment.steps if ahead <= self._room() else started
+        steps = segment.steps
+        if self.batch:
+            steps = min(steps, started + self._steps_with_blocks())
+        if self.waiting and self._head_fits():
+            seen = self.waiting[0].visible_after_s <= segment.boundary_s(started - 1)
+            lag = 0 if seen or not self.limits.async_scheduling else 1
+            steps = min(steps, started + lag)
+        return steps
 
     def _end_prefill(self, turn: TurnState, finished: list[TurnState]) -> None:
         """The prompt is computed and the next token emitted."""
@@ -233,72 +274,10 @@ class Engine:
         else:
             finished.append(turn)
 
-    def _begin_step(self, planned_at_s: float) -> None:
-        """Plan the step that starts now, from what was known at ``planned_at_s``."""
-        now = self._clock.now
-        chunks = self._schedule(planned_at_s)
-        self._release_finishing()
-        if not chunks and not self.batch and self.waiting:
-            chunks = self._schedule(now)
-        self._first_step = self.batch.step
-        segment: Segment
-        if chunks:
-            segment = self._prefill_segment(now, chunks)
-        elif self.batch:
-            run = self.latency.decode_run(self.batch.shape())
-            steps = self._steps_until_change(run.steps)
-            segment = DecodeSegment(now, run.first_step_s, run.growth_s, steps)
-        else:
-            return
-        self._segment = segment
-        self._schedule_boundary(segment)
-
-    def _prefill_segment(self, now: float, chunks: list[TurnState]) -> PrefillSegment:
-        """Price this step, and those after it in which the same turn takes the whole budget."""
-        shape = self._mixed_shape(chunks)
-        step_s = self.latency.step_s
-        ends = [now + step_s(shape)]
-        steps = self._full_chunks(chunks) if self.limits.fused else 1
-        count, context, longest, _, chunk, history, _, sampled = shape
-        own_pairs = 0.5 * chunk * (chunk + 1)
-        for _ in range(1, steps):
-            context += count
-            longest += 1
-            history += chunk
-            area = chunk * history + own_pairs
-            step = BatchStep(count, context, longest, 1, chunk, history, area, sampled)
-            ends.append(ends[-1] + step_s(step))
-        return PrefillSegment(now, ends, steps, chunks)
-
-    def _full_chunks(self, chunks: list[TurnState]) -> int:
-        """Steps until a lone prefill's last chunk, a completion or a shortage of blocks."""
-        turn, chunk = chunks[0], chunks[0].chunk_tokens
-        if len(chunks) > 1 or chunk + len(self.batch) < self.limits.max_num_batched_tokens:
-            return 1
-        steps = (turn.target_tokens - turn.computed_tokens - 1) // chunk
-        if self.batch:
-            steps = min(steps, self.batch.steps_to_completion())
-        if steps <= 1 or self._blocks_ahead(turn, 1, steps) > self._room():
-            return 1
-        return steps
-
     def _blocks_ahead(self, turn: TurnState, started: int, steps: int) -> int:
         """Blocks that a run with a lone prefill needs beyond its first ``started`` steps."""
         decode = self.batch.blocks_for(steps - started) if self.batch else 0
         return decode + self._blocks_to_own(turn, turn.computed_tokens + steps * turn.chunk_tokens)
-
-    def _schedule_boundary(self, segment: Segment) -> None:
-        self._event_serial += 1
-        self._clock.call_at(
-            segment.boundary_s(segment.steps), self._on_boundary, self._event_serial
-        )
-
-    def _steps_until_change(self, linear_steps: int) -> int:
-        """Steps that can run before a completion, a shortage of blocks or an admission."""
-        if not self.limits.fused or (self.waiting and self._head_fits()):
-            return 1
-        room = self.batch.step + 1 + self._steps_with_blocks() - self._first_step
-        return min(linear_steps, self.batch.steps_to_completion(), room)
 
     def _steps_with_blocks(self) -> int:
         """Decode steps beyond the allocated ones for which blocks can be had."""
@@ -312,32 +291,12 @@ class Engine:
             room += pool.reclaimable_pinned()
         return room
 
-    def _shorten_segment(self, segment: Segment, now: float) -> None:
-        """End the current run earlier if the changed circumstances demand it."""
-        started = self._steps_started(segment, now)
-        self._allocate(segment, started)
-        if segment.chunks:
-            ahead = self._blocks_ahead(segment.chunks[0], started, segment.steps)
-            steps = segment.steps if ahead <= self._room() else started
-        else:
-            steps = min(segment.steps, started + self._steps_with_blocks())
-            if self.waiting and self._head_fits():
-                seen = self.waiting[0].visible_after_s <= segment.boundary_s(started - 1)
-                lag = 0 if seen or not self.limits.async_scheduling else 1
-                steps = min(steps, started + lag)
-        if steps < segment.steps:
-            segment.steps = steps
-            self._schedule_boundary(segment)
-
-    def _steps_started(self, segment: Segment, now: float) -> int:
-        return min(segment.completed(now) + 1, segment.steps)
-
-    def _allocate(self, segment: Segment, started: int) -> None:
+    def _allocate(self, started: int) -> None:
         """Allocate the blocks of the run's first ``started`` steps, as far as not done yet."""
         batch = self.batch
         ahead = self._first_step + started - batch.allocated_step
         need = batch.blocks_for(ahead) if ahead > 0 and batch else 0
-        for turn in segment.chunks:
+        for turn in self.chunks:
             blocks = self._blocks_to_own(turn, turn.computed_tokens + started * turn.chunk_tokens)
             turn.private_blocks += blocks
             need += blocks
@@ -427,7 +386,7 @@ class Engine:
         need = self._blocks(turn.target_tokens) - hit
         room = pool.free + pool.cached - pool.reclaimable((*program.prefix_keys, program.index))
         if need > room and pool.pins and self._may_reclaim_pins():
-            room += pool.reclaimable_pinned(besides=program.index)
+            room += pool.reclaimable_pinned(besides=program)
         return need - room
 
     def _reserve(self, turn: TurnState) -> bool:
@@ -494,7 +453,7 @@ class Engine:
         return max(self._blocks(tokens) - turn.hit_blocks - turn.private_blocks, 0)
 
     def _may_reclaim_pins(self) -> bool:
-        """Unexpired pins give way where the scenario says so, and wherever they block everything."""
+        """Unexpired pins give way where the scenario says so, and wherever they block all."""
         stuck = not (self.running or self.loading or self._finishing)
         return self.limits.reclaim_unexpired_pins or stuck
 
@@ -524,10 +483,6 @@ class Engine:
     def _release(self, finished: list[TurnState]) -> None:
         for turn in finished:
             self._cache(turn)
-
-    def _release_finishing(self) -> None:
-        finishing, self._finishing = self._finishing, []
-        self._release(finishing)
 
     def _mixed_shape(self, chunks: list[TurnState]) -> BatchStep:
         batch = self.batch

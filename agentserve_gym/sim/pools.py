@@ -5,9 +5,9 @@ prefix (keyed by its name) or a program's own part (keyed by the program's index
 ever cut from an entry's tail, so what an entry holds is always a prefix of its part.
 
 Every block is in exactly one state: free; cached (in an entry that nothing holds, ready to be
-reclaimed in LRU order); or held (in an entry with holds on it, or private to a running turn). A hold
-on a program's own part always comes with holds on its shared prefix, and releases go tail first, so
-LRU order never evicts the head of a chain before its tail.
+reclaimed in LRU order); or held (in an entry with holds on it, or private to a running turn). A
+hold on a program's own part always comes with holds on its shared prefix, and releases go tail
+first, so LRU order never evicts the head of a chain before its tail.
 """
 
 from __future__ import annotations

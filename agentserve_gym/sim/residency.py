@@ -1,4 +1,4 @@
-"""Where KV lies: HBM per instance, DRAM per node, a shared CXL pool, and the transfers between them.
+"""Where KV lies: HBM per instance, DRAM per node, a shared CXL pool; and the transfers between.
 
 A program's KV is a chain (shared prefix, then its own part), so in each pool it is a prefix length
 in blocks. Copies in lower tiers stay valid after a reload, so a later offload moves only what is

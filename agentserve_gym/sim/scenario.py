@@ -1,4 +1,4 @@
-"""Scenarios: cluster, engine limits, workload and objective as one validated, serializable value."""
+"""Scenarios: cluster, engine limits, workload and objective as one validated value."""
 
 from __future__ import annotations
 
@@ -216,10 +216,10 @@ def load_scenario(scenario: str | Path | Scenario | dict[str, Any]) -> Scenario:
     preset = _preset_folder() / f"{scenario}.toml"
     if not preset.is_file():
         near = difflib.get_close_matches(str(scenario), preset_names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"unknown scenario {str(scenario)!r}{hint} The presets are {', '.join(preset_names())}; "
-            "a file must end in .toml or .json"
+            f"unknown scenario {str(scenario)!r}; {hint}the presets are "
+            f"{', '.join(preset_names())}; a file must end in .toml or .json"
         )
     return _validated(tomllib.loads(preset.read_text(encoding="utf-8")), f"preset {scenario!r}")
 

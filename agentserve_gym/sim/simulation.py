@@ -27,6 +27,7 @@ from agentserve_gym.sim.programs import ProgramState, TurnState
 from agentserve_gym.sim.residency import Residency
 from agentserve_gym.sim.router import Router
 from agentserve_gym.sim.scenario import InstanceSpec, Scenario
+from agentserve_gym.sim.stepper import SinglePricing, Stepper
 from agentserve_gym.sim.timeline import Timeline
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.topology import Topology
@@ -153,7 +154,7 @@ class Simulation:
         return None
 
     def unfinished_time(self) -> tuple[float, float]:
-        """The integrals of unfinished programs up to now: program-seconds, and weighted by ideal."""
+        """Integrals of unfinished programs up to now: program-seconds, and weighted by 1 / ideal."""
         unfinished = self.orchestrator.unfinished
         unfinished.advance(self.clock.now)
         return unfinished.plain_s, unfinished.weighted
@@ -254,7 +255,6 @@ class Simulation:
             spec.block_size_tokens,
             spec.async_scheduling,
             spec.reclaim_unexpired_pins,
-            fused,
         )
         latencies: dict[tuple[str, int, str], LatencyModel] = {}
         engines = []
@@ -268,7 +268,13 @@ class Simulation:
                     source=instance.timing,
                 )
             pool = BlockPool(f"instance {index} hbm", self._kv_blocks(instance))
-            engines.append(Engine(index, limits, latencies[key], pool, self.clock, self))
+            stepper = Stepper(
+                SinglePricing(latencies[key]),
+                self.clock,
+                async_scheduling=spec.async_scheduling,
+                fused=fused,
+            )
+            engines.append(Engine(index, limits, latencies[key], pool, self.clock, self, stepper))
         return engines
 
     def _kv_blocks(self, instance: InstanceSpec) -> int:

@@ -1,8 +1,8 @@
 """What policies may see: instances through their signals, and the cluster around a decision.
 
-A view shows only what a live router could know. Signals may lag (``signal_delay_s``): each instance
-then keeps one log of changes, and the router's cursor follows it that far behind; nothing is copied.
-What the router does itself (how many turns it sent where) it knows at once.
+A view shows only what a live router could know. Signals may lag (``signal_delay_s``): each
+instance then keeps one log of changes, and the router's cursor follows it that far behind; nothing
+is copied. What the router does itself (how many turns it sent where) it knows at once.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class ClusterView:
         return self._residency.first_token_s(turn, instance, copy)
 
     def offload_s(self, program: ProgramState, tier: Tier, tokens: int) -> float:
-        """Time to move ``tokens`` from the program's home to a lower tier, links' queues included."""
+        """Time to move ``tokens`` from the program's home to a lower tier, as links are queued."""
         topology = self._residency.topology
         size = tokens * topology.block_bytes / topology.block_size_tokens
         return topology.offload_path(program.home, tier).end_s(self.now_s, size) - self.now_s

@@ -1,0 +1,219 @@
+"""Steps in time: how long they take and how many are run as one event.
+
+Decode-only steps run in closed form, and so do the full chunks of one long prefill; such a run
+(``Segment``) ends at the first step boundary at which anything can change: a completion, blocks
+running out, or a turn becoming admissible. What happens in between may move that end, never the
+past. A stepper drives one engine, or a data-parallel group whose engines step together.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING, Protocol
+
+from agentserve_gym.hardware.timing import BatchStep, DecodeRun, LatencyModel
+from agentserve_gym.sim.clock import LATE, Call, Clock
+
+if TYPE_CHECKING:
+    from agentserve_gym.sim.engine import Engine
+
+
+class Segment(Protocol):
+    """Steps that an engine has planned from ``start_s`` on.
+
+    ``steps`` may be lowered later, never below the steps that have started.
+    """
+
+    start_s: float
+    steps: int
+
+    def boundary_s(self, steps: int) -> float:
+        """When the first ``steps`` steps have ended."""
+        ...
+
+    def completed(self, now_s: float) -> int:
+        """How many of the planned steps have ended by ``now_s``."""
+        ...
+
+    def started(self, now_s: float) -> int:
+        """How many of the planned steps have begun by ``now_s``."""
+        ...
+
+
+@dataclass(slots=True)
+class DecodeSegment:
+    """Decode-only steps in closed form: the i-th takes ``first_step_s + i * growth_s``."""
+
+    start_s: float
+    first_step_s: float
+    growth_s: float
+    steps: int
+
+    def boundary_s(self, steps: int) -> float:
+        return self.start_s + (
+            steps * self.first_step_s + self.growth_s * (0.5 * steps * (steps - 1))
+        )
+
+    def completed(self, now_s: float) -> int:
+        elapsed = now_s - self.start_s
+        if self.steps == 1 or elapsed < self.first_step_s:
+            return int(self.boundary_s(1) <= now_s)
+        linear = self.first_step_s - 0.5 * self.growth_s
+        if self.growth_s > 0.0:
+            root = sqrt(linear * linear + 2.0 * self.growth_s * elapsed)
+            count = int((root - linear) / self.growth_s)
+        else:
+            count = int(elapsed / self.first_step_s)
+        count = min(count, self.steps)
+        while count < self.steps and self.boundary_s(count + 1) <= now_s:
+            count += 1
+        while count > 0 and self.boundary_s(count) > now_s:
+            count -= 1
+        return count
+
+    def started(self, now_s: float) -> int:
+        return min(self.completed(now_s) + 1, self.steps)
+
+
+@dataclass(slots=True)
+class PrefillSegment:
+    """Steps with prefill chunks, priced one by one; ``ends_s`` holds the end of each.
+
+    Several steps are planned at once only where one turn takes the whole token budget in each of
+    them: nobody can be admitted in between.
+    """
+
+    start_s: float
+    ends_s: list[float]
+    steps: int
+
+    def boundary_s(self, steps: int) -> float:
+        return self.ends_s[steps - 1] if steps else self.start_s
+
+    def completed(self, now_s: float) -> int:
+        return bisect_right(self.ends_s, now_s, 0, self.steps)
+
+    def started(self, now_s: float) -> int:
+        return min(self.completed(now_s) + 1, self.steps)
+
+
+class StepPricing(Protocol):
+    """Prices the steps of all engines that step together; one batch per engine."""
+
+    def step_s(self, steps: Sequence[BatchStep]) -> float:
+        """Seconds that one step takes."""
+        ...
+
+    def decode_run(self, steps: Sequence[BatchStep]) -> DecodeRun:
+        """Price the run that starts with these decode-only steps."""
+        ...
+
+
+class SinglePricing:
+    """One engine on its own."""
+
+    def __init__(self, latency: LatencyModel) -> None:
+        self._latency = latency
+
+    def step_s(self, steps: Sequence[BatchStep]) -> float:
+        return self._latency.step_s(steps[0])
+
+    def decode_run(self, steps: Sequence[BatchStep]) -> DecodeRun:
+        return self._latency.decode_run(steps[0])
+
+
+class Stepper:
+    """Runs the steps of its engines.
+
+    Attributes:
+        members: the engines, which add themselves.
+        segment: the steps that run now, ``None`` when idle.
+    """
+
+    def __init__(
+        self, pricing: StepPricing, clock: Clock, *, async_scheduling: bool, fused: bool
+    ) -> None:
+        self.members: list[Engine] = []
+        self.segment: Segment | None = None
+        self._pricing = pricing
+        self._clock = clock
+        self._async = async_scheduling
+        self._fused = fused
+        self._event_serial = 0
+        self._kick_at_s = -1.0
+
+    def wake(self) -> None:
+        """Start stepping, after everything else that happens at this instant."""
+        now = self._clock.now
+        if self._kick_at_s != now:
+            self._kick_at_s = now
+            self._clock.call_at(now, self._on_kick, priority=LATE)
+
+    def shorten(self, steps: int) -> None:
+        """End the current run after ``steps`` steps."""
+        segment = self.segment
+        assert segment is not None
+        segment.steps = steps
+        self._schedule_boundary(segment)
+
+    def _on_kick(self, _call: Call) -> None:
+        self._kick_at_s = -1.0
+        if self.segment is None:
+            self._begin(self._clock.now)
+
+    def _on_boundary(self, call: Call) -> None:
+        segment = self.segment
+        if segment is None or call.argument != self._event_serial:
+            return
+        finished = [engine.complete(segment) for engine in self.members]
+        last_start_s = segment.boundary_s(segment.steps - 1)
+        self.segment = None
+        self._begin(last_start_s if self._async else self._clock.now)
+        for engine, turns in zip(self.members, finished, strict=True):
+            engine.announce(turns)
+
+    def _begin(self, planned_at_s: float) -> None:
+        now = self._clock.now
+        members = self.members
+        for engine in members:
+            engine.plan(planned_at_s)
+        if not any(engine.has_work for engine in members):
+            return
+        shapes = [engine.shape() for engine in members]
+        if any(engine.chunks for engine in members):
+            alone = self._fused and len(members) == 1
+            ends = self._ends(now, shapes, members[0].full_chunks() if alone else 1)
+            self.segment = PrefillSegment(now, ends, len(ends))
+        else:
+            run = self._pricing.decode_run(shapes)
+            steps = 1
+            if self._fused:
+                steps = min(engine.decode_steps(run.steps) for engine in members)
+            self.segment = DecodeSegment(now, run.first_step_s, run.growth_s, steps)
+        self._schedule_boundary(self.segment)
+
+    def _ends(self, now: float, shapes: list[BatchStep], steps: int) -> list[float]:
+        """Ends of this step and of those in which the same chunk size follows."""
+        step_s = self._pricing.step_s
+        ends = [now + step_s(shapes)]
+        if steps == 1:
+            return ends
+        count, context, longest, _, chunk, history, _, _ = shapes[0]
+        own_pairs = 0.5 * chunk * (chunk + 1)
+        for _ in range(1, steps):
+            context += count
+            longest += 1
+            history += chunk
+            area = chunk * history + own_pairs
+            shape = BatchStep(count, context, longest, 1, chunk, history, area, count)
+            ends.append(ends[-1] + step_s((shape,)))
+        return ends
+
+    def _schedule_boundary(self, segment: Segment) -> None:
+        self._event_serial += 1
+        self._clock.call_at(
+            segment.boundary_s(segment.steps), self._on_boundary, self._event_serial
+        )
