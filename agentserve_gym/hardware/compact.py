@@ -71,6 +71,7 @@ class DecodeGrid(Coefficients):
 class MixedWork(Coefficients):
     """Seconds of attention work in a step with prefill, per unit of each quantity.
 
+    ``decode_alone``: share of what the decodes would cost in a step of their own (no unit).
     ``tile_pair``: query-key pairs with chunks padded to whole tiles; ``pair``: without padding.
     ``crowd_*``: above 64 (32) sequences of more than 1,024 (2,048) tokens the kernel's reads stop
     sharing the cache; per sequence above, times token above.
@@ -87,6 +88,7 @@ class MixedWork(Coefficients):
     history_token: float = Field(ge=0)
     crowd_64: float = Field(ge=0)
     crowd_32: float = Field(ge=0)
+    decode_alone: float = Field(default=0.0, ge=0)
 
 
 class MixedPath(Coefficients):
@@ -248,7 +250,7 @@ class CompactLatency:
         self, count: int, context: int, prefills: int, chunk: int, history: int, area: float
     ) -> float:
         """Attention of a step with prefill, with all decodes at their mean context."""
-        w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, p0, p1, p2, p3, power = self._mixed
+        w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, p0, p1, p2, p3, power = self._mixed
         mean_chunk = chunk / prefills
         before = area / chunk - (mean_chunk + 1) / 2
         rows = -(-mean_chunk // TILE_ROWS) * TILE_ROWS * prefills
@@ -265,6 +267,8 @@ class CompactLatency:
         longest = before + mean_chunk
         if count:
             decode = context / count
+            if w11:
+                work += w11 * self._decode(count, context, 0).value_s
             if decode > longest:
                 longest = decode
             if count > 32 and decode > 1024:

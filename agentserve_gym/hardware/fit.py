@@ -28,7 +28,7 @@ from .compact import (
     MixedPath,
     MixedWork,
 )
-from .curves import DecodeAttention, ExpertSurface, tabulate
+from .curves import DecodeAttention, ExpertSurface
 from .kv_pool import kv_pool_blocks
 from .least_squares import fit_nonnegative
 from .profile import expert_points
@@ -38,7 +38,6 @@ from .roofline import all_reduce_s_per_step
 _US = 1e-6
 _HELD_OUT_SHARE = 0.3
 _CURVE_TOLERANCE = 0.003
-_BUDGET_TOKENS = 2048
 _SKEW_CHUNKS = (16, 128, 512, 1024, 2048)
 
 
@@ -105,8 +104,15 @@ def fit_compact(folder: str | Path, case: ProfileCase | None = None) -> CompactF
     what = case or profile_case(folder)
     gpu, llm = accelerator(what.accelerator), model(what.model)
     tables = load_profile(folder)
-    pool = kv_pool_blocks(gpu, llm, what.tensor_parallel, expert_parallel=1) * 16
-    return fit_tables(tables, llm, what.tensor_parallel, link(gpu.peer_link), pool)
+    peers = link(gpu.peer_link)
+    pool = kv_pool_blocks(gpu, llm, what.tensor_parallel) * 16
+    base, per_token = all_reduce_s_per_step(llm, what.tensor_parallel, peers)
+    all_reduce = AllReduce(constant=base, token=per_token)
+    if llm.experts is None:
+        return fit_tables(tables, llm, all_reduce, None, pool)
+    experts, error = _fit_experts(tables, llm, peers)
+    fit = fit_tables(tables, llm, all_reduce, experts, pool)
+    return CompactFit(fit.coefficients, {**fit.errors, "experts": error})
 
 
 def calibrate_fit(folder: str | Path, case: ProfileCase | None = None) -> CompactFile:
@@ -125,7 +131,11 @@ def calibrate_fit(folder: str | Path, case: ProfileCase | None = None) -> Compac
 
 
 def fit_tables(
-    tables: ProfileTables, llm: Model, tensor_parallel: int, peer_link: Link, pool_tokens: int
+    tables: ProfileTables,
+    llm: Model,
+    all_reduce: AllReduce,
+    experts: Experts | None,
+    pool_tokens: int,
 ) -> CompactFit:
     """Fit loaded tables; attention only where the batch fits a KV pool of ``pool_tokens``."""
     tokens, dense_us = tables.dense_step_us(llm.layers)
@@ -133,18 +143,14 @@ def fit_tables(
     dense, dense_error = _fit_curve(tokens, dense_us)
     head, head_error = _fit_curve(sequences, head_us)
     errors = {"linear layers": dense_error, "head": head_error}
-    experts = None
-    if llm.experts is not None:
-        experts, errors["experts"] = _fit_experts(tables, llm, peer_link)
-    base, per_token = all_reduce_s_per_step(llm, tensor_parallel, peer_link)
-    other = _OtherParts(dense, head, AllReduce(constant=base, token=per_token), experts, llm)
+    other = _OtherParts(dense, head, all_reduce, experts, llm)
     rows = tables.attention[_fits(tables.attention, pool_tokens)]
     grid, errors["decode steps"] = _fit_decode(tables, rows, llm.layers, other)
-    mixed, errors["mixed steps"] = _fit_mixed(tables, rows, llm.layers, other)
+    mixed, errors["mixed steps"] = _fit_mixed(tables, rows, grid, llm.layers, other)
     coefficients = CompactCoefficients(
         dense=dense,
         head=head,
-        all_reduce=other.all_reduce,
+        all_reduce=all_reduce,
         decode_attention=grid,
         mixed_attention=mixed,
         experts=experts,
@@ -163,28 +169,29 @@ class _OtherParts:
         experts: Experts | None,
         llm: Model,
     ) -> None:
-        self.all_reduce = all_reduce
-        self._dense = np.array(tabulate(dense.at, dense.seconds, CACHED_TOKENS))
-        self._head = np.array(tabulate(head.at, head.seconds, CACHED_TOKENS))
+        self._reduce = all_reduce
+        self._dense = dense
+        self._head = head
         self._expert = np.zeros(CACHED_TOKENS)
         if experts is not None:
             spread = ExpertSpread(count=llm.experts or 0, per_token=llm.experts_per_token or 0)
             self._expert = np.array(spread.table(experts))
 
     def seconds(self, tokens: Array, sequences: Array) -> Array:
-        total = self._dense[tokens.astype(int)] + self._head[sequences.astype(int)]
-        total = total + self.all_reduce.constant + self.all_reduce.token * tokens
-        total = total + self._expert[tokens.astype(int)]
-        return np.asarray(total)
+        dense = np.interp(tokens, self._dense.at, self._dense.seconds)
+        head = np.interp(sequences, self._head.at, self._head.seconds)
+        expert = self._expert[np.minimum(tokens, CACHED_TOKENS - 1).astype(int)]
+        between = self._reduce.constant + self._reduce.token * tokens
+        return np.asarray(dense + head + expert + between)
 
 
 def _fits(rows: Array, pool_tokens: int) -> Array:
     chunk, history, count, context = rows[:, :4].T
-    resident = chunk + history + count * context
-    return np.asarray((resident <= pool_tokens) & (chunk + count <= _BUDGET_TOKENS + 256))
+    return np.asarray(chunk + history + count * context <= pool_tokens)
 
 
-def _error(predicted: Array, true: Array, whole: Array) -> HeldOutError:
+def held_out_error(predicted: Array, true: Array, whole: Array) -> HeldOutError:
+    """Errors of predictions as shares of the time of the whole step."""
     shares = 100 * (predicted - true) / whole
     return HeldOutError(
         len(shares),
@@ -199,7 +206,7 @@ def _fit_curve(at: Array, micros: Array) -> tuple[Curve, HeldOutError]:
     odd = np.arange(1, len(at) - 1, 2)
     kept = np.setdiff1d(np.arange(len(at)), odd)
     predicted = np.interp(at[odd], at[kept], micros[kept])
-    error = _error(predicted, micros[odd], micros[odd])
+    error = held_out_error(predicted, micros[odd], micros[odd])
     knots = _prune(at, micros)
     return (
         Curve(at=tuple(int(at[k]) for k in knots), seconds=_rounded(micros[knots] * _US)),
@@ -239,7 +246,7 @@ def _fit_decode(
     held = rows[(rows[:, 0] == 0) & (rows[:, 2] > 0) & ~np.isin(rows[:, 3], coarse_contexts)]
     predicted = np.array([coarse(int(n), int(n * c), int(c)).value_s for n, c in held[:, 2:4]])
     true = held[:, 4] * layers * _US
-    error = _error(predicted, true, true + other.seconds(held[:, 2], held[:, 2]))
+    error = held_out_error(predicted, true, true + other.seconds(held[:, 2], held[:, 2]))
     grid = DecodeGrid(
         counts=tuple(counts),
         contexts=tuple(contexts),
@@ -270,14 +277,21 @@ def _grid_seconds(
 
 
 def _fit_mixed(
-    tables: ProfileTables, rows: Array, layers: int, other: _OtherParts
+    tables: ProfileTables, rows: Array, grid: DecodeGrid, layers: int, other: _OtherParts
 ) -> tuple[MixedAttention, HeldOutError]:
     """Work against path, fitted to 70 % of the points."""
+    decode = DecodeAttention(grid.counts, grid.contexts, grid.seconds, [0.0] * len(grid.counts))
     mixed = rows[rows[:, 0] > 0]
     chunk, history, count, context, micros = mixed.T
     true = micros * layers * _US
     whole = true + other.seconds(chunk + count, count + 1)
-    work, path = mixed_features(chunk, history, count, context)
+    alone = np.array(
+        [
+            decode(int(n), int(n * c), 0).value_s if n else 0.0
+            for n, c in zip(count, context, strict=True)
+        ]
+    )
+    work, path = mixed_features(chunk, history, count, context, alone)
     held = np.random.default_rng(0).random(len(true)) < _HELD_OUT_SHARE
     fitted = ~held
     split = work.shape[1]
@@ -292,7 +306,7 @@ def _fit_mixed(
     # A soft maximum has several local optima: start from a soft, a firm and a hard one.
     fits = [fit_nonnegative(residuals, np.r_[guess, power]) for power in (1.0, 3.0, 10.0)]
     best = min(fits, key=lambda values: float(np.abs(residuals(values)).mean()))
-    error = _error(_mixed_form(best, work[held], path[held]), true[held], whole[held])
+    error = held_out_error(_mixed_form(best, work[held], path[held]), true[held], whole[held])
     names = list(MixedWork.model_fields), list(MixedPath.model_fields)
     values = [float(f"{value:.5g}") for value in best]
     return (
@@ -308,7 +322,7 @@ def _fit_mixed(
 
 
 def mixed_features(
-    chunk: Array, history: Array, count: Array, context: Array
+    chunk: Array, history: Array, count: Array, context: Array, alone: Array
 ) -> tuple[Array, Array]:
     """Quantities of MixedWork and MixedPath for steps with one chunk, one row per step."""
     rows = np.ceil(chunk / TILE_ROWS) * TILE_ROWS
@@ -326,6 +340,7 @@ def mixed_features(
         history,
         np.maximum(count - 64, 0) * np.maximum(context - 1024, 0),
         np.maximum(count - 32, 0) * np.maximum(context - 2048, 0),
+        alone,
     )
     longest = np.maximum(history + chunk, context * (count > 0))
     path = (one, longest, count, chunk)
@@ -352,7 +367,9 @@ def _fit_experts(
     surface = ExpertSurface(tables.experts[~held])
     rows = tables.experts[held]
     predicted = np.array([surface(tokens, activated) for tokens, activated, _ in rows])
-    return expert_points(tables, llm, 2, peer_link), _error(predicted, rows[:, 2], rows[:, 2])
+    return expert_points(tables, llm, 2, peer_link), held_out_error(
+        predicted, rows[:, 2], rows[:, 2]
+    )
 
 
 def _rounded(values: Array) -> tuple[float, ...]:

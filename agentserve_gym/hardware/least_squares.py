@@ -28,33 +28,37 @@ def fit_nonnegative(
         The best coefficients found.
     """
     scale = np.where(start > 0, start, 1.0)
-    root = np.sqrt(start / scale)  # squares of free variables cannot become negative
+    point = start / scale
     damping = 1e-2
 
-    def weighted(point: Array) -> Array:
-        errors = residuals(point**2 * scale)
+    def weighted(at: Array) -> Array:
+        errors = residuals(at * scale)
         squared = (errors / outlier) ** 2
         return np.asarray(np.sign(errors) * outlier * np.sqrt(2 * (np.sqrt(1 + squared) - 1)))
 
-    errors = weighted(root)
+    errors = weighted(point)
     cost = float(errors @ errors)
     for _ in range(iterations):
-        jacobian = _jacobian(weighted, root, errors)
+        jacobian = _jacobian(weighted, point, errors)
         gradient = jacobian.T @ errors
-        curvature = jacobian.T @ jacobian
-        step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature) + 1e-12), -gradient)
-        trial = weighted(root + step)
-        trial_cost = float(trial @ trial)
-        if trial_cost < cost:
-            converged = cost - trial_cost < 1e-9 * cost
-            root, errors, cost, damping = root + step, trial, trial_cost, max(damping / 3, 1e-9)
-            if converged:
+        free = (point > 0) | (gradient < 0)  # at the bound, only inwards
+        curvature = jacobian[:, free].T @ jacobian[:, free]
+        while damping < 1e9:
+            damped = curvature + damping * np.diag(np.diag(curvature) + 1e-12)
+            moved = point.copy()
+            moved[free] = np.maximum(point[free] - np.linalg.solve(damped, gradient[free]), 0.0)
+            trial = weighted(moved)
+            trial_cost = float(trial @ trial)
+            if trial_cost < cost:
                 break
-        else:
             damping *= 4
-            if damping > 1e9:
-                break
-    return np.asarray(root**2 * scale)
+        else:
+            break
+        converged = cost - trial_cost < 1e-7 * cost
+        point, errors, cost, damping = moved, trial, trial_cost, max(damping / 5, 1e-9)
+        if converged:
+            break
+    return np.asarray(point * scale)
 
 
 def _jacobian(function: Residuals, point: Array, value: Array) -> Array:
