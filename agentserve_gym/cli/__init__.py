@@ -1,0 +1,20 @@
+"""The command line ``agentserve``: one module per command, each thin."""
+
+import typer
+
+from agentserve_gym.cli.errors import OneLineErrors
+from agentserve_gym.cli.policies import policies
+from agentserve_gym.cli.run import run
+from agentserve_gym.cli.scenarios import scenarios
+from agentserve_gym.cli.trace import trace
+
+app = typer.Typer(
+    name="agentserve",
+    cls=OneLineErrors,
+    help="Simulate clusters that serve LLM agents, and compare policies that run them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (run, scenarios, policies, trace):
+    app.command()(command)

@@ -1,0 +1,75 @@
+"""``agentserve scenarios``: what presets there are, and what is in one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.tree import Tree
+
+from agentserve_gym.cli.output import JsonOption, console, print_json
+from agentserve_gym.sim import Scenario, load_scenario, preset_names
+
+
+def scenarios(
+    name: Annotated[
+        str | None, typer.Argument(help="Show this preset or file instead of the list.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the preset scenarios, or show one."""
+    if name is not None:
+        _show(load_scenario(name), json)
+        return
+    presets = {preset: load_scenario(preset) for preset in preset_names()}
+    if json:
+        print_json([_summary(preset, scenario) for preset, scenario in presets.items()])
+        return
+    table = Table("scenario", "GPUs", "description", show_lines=True)
+    table.columns[0].no_wrap = True
+    for preset, scenario in presets.items():
+        row = _summary(preset, scenario)
+        gpus = "\n".join(f"{count} x {name}" for name, count in row["gpus"].items())
+        table.add_row(preset, gpus, row["description"])
+    console().print(table)
+
+
+def _show(scenario: Scenario, json: bool) -> None:
+    if json:
+        print_json(scenario.model_dump(mode="json"))
+        return
+    tree = Tree(f"[bold]{scenario.name}[/bold]")
+    _grow(tree, scenario.model_dump(mode="json", exclude={"name"}))
+    console().print(tree)
+
+
+def _grow(tree: Tree, content: dict[str, Any]) -> None:
+    for key, value in content.items():
+        if value is None or value in ({}, []):
+            continue
+        match value:
+            case dict():
+                _grow(tree.add(key), value)
+            case [dict(), *_]:
+                for position, item in enumerate(value):
+                    _grow(tree.add(f"{key}\\[{position}]"), item)
+            case _:
+                tree.add(f"{key} = {value}")
+
+
+def _summary(name: str, scenario: Scenario) -> dict[str, Any]:
+    gpus: Counter[str] = Counter()
+    for node in scenario.cluster.nodes:
+        for spec in node.instances:
+            gpus[spec.accelerator] += spec.count * spec.tensor_parallel
+    workload = scenario.workload
+    programs = workload.programs
+    return {
+        "name": name,
+        "model": scenario.cluster.model,
+        "gpus": dict(gpus),
+        "programs": len(programs) if isinstance(programs, tuple) else programs,
+        "description": scenario.description,
+    }

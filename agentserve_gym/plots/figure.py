@@ -1,0 +1,77 @@
+"""The comparison picture: distributions on top, one column of time series a policy below."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agentserve_gym.plots import panels, style
+from agentserve_gym.plots.record import RunRecord
+
+_BINS = 400
+
+
+def draw_comparison(runs: Sequence[RunRecord], title: str, subtitle: str = "") -> bytes:
+    """A picture of runs of one scenario under several policies.
+
+    Args:
+        runs: at least one, each with a timeline.
+        title, subtitle: above the picture.
+
+    Returns:
+        A PNG file's bytes, the same for the same runs.
+
+    Raises:
+        ValueError: if there is no run, or one has no timeline or no finished turn.
+        ModuleNotFoundError: naming the extra to install, where matplotlib is missing.
+    """
+    _require_timelines(runs)
+    columns = len(runs)
+    figure = style.new_figure(max(13.0, 6.2 * columns), 11.0)
+    figure.suptitle(
+        title, x=0.012, ha="left", fontsize=16, fontweight="bold", color=style.INK, y=0.985
+    )
+    figure.text(0.012, 0.942, subtitle, fontsize=10, color=style.FAINT, va="center")
+    top, bottom = figure.add_gridspec(
+        2, 1, height_ratios=(1.0, 1.75), left=0.055, right=0.985, top=0.895, bottom=0.06, hspace=0.3
+    )
+    left, right = top.subgridspec(1, 2, wspace=0.22)
+    panels.jct_distribution(figure.add_subplot(left), runs)
+    panels.time_by_phase(figure.add_subplot(right), runs)
+    _draw_time_series(figure, bottom.subgridspec(3, columns, hspace=0.5, wspace=0.13), runs)
+    target = io.BytesIO()
+    figure.savefig(target, format="png", metadata={"Software": None})
+    return target.getvalue()
+
+
+def _draw_time_series(figure: Any, grid: Any, runs: Sequence[RunRecord]) -> None:
+    """Three rows over one common time axis: HBM, lower tiers, programs by state."""
+    end_s = max(run.timeline.time_s[-1] for run in runs if run.timeline is not None)
+    edges_s = np.linspace(0.0, end_s, _BINS + 1)
+    peak = max(panels.peak_programs(run.timeline) for run in runs if run.timeline is not None)
+    for column, run in enumerate(runs):
+        timeline = run.timeline
+        assert timeline is not None  # checked before drawing
+        hbm, lower, states = (figure.add_subplot(grid[row, column]) for row in range(3))
+        panels.hbm_occupancy(hbm, run, timeline, edges_s)
+        panels.lower_tiers(lower, run, timeline, edges_s)
+        lower.set_xlim(0.0, end_s)
+        panels.programs_by_state(states, timeline, edges_s)
+        states.set_ylim(0, peak * 1.05)
+        if column == len(runs) - 1:
+            for axes in (hbm, lower, states):
+                style.legend(axes, loc="upper right", ncol=5, bbox_to_anchor=(1.0, 1.26))
+
+
+def _require_timelines(runs: Sequence[RunRecord]) -> None:
+    if not runs:
+        raise ValueError("runs is empty; at least 1 run is needed for a picture")
+    for run in runs:
+        if run.timeline is None or not run.timeline.time_s:
+            raise ValueError(
+                f"run {run.policy!r} has no samples over time: record a timeline, and let at least "
+                "one turn finish"
+            )

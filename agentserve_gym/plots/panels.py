@@ -1,0 +1,136 @@
+"""The parts of a picture; each fills one matplotlib axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentserve_gym.plots import style
+from agentserve_gym.plots.record import RunRecord, binned_mean
+from agentserve_gym.sim import ProgramStatus, Tier
+from agentserve_gym.sim.timeline import Timeline
+
+Edges = NDArray[np.float64]
+
+
+def jct_distribution(axes: Any, runs: Sequence[RunRecord]) -> None:
+    """Share of programs done within a time, one line a policy, medians marked."""
+    style.tidy(axes, "How long programs take (JCT)")
+    for run, colour in zip(runs, _colours(runs), strict=True):
+        jct_s = np.sort(np.asarray(run.jct_s, dtype=np.float64))
+        if not len(jct_s):
+            continue
+        share = np.arange(1, len(jct_s) + 1) / len(jct_s)
+        summary = run.report["jct_s"]
+        label = (
+            f"{run.policy}: mean {style.duration(summary['mean'])}, "
+            f"p50 {style.duration(summary['p50'])}, p99 {style.duration(summary['p99'])}"
+        )
+        axes.step(jct_s, share, where="post", color=colour, linewidth=2.2, label=label)
+        axes.plot(summary["p50"], 0.5, "o", color=colour, markersize=6)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _position: style.duration(value))
+    axes.xaxis.set_minor_formatter(lambda _value, _position: "")
+    axes.yaxis.set_major_formatter(_percent)
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("programs done", fontsize=9, color=style.INK)
+    style.legend(axes, loc="lower right")
+
+
+def time_by_phase(axes: Any, runs: Sequence[RunRecord]) -> None:
+    """Mean seconds of a program by phase, tool gaps aside; one bar a policy."""
+    style.tidy(axes, "Where a program's time goes, tool gaps aside")
+    axes.grid(axis="y", visible=False)
+    names = [run.policy for run in runs]
+    left = np.zeros(len(runs))
+    for phase, colour in style.PHASE_COLOURS.items():
+        seconds = np.array([_mean_phase_s(run, phase) for run in runs])
+        label = style.PHASE_LABELS[phase]
+        axes.barh(names, seconds, left=left, color=colour, label=label, height=0.55)
+        left += seconds
+    axes.set_xlim(0, max(float(left.max()) * 1.14, 1e-9))
+    for row, total in enumerate(left):
+        axes.text(
+            total, row, f"  {style.duration(total)}", va="center", fontsize=9, color=style.INK
+        )
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(lambda value, _position: style.duration(value))
+    style.legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=4, columnspacing=1.2)
+
+
+def hbm_occupancy(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges) -> None:
+    """HBM of all instances over time: in use, pinned, cached."""
+    report = run.report
+    style.tidy(axes, f"{run.policy}: HBM (hit rate {_hit_rate(report, 'hbm')})")
+    held = binned_mean(timeline.time_s, timeline.held[Tier.HBM], edges_s)
+    pinned = binned_mean(timeline.time_s, timeline.pinned, edges_s)
+    used = binned_mean(timeline.time_s, timeline.occupancy[Tier.HBM], edges_s)
+    bands = {"in use": held - pinned, "pinned": pinned, "cached": used - held}
+    _stack(axes, edges_s, list(bands.values()), list(style.HBM_COLOURS.values()), list(bands))
+    _share_of_tier(axes)
+
+
+def lower_tiers(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges) -> None:
+    """Occupancy of DRAM and CXL over time."""
+    report = run.report
+    style.tidy(
+        axes,
+        f"DRAM (hit rate {_hit_rate(report, 'dram')}) and CXL ({_hit_rate(report, 'cxl')})",
+    )
+    middle = (edges_s[:-1] + edges_s[1:]) / 2
+    tiers = ((Tier.DRAM, style.DRAM_COLOUR), (Tier.CXL, style.CXL_COLOUR))
+    for tier, colour in tiers:
+        share = binned_mean(timeline.time_s, timeline.occupancy[tier], edges_s)
+        axes.fill_between(middle, share, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(middle, share, color=colour, linewidth=1.8, label=tier.name)
+    _share_of_tier(axes)
+
+
+def programs_by_state(axes: Any, timeline: Timeline, edges_s: Edges) -> None:
+    """Live programs over time, by what they do."""
+    style.tidy(axes, "Programs by state")
+    states = [state for state in style.STATUS_COLOURS if any(timeline.statuses[state])]
+    bands = [binned_mean(timeline.time_s, timeline.statuses[state], edges_s) for state in states]
+    colours = [style.STATUS_COLOURS[state] for state in states]
+    _stack(axes, edges_s, bands, colours, [style.STATUS_LABELS[state] for state in states])
+
+
+def peak_programs(timeline: Timeline) -> float:
+    """Most live programs at once, for a common scale."""
+    counts = [timeline.statuses[state] for state in ProgramStatus]
+    return float(max((sum(column) for column in zip(*counts, strict=True)), default=0))
+
+
+def _stack(
+    axes: Any, edges_s: Edges, bands: list[Any], colours: list[str], names: list[str]
+) -> None:
+    middle = (edges_s[:-1] + edges_s[1:]) / 2
+    if bands:
+        axes.stackplot(middle, *bands, colors=colours, labels=names, linewidth=0)
+    axes.set_xlim(edges_s[0], edges_s[-1])
+    axes.xaxis.set_major_formatter(lambda value, _position: style.duration(value))
+
+
+def _share_of_tier(axes: Any) -> None:
+    axes.set_ylim(0, 1.0)
+    axes.yaxis.set_major_formatter(_percent)
+    axes.xaxis.set_major_formatter(lambda value, _position: style.duration(value))
+
+
+def _percent(value: float, _position: int) -> str:
+    return f"{value:.0%}"
+
+
+def _mean_phase_s(run: RunRecord, phase: str) -> float:
+    return float(run.report["phase_s"][phase]) / max(int(run.report["programs"]), 1)
+
+
+def _hit_rate(report: Any, tier: str) -> str:
+    return f"{report['hit_rate'][tier]:.1%}"
+
+
+def _colours(runs: Sequence[RunRecord]) -> list[str]:
+    return [style.POLICY_COLOURS[i % len(style.POLICY_COLOURS)] for i in range(len(runs))]
