@@ -1,1 +1,27 @@
+"""Gymnasium environments: observation, action, reward, rendering.
 
+Made by ``gym.make("agentserve_gym:AgentServe-v0")``, ``...:AgentServeRouting-v0`` and
+``...:AgentServeOffload-v0``.
+"""
+
+from agentserve_gym.envs.base import FIRST_DRAWN_SEED, AgentServeBase
+from agentserve_gym.envs.env import AgentServeEnv, AgentServeOffloadEnv, AgentServeRoutingEnv
+from agentserve_gym.envs.episode import Snapshot
+from agentserve_gym.envs.features import Feature, ObservationLayout, observation_table
+from agentserve_gym.envs.observation import ObservationBuilder
+from agentserve_gym.envs.rewards import REWARDS, Reward
+
+__all__ = [
+    "FIRST_DRAWN_SEED",
+    "REWARDS",
+    "AgentServeBase",
+    "AgentServeEnv",
+    "AgentServeOffloadEnv",
+    "AgentServeRoutingEnv",
+    "Feature",
+    "ObservationBuilder",
+    "ObservationLayout",
+    "Reward",
+    "Snapshot",
+    "observation_table",
+]

@@ -1,0 +1,147 @@
+"""Actions: numbers that stand for answers, and masks of those that are possible.
+
+A route is the number of an instance, or the last number, hold. A placement counts, in order: keep
+(leave in HBM under LRU), pin for each of the scenario's pin TTLs, offload to DRAM, offload to CXL,
+drop. A number that is not possible becomes an answer that is not possible either; the simulation
+then falls back to a safe one (home, else the instance with fewest turns; keep) and counts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+from operator import index as as_index
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentserve_gym.sim import (
+    KEEP,
+    Answer,
+    Decision,
+    Hold,
+    Place,
+    PlacementKind,
+    Route,
+    RouteDecision,
+)
+
+Mask = NDArray[np.int8]
+_IMPOSSIBLE_ROUTE = Route(-1)
+_IMPOSSIBLE_PLACE = Hold()
+
+
+class RouteActions:
+    """``max_instances + 1`` actions: an instance, or hold (the last)."""
+
+    def __init__(self, max_instances: int) -> None:
+        self.size = max_instances + 1
+        self.hold = max_instances
+        self.names = (*(f"instance {number}" for number in range(max_instances)), "hold")
+        self._answers: list[Answer] = [Route(number) for number in range(max_instances)]
+        self._answers.append(Hold())
+
+    def answer(self, action: int) -> Answer:
+        """The answer that an action stands for."""
+        return self._answers[action] if 0 <= action < self.size else _IMPOSSIBLE_ROUTE
+
+    def action(self, answer: Answer) -> int:
+        """The action that stands for an answer; priorities and restore rules are not expressed."""
+        return answer.instance if isinstance(answer, Route) else self.hold
+
+    def write_mask(self, mask: Mask, decision: Decision) -> None:
+        """Write 1 for each possible action, 0 for the rest (padding among them)."""
+        assert isinstance(decision, RouteDecision)
+        number = len(decision.cluster.instances)
+        mask[:number] = 1
+        mask[number:] = 0
+        mask[self.hold] = decision.may_hold
+
+    def write_unasked(self, mask: Mask) -> None:
+        """Only hold, as the one action that means nothing while no route is asked."""
+        mask[:] = 0
+        mask[self.hold] = 1
+
+
+class PlaceActions:
+    """Keep, pin for each TTL, DRAM, CXL, drop."""
+
+    def __init__(self, pin_ttls_s: Sequence[float]) -> None:
+        pins = [Place(PlacementKind.PIN, ttl_s=ttl_s) for ttl_s in pin_ttls_s]
+        lower = [Place(kind) for kind in (PlacementKind.DRAM, PlacementKind.CXL)]
+        self._answers = [KEEP, *pins, *lower, Place(PlacementKind.DROP)]
+        self.size = len(self._answers)
+        self.names = (
+            "keep",
+            *(f"pin {ttl_s:g} s" for ttl_s in pin_ttls_s),
+            *("dram", "cxl", "drop"),
+        )
+        self._dram = 1 + len(pins)
+        self._cxl = self._dram + 1
+        self._pin_ttls_s = tuple(pin_ttls_s)
+
+    def answer(self, action: int) -> Answer:
+        """The answer that an action stands for."""
+        return self._answers[action] if 0 <= action < self.size else _IMPOSSIBLE_PLACE
+
+    def action(self, answer: Answer) -> int:
+        """The action closest to an answer: for a pin the TTL with the nearest logarithm, or keep
+        where the scenario has no pins."""
+        if not isinstance(answer, Place):
+            return 0
+        if answer.kind is PlacementKind.PIN:
+            return self._nearest_pin(answer.ttl_s)
+        return {
+            PlacementKind.KEEP: 0,
+            PlacementKind.DRAM: self._dram,
+            PlacementKind.CXL: self._cxl,
+            PlacementKind.DROP: self.size - 1,
+        }[answer.kind]
+
+    def _nearest_pin(self, ttl_s: float) -> int:
+        wanted = log(max(ttl_s, 1e-9))
+        distances = [abs(log(known_s) - wanted) for known_s in self._pin_ttls_s]
+        return 1 + distances.index(min(distances)) if distances else 0
+
+    def write_mask(self, mask: Mask, decision: Decision) -> None:
+        """Write 1 for each possible action, 0 for tiers that the home instance does not reach."""
+        assert not isinstance(decision, RouteDecision)
+        mask[:] = 1
+        mask[self._dram] = decision.cluster.has_dram[decision.instance]
+        mask[self._cxl] = decision.cluster.has_cxl[decision.instance]
+
+    def write_unasked(self, mask: Mask) -> None:
+        """Only keep, as the one action that means nothing while no placement is asked."""
+        mask[:] = 0
+        mask[0] = 1
+
+
+def one_integer(action: Any) -> int:
+    """An action of a discrete space as ``int``.
+
+    Raises:
+        ValueError: if it is not one integer.
+    """
+    if isinstance(action, np.ndarray) and action.shape == (1,):
+        action = action[0]
+    try:
+        return as_index(action)
+    except TypeError:
+        raise ValueError(f"action is {action!r}; one integer is needed") from None
+
+
+def two_integers(action: Any) -> tuple[int, int]:
+    """An action of the joint space as ``(route, placement)``.
+
+    Raises:
+        ValueError: if it is not a pair of integers.
+    """
+    values = action.tolist() if isinstance(action, np.ndarray) else action
+    try:
+        route, placement = values
+        return as_index(route), as_index(placement)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"action is {action!r}; two integers are needed: (route, placement)"
+        ) from None

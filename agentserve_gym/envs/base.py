@@ -1,0 +1,262 @@
+"""What the environments share. They only orchestrate: observation, actions, reward and pictures are
+objects of their own, and the simulation knows nothing of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from agentserve_gym.baselines.policy import NamedPolicy
+from agentserve_gym.envs.actions import Mask, PlaceActions, RouteActions
+from agentserve_gym.envs.episode import Episode, Snapshot, flat_metrics
+from agentserve_gym.envs.features import INSTANCE_FEATURES
+from agentserve_gym.envs.observation import ObservationBuilder
+from agentserve_gym.envs.rendering import Scene, describe, draw
+from agentserve_gym.envs.rewards import Reward, make_reward
+from agentserve_gym.sim import Answer, Decision, Scenario, Simulation, load_scenario
+
+Observation = NDArray[np.float32]
+ScenarioLike = str | Path | Scenario | dict[str, Any]
+
+FIRST_DRAWN_SEED = 2**20
+"""Workload seeds that ``reset()`` draws are at least this, so smaller ones are never trained on
+unless they are passed to ``reset(seed=...)``."""
+
+_LAST_DRAWN_SEED = 2**31
+
+
+class AgentServeBase(gym.Env[Observation, Any], ABC):
+    """A simulation as an environment: subclasses choose which decisions are asked."""
+
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["ansi", "rgb_array"],
+        "render_fps": 8,
+    }
+
+    def __init__(
+        self,
+        scenario: ScenarioLike = "default",
+        *,
+        reward: str | Reward = "jct",
+        max_instances: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """Prepare observation and actions; the simulation itself is built by ``reset``.
+
+        Args:
+            scenario: preset name, ``.toml`` or ``.json`` file, mapping or ``Scenario``.
+            reward: ``jct``, ``slowdown``, ``slo``, or an object with the ``Reward`` protocol.
+            max_instances: rows of the observation and routes of the action; default: as many
+                instances as the scenario has. More are padding, so that one policy fits clusters
+                of different size.
+            render_mode: ``ansi``, ``rgb_array`` or ``None``.
+
+        Raises:
+            ValueError: for an unknown scenario, key, reward or render mode, or too few rows.
+        """
+        self.scenario = load_scenario(scenario)
+        self.num_instances = sum(
+            spec.count for node in self.scenario.cluster.nodes for spec in node.instances
+        )
+        self.max_instances = _rows(max_instances, self.num_instances)
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(
+                f"render_mode is {render_mode!r}; allowed: None, "
+                + ", ".join(self.metadata["render_modes"])
+            )
+        self.render_mode = render_mode
+        self.routes = RouteActions(self.max_instances)
+        self.placements = PlaceActions(self.scenario.pin_ttls_s)
+        self._reward = make_reward(reward)
+        self._builder = ObservationBuilder(self.max_instances, self.scenario.pin_ttls_s)
+        self.observation_layout = self._builder.layout.slices()
+        self.instance_features = tuple(feature.name for feature in INSTANCE_FEATURES)
+        self.observation_space = spaces.Box(0.0, 1.0, (self._builder.layout.size,), np.float32)
+        self._episode: Episode | None = None
+        self._mask: Mask = np.zeros(self._mask_size(), np.int8)
+
+    # --- what a subclass chooses -----------------------------------------------------------------
+
+    @abstractmethod
+    def _mask_size(self) -> int:
+        """Entries of the action mask."""
+
+    @abstractmethod
+    def _asks(self, decision: Decision) -> bool:
+        """Whether the agent takes this decision."""
+
+    @abstractmethod
+    def _answer(self, decision: Decision, action: Any) -> Answer:
+        """What an action answers; ``ValueError`` for a wrong shape."""
+
+    @abstractmethod
+    def _write_mask(self, decision: Decision | None) -> None:
+        """Write the mask of possible actions; without a decision, that of no decision."""
+
+    @abstractmethod
+    def encode(self, answer: Answer) -> Any:
+        """The action that stands for a policy's answer to the pending decision (the closest one:
+        priorities and restore rules are not expressed, a pin takes the nearest TTL)."""
+
+    def _make_baseline(self) -> NamedPolicy | None:
+        """A fresh policy for decisions that are not asked."""
+        return None
+
+    # --- Gymnasium -------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode and run to its first decision.
+
+        Args:
+            seed: workload seed of this episode, and seed of those drawn for later ones. Without
+                it, a new workload seed (at least 2^20) is drawn from ``np_random``.
+            options: ``{"workload_seed": n}`` runs workload ``n`` and leaves ``np_random`` alone.
+
+        Raises:
+            ValueError: for unknown options or a bad workload seed.
+        """
+        super().reset(seed=seed)
+        workload_seed = self._workload_seed(seed, options or {})
+        simulation = Simulation(self.scenario, workload_seed)
+        baseline = self._make_baseline()
+        if baseline is not None:
+            baseline.bind(simulation)
+        self._reward.begin(simulation)
+        self._builder.attach(simulation.cluster)
+        episode = self._episode = Episode(simulation, baseline, self._reward)
+        decision = self._to_asked(episode, simulation.advance())
+        observation = self._observe(simulation, decision)
+        info = {"action_mask": self._mask.copy(), "elapsed_s": 0.0, "seed": workload_seed}
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Answer the pending decision and run to the next one.
+
+        Raises:
+            RuntimeError: before ``reset`` or after the end of the episode.
+            ValueError: for an action of the wrong shape. One of the right shape that is not
+                possible falls back to a safe one and is counted.
+        """
+        episode = self._episode
+        if episode is None or episode.over:
+            state = "has not begun" if episode is None else "is over"
+            raise RuntimeError(f"the episode {state}; call reset()")
+        simulation = episode.simulation
+        decision = simulation.pending
+        if decision is not None:
+            decision = simulation.advance(self._answer(decision, action))
+            if decision is not None and not self._asks(decision):
+                decision = self._to_asked(episode, decision)
+        episode.steps += 1
+        reward = episode.reward.collect(simulation)
+        now_s = simulation.now_s
+        observation = self._observe(simulation, decision)
+        info = {"action_mask": self._mask.copy(), "elapsed_s": now_s - episode.decided_at_s}
+        episode.decided_at_s = now_s
+        if decision is not None:
+            return observation, reward, False, False, info
+        episode.over = True
+        info.update(self._last_info(episode))
+        return observation, reward, not simulation.truncated, simulation.truncated, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """The mask of possible actions, boolean; never all zero. For a joint action space both
+        components' masks one after the other, and the one not asked has one possible entry."""
+        return self._mask.astype(np.bool_)
+
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """Text (``ansi``) or a picture, uint8 of shape (height, width, 3) (``rgb_array``)."""
+        if self.render_mode is None:
+            gym.logger.warn(
+                "render() without a render_mode; pass one to gym.make, for example "
+                'gym.make("agentserve_gym:AgentServe-v0", render_mode="rgb_array")'
+            )
+            return None
+        scene = Scene.of(self.simulation, self.pending)
+        return describe(scene) if self.render_mode == "ansi" else draw(scene)
+
+    # --- beyond Gymnasium ------------------------------------------------------------------------
+
+    @property
+    def simulation(self) -> Simulation:
+        """The running simulation. Policies must not read it: it holds the future."""
+        if self._episode is None:
+            raise RuntimeError("the episode has not begun; call reset()")
+        return self._episode.simulation
+
+    @property
+    def pending(self) -> Decision | None:
+        """The decision that the next action answers; show it to a heuristic and ``encode`` its
+        answer to imitate it."""
+        return self.simulation.pending
+
+    def snapshot(self) -> Snapshot:
+        """Save the episode and the random state."""
+        if self._episode is None:
+            raise RuntimeError("the episode has not begun; call reset()")
+        return Snapshot(self._episode.copy(), dict(self.np_random.bit_generator.state))
+
+    def restore(self, snapshot: Snapshot) -> Observation:
+        """Return to a saved point, any number of times; returns the observation there."""
+        episode = self._episode = snapshot.episode.copy()
+        self._reward = episode.reward
+        self.np_random.bit_generator.state = snapshot.random_state
+        simulation = episode.simulation
+        self._builder.attach(simulation.cluster)
+        return self._observe(simulation, simulation.pending)
+
+    # --- parts -----------------------------------------------------------------------------------
+
+    def _workload_seed(self, seed: int | None, options: dict[str, Any]) -> int:
+        unknown = sorted(set(options) - {"workload_seed"})
+        if unknown:
+            raise ValueError(f"unknown option {unknown[0]!r}; known: 'workload_seed'")
+        chosen = options.get("workload_seed", seed)
+        if chosen is None:
+            return int(self.np_random.integers(FIRST_DRAWN_SEED, _LAST_DRAWN_SEED))
+        if isinstance(chosen, bool) or not isinstance(chosen, (int, np.integer)) or chosen < 0:
+            raise ValueError(f"workload_seed is {chosen!r}; an integer of at least 0 is needed")
+        return int(chosen)
+
+    def _to_asked(self, episode: Episode, decision: Decision | None) -> Decision | None:
+        """Let the baseline answer until a decision comes that the agent takes."""
+        simulation, baseline = episode.simulation, episode.baseline
+        while decision is not None and not self._asks(decision):
+            assert baseline is not None
+            decision = simulation.advance(baseline.decide(decision))
+        return decision
+
+    def _observe(self, simulation: Simulation, decision: Decision | None) -> Observation:
+        """A fresh observation; the mask is brought up to date."""
+        self._write_mask(decision)
+        if decision is None:
+            return self._builder.write_end(simulation.cluster).copy()
+        return self._builder.write(decision).copy()
+
+    def _last_info(self, episode: Episode) -> dict[str, Any]:
+        simulation = episode.simulation
+        return {
+            "seed": simulation.seed,
+            "steps": episode.steps,
+            "invalid_actions": simulation.metrics.invalid_answers,
+            "metrics": flat_metrics(simulation.report()),
+        }
+
+
+def _rows(max_instances: int | None, number: int) -> int:
+    if max_instances is None:
+        return number
+    if max_instances < number:
+        raise ValueError(
+            f"max_instances is {max_instances}; the scenario has {number} instances, so at least "
+            f"{number} are needed"
+        )
+    return max_instances

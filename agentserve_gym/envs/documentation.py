@@ -1,0 +1,47 @@
+"""The part of the environments' documentation that they share, with the table of features as the
+code has it."""
+
+from __future__ import annotations
+
+from textwrap import indent
+from typing import TypeVar
+
+from agentserve_gym.envs.features import observation_table
+
+_SHARED = """\
+Observation
+    Flat ``Box(0, 1)`` of float32, in the order listed; ``env.unwrapped.observation_layout`` maps
+    each group and each ``group.feature`` to its slice. Rows of instances that do not exist (with
+    ``max_instances`` above the scenario's) are zero. Scales, raw number x to [0, 1]: ``flag`` 0 or
+    1; ``share`` min(x, 1); ``share of F`` min(x / F, 1); ``log, unit U, full F``
+    min(ln(1 + x / U) / ln(1 + F / U), 1). Nothing in it depends on what a live router could not
+    know: output lengths, gap durations and turns to come stay hidden.
+
+{table}
+
+Reward
+    ``jct`` (default): minus the time integral of unfinished programs since the last decision over
+    (programs x ``objective.jct_unit_s``); the return is minus mean JCT in that unit. ``slowdown``:
+    minus mean slowdown over ``objective.slowdown_unit``. ``slo``: minus the share of turns that
+    miss their objective.
+Episode end
+    ``terminated`` when every program is done, ``truncated`` at the scenario's horizon. If no
+    decision of the asked kind ever comes, the first step ends the episode whatever the action.
+Info
+    ``action_mask`` (int8) and ``elapsed_s``, simulated seconds since the last decision (for
+    discounting by time). ``seed``: the workload's seed, at ``reset`` and at the end. At the end
+    also ``steps``, ``invalid_actions`` and ``metrics``, every figure of the report as a flat mapping to
+    floats such as ``jct_s/mean``.
+Seeds
+    ``reset(seed=s)`` runs exactly workload ``s``; ``reset()`` draws a new one, at least 2^20, so
+    small seeds stay unseen; ``reset(options={{"workload_seed": s}})`` runs workload ``s`` once."""
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def documented(cls: _Class) -> _Class:
+    """Put the shared part into a class docstring, in place of ``{shared}``."""
+    text = _SHARED.format(table=indent(observation_table(), "    "))
+    if cls.__doc__ is not None:  # absent under python -OO
+        cls.__doc__ = cls.__doc__.replace("    {shared}", indent(text, "    "))
+    return cls

@@ -1,0 +1,176 @@
+"""The three environments: both decisions, routing only, offload only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from agentserve_gym.baselines import parse_policy
+from agentserve_gym.baselines.policy import NamedPolicy
+from agentserve_gym.envs.actions import one_integer, two_integers
+from agentserve_gym.envs.base import AgentServeBase, ScenarioLike
+from agentserve_gym.envs.documentation import documented
+from agentserve_gym.envs.rewards import Reward
+from agentserve_gym.sim import Answer, Decision, RouteDecision
+
+
+@documented
+class AgentServeEnv(AgentServeBase):
+    """AgentServe-v0: route every turn, and place its KV when a tool gap begins.
+
+    One episode serves one workload. A step is a decision: either a turn is ready and needs an
+    instance (or is held), or a turn ended and its KV needs a place during the tool gap.
+
+    Action space
+        ``MultiDiscrete([max_instances + 1, placements])``: (route, placement). Only the component
+        that is asked for is used; the observation's first two numbers and the mask say which. A
+        route is an instance or, as the last number, hold. Placements are, in order: keep in HBM
+        under LRU, pin for each of the scenario's ``pin_ttls_s``, offload to DRAM, to CXL, drop.
+    Action mask
+        ``max_instances + 1`` entries for the route, then one per placement. The component that is
+        not asked has exactly one possible entry (hold, or keep), so with masked sampling it adds
+        nothing to log-probability or entropy.
+
+    {shared}
+    """
+
+    def __init__(self, scenario: ScenarioLike = "default", **options: Any) -> None:
+        """See ``AgentServeBase.__init__``."""
+        super().__init__(scenario, **options)
+        self.action_space = spaces.MultiDiscrete(
+            np.array([self.routes.size, self.placements.size], dtype=np.int64)
+        )
+
+    def _mask_size(self) -> int:
+        return self.routes.size + self.placements.size
+
+    def _asks(self, decision: Decision) -> bool:  # noqa: ARG002
+        return True
+
+    def _answer(self, decision: Decision, action: Any) -> Answer:
+        route, placement = two_integers(action)
+        if isinstance(decision, RouteDecision):
+            return self.routes.answer(route)
+        return self.placements.answer(placement)
+
+    def _write_mask(self, decision: Decision | None) -> None:
+        routes, placements = self._mask[: self.routes.size], self._mask[self.routes.size :]
+        if isinstance(decision, RouteDecision):
+            self.routes.write_mask(routes, decision)
+        else:
+            self.routes.write_unasked(routes)
+        if decision is None or isinstance(decision, RouteDecision):
+            self.placements.write_unasked(placements)
+        else:
+            self.placements.write_mask(placements, decision)
+
+    def encode(self, answer: Answer) -> Any:
+        """See ``AgentServeBase.encode``; the component not asked is hold or keep."""
+        if isinstance(self.pending, RouteDecision):
+            return np.array([self.routes.action(answer), 0])
+        return np.array([self.routes.hold, self.placements.action(answer)])
+
+
+class _OneDecisionEnv(AgentServeBase):
+    """An environment in which a named baseline takes the other decision."""
+
+    def __init__(
+        self,
+        scenario: ScenarioLike = "default",
+        *,
+        baseline: str = "affinity+lru",
+        reward: str | Reward = "jct",
+        max_instances: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """See ``AgentServeBase.__init__``; ``baseline``: who takes the other decision.
+
+        Raises:
+            ValueError: for an unknown baseline.
+        """
+        super().__init__(
+            scenario, reward=reward, max_instances=max_instances, render_mode=render_mode
+        )
+        self.baseline = baseline
+        self._make_baseline()
+
+    def _make_baseline(self) -> NamedPolicy:
+        return parse_policy(self.baseline)
+
+
+@documented
+class AgentServeRoutingEnv(_OneDecisionEnv):
+    """AgentServeRouting-v0: route every turn; a baseline (``baseline="affinity+lru"``) places KV.
+
+    Action space
+        ``Discrete(max_instances + 1)``: an instance or, as the last number, hold.
+    Action mask
+        One entry per action.
+
+    {shared}
+    """
+
+    def __init__(self, scenario: ScenarioLike = "default", **options: Any) -> None:
+        """See ``AgentServeBase.__init__``; also ``baseline``: who places KV."""
+        super().__init__(scenario, **options)
+        self.action_space = spaces.Discrete(self.routes.size)
+
+    def _mask_size(self) -> int:
+        return self.routes.size
+
+    def _asks(self, decision: Decision) -> bool:
+        return isinstance(decision, RouteDecision)
+
+    def _answer(self, decision: Decision, action: Any) -> Answer:  # noqa: ARG002
+        return self.routes.answer(one_integer(action))
+
+    def _write_mask(self, decision: Decision | None) -> None:
+        if decision is None:
+            self.routes.write_unasked(self._mask)
+        else:
+            self.routes.write_mask(self._mask, decision)
+
+    def encode(self, answer: Answer) -> Any:
+        """See ``AgentServeBase.encode``."""
+        return self.routes.action(answer)
+
+
+@documented
+class AgentServeOffloadEnv(_OneDecisionEnv):
+    """AgentServeOffload-v0: place KV at each tool gap; a baseline (``baseline="affinity+lru"``)
+    routes.
+
+    Action space
+        ``Discrete(placements)``, in order: keep in HBM under LRU, pin for each of the scenario's
+        ``pin_ttls_s``, offload to DRAM, to CXL, drop.
+    Action mask
+        One entry per action.
+
+    {shared}
+    """
+
+    def __init__(self, scenario: ScenarioLike = "default", **options: Any) -> None:
+        """See ``AgentServeBase.__init__``; also ``baseline``: who routes."""
+        super().__init__(scenario, **options)
+        self.action_space = spaces.Discrete(self.placements.size)
+
+    def _mask_size(self) -> int:
+        return self.placements.size
+
+    def _asks(self, decision: Decision) -> bool:
+        return not isinstance(decision, RouteDecision)
+
+    def _answer(self, decision: Decision, action: Any) -> Answer:  # noqa: ARG002
+        return self.placements.answer(one_integer(action))
+
+    def _write_mask(self, decision: Decision | None) -> None:
+        if decision is None:
+            self.placements.write_unasked(self._mask)
+        else:
+            self.placements.write_mask(self._mask, decision)
+
+    def encode(self, answer: Answer) -> Any:
+        """See ``AgentServeBase.encode``."""
+        return self.placements.action(answer)

@@ -1,0 +1,71 @@
+"""One episode: a simulation, who answers the questions that the environment does not ask, and what
+has been paid out so far."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from agentserve_gym.baselines.policy import NamedPolicy
+from agentserve_gym.envs.rewards import Reward
+from agentserve_gym.sim import Decision, Simulation
+
+
+@dataclass(slots=True)
+class Episode:
+    """The mutable state of an episode.
+
+    Attributes:
+        simulation: the cluster and its workload.
+        baseline: answers decisions that the environment does not ask, if there are any.
+        reward: what was paid so far.
+        decided_at_s: simulated time of the last decision (0 before the first).
+        steps: decisions answered by the agent so far.
+        over: whether the last step ended the episode.
+    """
+
+    simulation: Simulation
+    baseline: NamedPolicy | None
+    reward: Reward
+    decided_at_s: float = 0.0
+    steps: int = 0
+    over: bool = False
+
+    def copy(self) -> Episode:
+        """An independent copy; immutable parts are shared."""
+        simulation = self.simulation
+        shared = (simulation.scenario, simulation.workload, simulation.model)
+        memo: dict[int, Any] = {id(part): part for part in shared}
+        return copy.deepcopy(self, memo)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A saved point of an environment; see ``AgentServeBase.snapshot``."""
+
+    episode: Episode
+    random_state: dict[str, Any]
+
+    @property
+    def decision(self) -> Decision | None:
+        """The decision that was pending."""
+        return self.episode.simulation.pending
+
+
+def flat_metrics(report: dict[str, Any]) -> dict[str, float]:
+    """A report's numbers as floats, one level: ``jct_s/mean``, ``busy_s/0``; text is left out."""
+    flat: dict[str, float] = {}
+    _flatten("", report, flat)
+    return flat
+
+
+def _flatten(name: str, value: Any, flat: dict[str, float]) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _flatten(f"{name}/{key}" if name else str(key), item, flat)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            _flatten(f"{name}/{number}", item, flat)
+    elif isinstance(value, (int, float)):
+        flat[name] = float(value)

@@ -1,0 +1,150 @@
+"""A scene as a picture: instances with batch, queue and HBM, lower tiers, programs by state."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentserve_gym.envs.rendering.canvas import Canvas, Color
+from agentserve_gym.envs.rendering.scene import STATUS_NAMES, InstanceScene, PoolScene, Scene
+from agentserve_gym.sim import ProgramStatus
+
+_BACKGROUND: Color = (244, 246, 249)
+_PANEL: Color = (255, 255, 255)
+_EDGE: Color = (214, 220, 228)
+_INK: Color = (31, 41, 51)
+_FAINT: Color = (123, 135, 148)
+_EMPTY: Color = (230, 234, 239)
+_DECODE: Color = (47, 111, 222)
+_PREFILL: Color = (242, 140, 56)
+_QUEUED: Color = (139, 150, 163)
+_LOADING: Color = (155, 81, 224)
+_PINNED: Color = (222, 62, 123)
+_CACHED: Color = (122, 196, 180)
+
+_STATUS_COLORS: dict[ProgramStatus, Color] = {
+    ProgramStatus.DONE: (58, 160, 98),
+    ProgramStatus.TOOL_GAP: (122, 196, 180),
+    ProgramStatus.RUNNING: _DECODE,
+    ProgramStatus.LOADING: _LOADING,
+    ProgramStatus.QUEUED: _QUEUED,
+    ProgramStatus.HELD: (240, 190, 60),
+    ProgramStatus.PLANNED: _EMPTY,
+}
+
+_MARGIN = 16
+_GAP = 12
+_PANEL_WIDTH = 436
+_PANEL_HEIGHT = 122
+_ROW = 26
+_SQUARE = 12
+_LABEL_WIDTH = 72
+
+
+def draw(scene: Scene) -> NDArray[np.uint8]:
+    """The scene as pixels, uint8 of shape ``(height, width, 3)``, both multiples of 16; their size
+    depends on the cluster only."""
+    columns = 2 if len(scene.instances) <= 8 else 4
+    rows = -(-len(scene.instances) // columns)
+    width = 2 * _MARGIN + columns * (_PANEL_WIDTH + _GAP) - _GAP
+    height = 72 + rows * (_PANEL_HEIGHT + _GAP) + _tier_rows(scene, columns) * _ROW + 132
+    canvas = Canvas(_up(width), _up(height), _BACKGROUND)
+    _header(canvas, scene, width)
+    y = 72
+    for number, instance in enumerate(scene.instances):
+        x = _MARGIN + number % columns * (_PANEL_WIDTH + _GAP)
+        top = y + number // columns * (_PANEL_HEIGHT + _GAP)
+        _instance(canvas, x, top, instance, number == scene.asked_instance)
+    y += rows * (_PANEL_HEIGHT + _GAP)
+    for number, tier in enumerate(scene.lower_tiers):
+        x = _MARGIN + number % columns * (_PANEL_WIDTH + _GAP)
+        _pool(canvas, x + 12, y + number // columns * _ROW, _PANEL_WIDTH - 24, tier, tier.name)
+    y += _tier_rows(scene, columns) * _ROW
+    _programs(canvas, _MARGIN, y + 4, width - 2 * _MARGIN, scene)
+    canvas.text(_MARGIN, y + 106, "> " + scene.question, _INK)
+    return canvas.pixels
+
+
+def _up(pixels: int) -> int:
+    return -(-pixels // 16) * 16
+
+
+def _tier_rows(scene: Scene, columns: int) -> int:
+    return -(-len(scene.lower_tiers) // columns)
+
+
+def _header(canvas: Canvas, scene: Scene, width: int) -> None:
+    canvas.text(_MARGIN, 14, scene.scenario, _INK, 3)
+    minutes, seconds = divmod(scene.time_s, 60.0)
+    canvas.text_right(width - _MARGIN, 14, f"{int(minutes):02d}:{seconds:04.1f}", _INK, 3)
+    canvas.text(
+        _MARGIN,
+        46,
+        f"seed {scene.seed}   {scene.turns_done} turns done   mean JCT {scene.mean_jct_s:.1f} s",
+        _FAINT,
+    )
+    legend = (
+        ("in use", _DECODE), ("pinned", _PINNED), ("cached", _CACHED), ("free", _EMPTY),
+    )  # fmt: skip
+    x = width - _MARGIN - 4 * 100 + 12
+    for name, color in legend:
+        canvas.fill(x, 47, _SQUARE, _SQUARE, color)
+        canvas.text(x + 18, 46, name, _FAINT, 2)
+        x += 100
+
+
+def _instance(canvas: Canvas, x: int, y: int, instance: InstanceScene, asked: bool) -> None:
+    canvas.box(x, y, _PANEL_WIDTH, _PANEL_HEIGHT, _PANEL, _INK if asked else _EDGE)
+    left, right = x + 12, x + _PANEL_WIDTH - 12
+    end = canvas.text(left, y + 12, instance.name, _INK)
+    canvas.text(end + 14, y + 12, instance.hardware, _FAINT)
+    canvas.text_right(right, y + 12, _tokens(instance.context_tokens), _FAINT)
+    batch = [(instance.prefilling, _PREFILL), (instance.decoding, _DECODE)]
+    queue = [(instance.loading, _LOADING), (instance.queued, _QUEUED)]
+    for row, (name, squares) in enumerate((("batch", batch), ("queue", queue))):
+        top = y + 40 + row * _ROW
+        canvas.text(left, top, name, _FAINT)
+        _squares(canvas, left + _LABEL_WIDTH, top + 1, right, squares)
+    _pool(canvas, left, y + 40 + 2 * _ROW, right - left, instance.hbm, "HBM")
+
+
+def _squares(canvas: Canvas, x: int, y: int, right: int, groups: list[tuple[int, Color]]) -> None:
+    """One square per turn; if they do not fit, their number follows those that do."""
+    total = sum(count for count, _ in groups)
+    step = _SQUARE + 3
+    room = (right - x + 3) // step
+    shown = total if total <= room else room - 4
+    colors = [color for count, color in groups for _ in range(count)]
+    for number, color in enumerate(colors[:shown]):
+        canvas.fill(x + number * step, y, _SQUARE, _SQUARE, color)
+    if shown < total:
+        canvas.text_right(right, y - 1, f"+{total - shown}", _FAINT)
+
+
+def _pool(canvas: Canvas, x: int, y: int, width: int, pool: PoolScene, name: str) -> None:
+    label = _LABEL_WIDTH if name == "HBM" else max(_LABEL_WIDTH, 12 * len(name) + 12)
+    canvas.text(x, y, name, _FAINT)
+    parts = [(pool.used, _DECODE), (pool.pinned, _PINNED), (pool.cached, _CACHED)]
+    canvas.stacked_bar(x + label, y, width - label - 60, 14, parts, _EMPTY)
+    canvas.text_right(x + width, y, f"{pool.full:.0%}", _INK)
+
+
+def _programs(canvas: Canvas, x: int, y: int, width: int, scene: Scene) -> None:
+    """Programs by state: one bar, and its legend with counts."""
+    total = max(sum(scene.programs.values()), 1)
+    canvas.text(x, y, "programs", _INK)
+    done = f"{scene.done_programs} of {scene.total_programs} done"
+    canvas.text_right(x + width, y, done, _FAINT)
+    parts = [(scene.programs[status] / total, color) for status, color in _STATUS_COLORS.items()]
+    canvas.stacked_bar(x, y + 24, width, 22, parts, _EMPTY)
+    step = width // len(_STATUS_COLORS)
+    for number, (status, color) in enumerate(_STATUS_COLORS.items()):
+        left = x + number * step
+        canvas.fill(left, y + 59, _SQUARE, _SQUARE, color)
+        canvas.text(left + 18, y + 58, f"{scene.programs[status]}", _INK)
+        canvas.text(left + 18, y + 76, STATUS_NAMES[status], _FAINT)
+
+
+def _tokens(count: int) -> str:
+    """Contexts in the batch: ``12.3k tokens``."""
+    return f"{count / 1000:.1f}k tokens" if count >= 1000 else f"{count} tokens"
