@@ -124,17 +124,17 @@ def validate_program(program: Program) -> None:
         _require_time(where, "arrival_s", program.arrival_s)
     for segment in program.prefix:
         _require_count(where, f"prefix {segment.key!r} tokens", segment.tokens, low=1)
+    chain_tokens = 0
+    last = len(program.turns) - 1
+    for index, turn in enumerate(program.turns):
+        _validate_turn(f"{where}, turn {index}", turn, chain_tokens, is_last=index == last)
+        chain_tokens = turn.input_tokens + turn.output_tokens
     first = program.turns[0]
     if program.shared_prefix_tokens > first.input_tokens:
         raise ValueError(
             f"{where}: prefix has {program.shared_prefix_tokens} tokens; at most the first turn's "
             f"input_tokens ({first.input_tokens}) are allowed"
         )
-    chain_tokens = 0
-    last = len(program.turns) - 1
-    for index, turn in enumerate(program.turns):
-        _validate_turn(f"{where}, turn {index}", turn, chain_tokens, is_last=index == last)
-        chain_tokens = turn.input_tokens + turn.output_tokens
 
 
 def _validate_turn(where: str, turn: Turn, chain_tokens: int, *, is_last: bool) -> None:
