@@ -44,6 +44,8 @@ class PlacementKind(Enum):
     DRAM = "dram"
     CXL = "cxl"
     DROP = "drop"
+    PREFETCH = "prefetch"
+    """Bring the longest copy in DRAM or CXL back into the home's HBM before the program returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,27 @@ class Route:
     """Run the turn on an instance.
 
     ``priority`` orders the instance's queue (lowest first, then arrival); ``restore`` says how KV
-    that lies elsewhere comes back.
+    that lies elsewhere comes back; a turn that still waits in the queue after ``promote_after_s``
+    seconds moves to its front.
     """
 
     instance: int
     priority: float = 0.0
     restore: Restore = Restore.CHEAPEST
+    promote_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Keep the turn at the router; it is offered again when a turn completes or KV blocks free."""
+    """Keep the turn at the router; it is offered again when a turn completes or KV blocks free.
+
+    Held turns are offered by ``priority`` (lowest first, then the scenario's order). Of each
+    ``lane`` the first is offered, and the next as long as offers are taken: turns that wait for
+    different instances do not block each other in different lanes.
+    """
+
+    priority: float = 0.0
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +86,18 @@ class Place:
         until_admitted: a pin still alive when the program returns lasts until its turn is admitted
             to a batch, instead of ending on return.
         ask_again_s: ask once more after this many seconds if the gap is still on.
+        rank: what is left in HBM is reclaimed by rank, lowest first, then least recently used;
+            it lasts until the program returns.
+        stay_warm: an offloaded context keeps its place in HBM's order (write-through) instead of
+            becoming the first to be reclaimed.
     """
 
     kind: PlacementKind
     ttl_s: float = 0.0
     until_admitted: bool = False
     ask_again_s: float | None = None
+    rank: float = 0.0
+    stay_warm: bool = False
 
 
 Answer = Route | Hold | Place

@@ -236,7 +236,7 @@ class Engine:
 
     def decode_steps(self, linear_steps: int) -> int:
         """Steps that can run before a completion, a shortage of blocks or an admission."""
-        if self.waiting and self._head_fits():
+        if self._fits_next(self._clock.now):
             return 1
         if not self.batch:
             return linear_steps
@@ -253,11 +253,11 @@ class Engine:
         steps = segment.steps
         if self.batch:
             steps = min(steps, started + self._steps_with_blocks())
-        if self.waiting and self._head_fits():
-            seen = self.waiting[0].visible_after_s <= segment.boundary_s(started - 1)
-            lag = 0 if seen or not self.limits.async_scheduling else 1
-            steps = min(steps, started + lag)
-        return steps
+        now = self._clock.now
+        next_planned_at = segment.boundary_s(started - 1) if self.limits.async_scheduling else now
+        if self._fits_next(next_planned_at):
+            return min(steps, started)
+        return min(steps, started + 1) if self._fits_next(now) else steps
 
     def _end_prefill(self, turn: TurnState, finished: list[TurnState]) -> None:
         """The prompt is computed and the next token emitted."""
@@ -372,12 +372,14 @@ class Engine:
     def _has_slot(self) -> bool:
         return len(self.running) + len(self._finishing) < self.limits.max_num_seqs
 
-    def _head_fits(self) -> bool:
-        """Whether the first waiting turn could be admitted now, were it visible."""
-        turn = self.waiting[0]
+    def _fits_next(self, planned_at_s: float) -> bool:
+        """Whether a step planned at that time would admit a waiting turn, as things are now."""
         if not self._has_slot() or len(self.batch) >= self.limits.max_num_batched_tokens:
             return False
-        return turn.reserved or self._missing_blocks(turn) <= 0
+        for turn in self.waiting:
+            if turn.visible_after_s <= planned_at_s:
+                return turn.reserved or self._missing_blocks(turn) <= 0
+        return False
 
     def _missing_blocks(self, turn: TurnState) -> int:
         """Blocks that cannot be had now for the turn's whole prompt less its cached prefix."""

@@ -160,6 +160,7 @@ class TurnState:
         prompt_tokens, reuse_tokens: the prompt, and how much of it the program computed before.
         ready_s, queued_s, first_token_s: when it was released, reached an engine, emitted token 1.
         offers: how often a policy was asked where it should run.
+        hold_priority, hold_lane: its place among held turns, from the policy's last ``Hold``.
         instance, priority, restore: the policy's answer.
         generated: tokens emitted so far. ``preemptions``: how often it lost its place in the batch.
         target_tokens: tokens to prefill: the prompt, or prompt + generated after a preemption.
@@ -181,6 +182,8 @@ class TurnState:
         "first_token_s",
         "generated",
         "hit_blocks",
+        "hold_lane",
+        "hold_priority",
         "instance",
         "loaded_from",
         "match_limit_blocks",
@@ -220,6 +223,8 @@ class TurnState:
         self.queued_s = ready_s
         self.first_token_s = -1.0
         self.offers = 0
+        self.hold_priority = 0.0
+        self.hold_lane = 0
         self.instance = -1
         self.priority = 0.0
         self.restore = Restore.CHEAPEST

@@ -55,6 +55,7 @@ class Router:
         self._fresh: deque[TurnState] = deque()
         self._gaps: deque[ProgramState] = deque()
         self._offer_held = False
+        self._refused_lanes: set[int] = set()
 
     # --- events ------------------------------------------------------------------------------
 
@@ -74,11 +75,12 @@ class Router:
         """A turn left its engine: held turns get another chance."""
         self.in_engines -= 1
         self._cluster.instances[turn.instance].sent_turns -= 1
-        self._offer_held = True
+        self.offer_held_again()
 
     def offer_held_again(self) -> None:
-        """KV blocks came free: held turns get another chance."""
+        """A turn ended or KV blocks came free: held turns get another chance."""
         self._offer_held = True
+        self._refused_lanes.clear()
 
     # --- decisions ---------------------------------------------------------------------------
 
@@ -88,8 +90,10 @@ class Router:
             return self._placement(self._gaps.popleft())
         if self._fresh:
             return self._offer(self._fresh.popleft())
-        if self._offer_held and self.held:
-            return self._offer(self.held.pop(0))
+        if self._offer_held:
+            for position, turn in enumerate(self.held):
+                if turn.hold_lane not in self._refused_lanes:
+                    return self._offer(self.held.pop(position))
         if self.held and self.in_engines == 0:
             return self._offer(self.held.pop(0))
         self._offer_held = False
@@ -126,7 +130,7 @@ class Router:
     def _apply_route(self, decision: RouteDecision, answer: Answer) -> None:
         turn = decision.turn
         if isinstance(answer, Hold) and decision.may_hold:
-            self._hold(turn, decision.offers)
+            self._hold(turn, answer, decision.offers)
         else:
             if not (isinstance(answer, Route) and 0 <= answer.instance < len(self._engines)):
                 self._metrics.invalid_answers += 1
@@ -135,19 +139,22 @@ class Router:
         if decision.offers == 0 and turn.number:
             self._residency.program_returned(turn.program)
 
-    def _hold(self, turn: TurnState, offers: int) -> None:
+    def _hold(self, turn: TurnState, answer: Hold, offers: int) -> None:
         if offers:
-            self._offer_held = False
+            self._refused_lanes.add(turn.hold_lane)
+        turn.hold_priority = answer.priority
+        turn.hold_lane = answer.lane
         self._metrics.holds += 1
         turn.program.status = ProgramStatus.HELD
         insort(self.held, turn, key=self._held_key)
 
-    def _held_key(self, turn: TurnState) -> tuple[float, int]:
+    def _held_key(self, turn: TurnState) -> tuple[float, float, int]:
+        order = turn.ready_s
         if self._held_order == "program_arrival":
-            return (turn.program.arrival_s, turn.program.index)
-        if self._held_order == "shortest_context":
-            return (float(turn.prompt_tokens), turn.program.index)
-        return (turn.ready_s, turn.program.index)
+            order = turn.program.arrival_s
+        elif self._held_order == "shortest_context":
+            order = float(turn.prompt_tokens)
+        return (turn.hold_priority, order, turn.program.index)
 
     def _dispatch(self, turn: TurnState, answer: Route) -> None:
         turn.instance = answer.instance
@@ -156,7 +163,16 @@ class Router:
         turn.program.status = ProgramStatus.QUEUED
         self.in_engines += 1
         self._cluster.instances[answer.instance].sent_turns += 1
-        self._engines[answer.instance].enqueue(turn)
+        engine = self._engines[answer.instance]
+        engine.enqueue(turn)
+        if answer.promote_after_s is not None:
+            self._clock.call_at(
+                self._clock.now + max(answer.promote_after_s, 0.0), self._on_promote, turn
+            )
+
+    def _on_promote(self, event: Call) -> None:
+        turn: TurnState = event.argument
+        self._engines[turn.instance].promote(turn)
 
     def _safe_instance(self, program: ProgramState) -> int:
         """Home, else the instance with the fewest turns."""

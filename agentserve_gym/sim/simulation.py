@@ -95,6 +95,7 @@ class Simulation:
         self.orchestrator = Orchestrator(
             self.workload, self.clock, self.tools, self.metrics, IdealTimes(self.engines), size
         )
+        self.cluster.programs = self.orchestrator.live
         self._pending: Decision | None = None
         self.orchestrator.begin(self.router)
 

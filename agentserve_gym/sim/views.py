@@ -8,6 +8,7 @@ is copied. What the router does itself (how many turns it sent where) it knows a
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -185,6 +186,7 @@ class ClusterView:
         tools: statistics of completed tool calls.
         has_dram, has_cxl: per instance, whether it reaches such a tier.
         held_turns, live_programs: turns held back; programs (and sub-agents) that are not done.
+        programs: those programs by index, as the router's own table knows them.
         live_context_tokens: sum of the contexts that live programs had when they last ended a turn.
     """
 
@@ -203,6 +205,7 @@ class ClusterView:
         self.has_cxl = [residency.tier_pool(Tier.CXL, i) is not None for i in everywhere]
         self.held_turns = 0
         self.live_programs = 0
+        self.programs: Mapping[int, ProgramState] = {}
         self.live_context_tokens = 0
         self._residency = residency
         self._engines = engines
