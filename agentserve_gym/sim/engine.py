@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import insort
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from agentserve_gym.hardware.timing import BatchStep, LatencyModel
@@ -124,6 +125,14 @@ class Engine:
         insort(self.waiting, turn, key=_queue_key)
         self.queued_tokens += turn.uncached_tokens
         self.reconsider()
+
+    def promote(self, turn: TurnState) -> None:
+        """Move a turn that still waits in the queue to its front."""
+        if turn in self.waiting:
+            self.waiting.remove(turn)
+            turn.queue_key = (0, -inf, turn.sequence)
+            insort(self.waiting, turn, key=_queue_key)
+            self.reconsider()
 
     def reconsider(self) -> None:
         """Something outside the batch changed: a turn waits, or room appeared or vanished."""

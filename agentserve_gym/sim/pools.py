@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 
 from agentserve_gym.sim.programs import ProgramState
 
@@ -24,12 +25,13 @@ Key = int | str
 class Entry:
     """Consecutive blocks of one chain part, and how many users keep them from being reclaimed."""
 
-    __slots__ = ("blocks", "holds", "key")
+    __slots__ = ("blocks", "holds", "key", "rank")
 
     def __init__(self, key: Key) -> None:
         self.key = key
         self.blocks = 0
         self.holds = 0
+        self.rank = 0.0
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class BlockPool:
     """
 
     __slots__ = (
+        "_ranked",
         "_serial",
         "cached",
         "capacity",
@@ -77,6 +80,7 @@ class BlockPool:
         self.journal: Callable[[Key, int], None] | None = None
         """Told of every change of an entry's length, where observers see the pool with a delay."""
         self._serial = 0
+        self._ranked = False
 
     @property
     def held(self) -> int:
@@ -194,6 +198,14 @@ class BlockPool:
         """Make an entry that nothing holds the first to be reclaimed."""
         if key in self.lru:
             self.lru.move_to_end(key, last=False)
+            self.lru[key].rank = -inf
+
+    def set_rank(self, key: Key, rank: float) -> None:
+        """Make an entry give way before all entries of higher rank, whatever its last use."""
+        entry = self.entries.get(key)
+        if entry is not None:
+            entry.rank = rank
+            self._ranked = self._ranked or rank != 0.0
 
     def pin(self, program: ProgramState, deadline_s: float, *, until_admitted: bool) -> Pin | None:
         """Hold the program's chain as far as it lies here; ``None`` if nothing of it does."""
@@ -244,7 +256,7 @@ class BlockPool:
     def _reclaim(self, count: int) -> None:
         lru = self.lru
         while count:
-            key, entry = next(iter(lru.items()))
+            key, entry = self._victim()
             cut = min(entry.blocks, count)
             entry.blocks -= cut
             self.cached -= cut
@@ -256,6 +268,15 @@ class BlockPool:
             if entry.blocks == 0:
                 del lru[key]
                 del self.entries[key]
+
+    def _victim(self) -> tuple[Key, Entry]:
+        """The entry to cut next: least recently used, or of the lowest rank. Shared prefixes have
+        no rank of their own; where ranks decide, they go last, so no chain loses its head first."""
+        if self._ranked:
+            own = [item for item in self.lru.items() if isinstance(item[0], int)]
+            if own:
+                return min(own, key=lambda item: item[1].rank)
+        return next(iter(self.lru.items()))
 
     def _unpin_for(self, missing: int) -> bool:
         """End pins, latest deadline first, until ``missing`` blocks can be had; plan, then do."""

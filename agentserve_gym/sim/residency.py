@@ -43,6 +43,7 @@ class _Transfer:
     targets: tuple[tuple[Key, int], ...]
     instance: int
     turn: TurnState | None
+    stay_warm: bool = False
 
 
 @dataclass(slots=True)
@@ -58,6 +59,9 @@ class ResidencyCounters:
     loads: dict[Tier, int] = field(default_factory=lambda: dict.fromkeys(Tier, 0))
     loaded_blocks: dict[Tier, int] = field(default_factory=lambda: dict.fromkeys(Tier, 0))
     drops: int = 0
+    prefetches: int = 0
+    prefetched_blocks: int = 0
+    refused_prefetches: int = 0
 
 
 class Residency:
@@ -101,14 +105,19 @@ class Residency:
         if kind is PlacementKind.PIN:
             self._pin(program, place)
         elif kind is PlacementKind.DRAM:
-            self._offload(program, Tier.DRAM)
+            self._offload(program, Tier.DRAM, place.stay_warm)
         elif kind is PlacementKind.CXL:
-            self._offload(program, Tier.CXL)
+            self._offload(program, Tier.CXL, place.stay_warm)
         elif kind is PlacementKind.DROP:
             self._drop(program)
+        elif kind is PlacementKind.PREFETCH:
+            self._prefetch(program)
+        if place.rank or kind is PlacementKind.PREFETCH:
+            self.engines[program.home].pool.set_rank(program.index, place.rank)
 
     def program_returned(self, program: ProgramState) -> None:
         """The tool gap is over: a pin ends unless it lasts until admission."""
+        self.engines[program.home].pool.set_rank(program.index, 0.0)
         if program.pinned_at < 0:
             return
         pin = self.engines[program.pinned_at].pool.pins.get(program.index)
@@ -180,7 +189,7 @@ class Residency:
 
     # --- transfers ---------------------------------------------------------------------------
 
-    def _offload(self, program: ProgramState, tier: Tier) -> None:
+    def _offload(self, program: ProgramState, tier: Tier, stay_warm: bool) -> None:
         """Copy what the home instance holds and the tier does not."""
         home = program.home
         engine = self.engines[home]
@@ -204,7 +213,7 @@ class Residency:
         path = self.topology.offload_path(home, tier)
         end = path.start(self._clock.now, count * self.topology.block_bytes)
         transfer = _Transfer(
-            program, program.version, source, keys, pool, count, targets, home, None
+            program, program.version, source, keys, pool, count, targets, home, None, stay_warm
         )
         self._clock.call_at(end, self._on_offload_done, transfer)
         engine.reconsider()
@@ -219,6 +228,18 @@ class Residency:
         transfer: _Transfer = event.argument
         program, pool = transfer.program, transfer.destination
         assert pool is not None
+        self._store(transfer, pool)
+        engine = self.engines[transfer.instance]
+        engine.synchronize()
+        transfer.source.release(transfer.source_keys)
+        if transfer.version == program.version and not transfer.stay_warm:
+            transfer.source.make_coldest(program.index)
+        self._freed(engine)
+
+    @staticmethod
+    def _store(transfer: _Transfer, pool: BlockPool) -> None:
+        """Make the blocks that arrived part of their entries, as far as these lack them still."""
+        program = transfer.program
         stale = transfer.version != program.version
         left = transfer.taken
         for key, size in transfer.targets:
@@ -228,12 +249,50 @@ class Residency:
             pool.extend(key, extra)
             left -= extra
         pool.give(left)
-        pool.release(transfer.source_keys)
+        pool.release((*program.prefix_keys, program.index))
+
+    def _prefetch(self, program: ProgramState) -> None:
+        """Load what a lower tier holds and the home's HBM lacks, if there is room without pins."""
+        engine = self.engines[program.home]
+        engine.synchronize()
+        pool = engine.pool
+        hit = pool.match(program, self._chain_blocks(program))
+        found = [(self._tier_blocks(program, tier), -tier) for tier in (Tier.DRAM, Tier.CXL)]
+        blocks, tier = max(found)[0], Tier(-max(found)[1])
+        source = self.tier_pool(tier, program.home)
+        if source is None or blocks <= max(hit, program.shared_blocks):
+            return
+        targets = self._targets(program, blocks)
+        count = sum(max(size - pool.blocks_of(key), 0) for key, size in targets)
+        keys: tuple[Key, ...] = (*program.prefix_keys, program.index)
+        pool.hold(keys)
+        if not pool.take(count, reclaim_pins=False):
+            pool.release(keys)
+            self.counters.refused_prefetches += 1
+            return
+        self.counters.prefetches += 1
+        self.counters.prefetched_blocks += count
+        source_keys = tuple(source.matched_keys(program, blocks))
+        source.hold(source_keys)
+        path = self.topology.load_path(tier, -1, program.home)
+        end = path.start(self._clock.now, count * self.topology.block_bytes)
+        transfer = _Transfer(
+            program, program.version, source, source_keys, pool, count, targets, program.home, None
+        )
+        self._clock.call_at(end, self._on_prefetch_done, transfer)
+        engine.reconsider()
+
+    def _tier_blocks(self, program: ProgramState, tier: Tier) -> int:
+        pool = self.tier_pool(tier, program.home)
+        return pool.match(program, self._chain_blocks(program)) if pool is not None else 0
+
+    def _on_prefetch_done(self, event: Call) -> None:
+        transfer: _Transfer = event.argument
+        assert transfer.destination is not None
         engine = self.engines[transfer.instance]
         engine.synchronize()
+        self._store(transfer, transfer.destination)
         transfer.source.release(transfer.source_keys)
-        if not stale:
-            transfer.source.make_coldest(program.index)
         self._freed(engine)
 
     def _chain_blocks(self, program: ProgramState) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
+from math import isfinite
 
 from agentserve_gym.sim.clock import Call, Clock
 from agentserve_gym.sim.decisions import (
@@ -129,10 +130,10 @@ class Router:
 
     def _apply_route(self, decision: RouteDecision, answer: Answer) -> None:
         turn = decision.turn
-        if isinstance(answer, Hold) and decision.may_hold:
+        if isinstance(answer, Hold) and decision.may_hold and isfinite(answer.priority):
             self._hold(turn, answer, decision.offers)
         else:
-            if not (isinstance(answer, Route) and 0 <= answer.instance < len(self._engines)):
+            if not (isinstance(answer, Route) and self._can_route(answer)):
                 self._metrics.invalid_answers += 1
                 answer = Route(self._safe_instance(turn.program))
             self._dispatch(turn, answer)
@@ -166,13 +167,15 @@ class Router:
         engine = self._engines[answer.instance]
         engine.enqueue(turn)
         if answer.promote_after_s is not None:
-            self._clock.call_at(
-                self._clock.now + max(answer.promote_after_s, 0.0), self._on_promote, turn
-            )
+            self._clock.call_at(self._clock.now + answer.promote_after_s, self._on_promote, turn)
 
     def _on_promote(self, event: Call) -> None:
         turn: TurnState = event.argument
         self._engines[turn.instance].promote(turn)
+
+    def _can_route(self, answer: Route) -> bool:
+        wait = answer.promote_after_s
+        return 0 <= answer.instance < len(self._engines) and (wait is None or wait >= 0.0)
 
     def _safe_instance(self, program: ProgramState) -> int:
         """Home, else the instance with the fewest turns."""
@@ -199,6 +202,8 @@ class Router:
         if not isinstance(answer, Place):
             return False
         if answer.ask_again_s is not None and not answer.ask_again_s > 0.0:
+            return False
+        if not isfinite(answer.rank):
             return False
         if answer.kind is PlacementKind.PIN:
             return answer.ttl_s > 0.0
