@@ -25,7 +25,8 @@ from .timing import BatchStep, DecodeRun
 TILE_ROWS = 128
 """Query rows per tile of the attention kernel: chunks are padded to whole tiles."""
 
-CACHED_TOKENS = 2561
+CACHED_TOKENS = 8705
+"""Batches up to a budget of 8,192 tokens and 512 sequences are looked up in tables."""
 
 
 class Coefficients(BaseModel):
@@ -241,10 +242,12 @@ class CompactLatency:
 
     @staticmethod
     def _at(table: tuple[float, ...], index: int) -> float:
-        """A tabulated value; beyond the table, the line through its last two values."""
+        """A tabulated value; beyond the table, on at the mean slope of its upper half."""
         if index < CACHED_TOKENS:
             return table[index]
-        return table[-1] + (table[-1] - table[-2]) * (index - CACHED_TOKENS + 1)
+        half = CACHED_TOKENS // 2
+        slope = (table[-1] - table[half]) / (CACHED_TOKENS - 1 - half)
+        return table[-1] + slope * (index - CACHED_TOKENS + 1)
 
     def _mixed_s(
         self, count: int, context: int, prefills: int, chunk: int, history: int, area: float

@@ -44,7 +44,7 @@ MODELS = {
 """Catalogue model to the name under which aiconfigurator carries its configuration."""
 
 TOKENS = (
-    *(1, 2, 4, *range(8, 256, 8)),
+    *(*range(1, 8), *range(8, 32, 4), *range(32, 256, 8)),
     *(*range(256, 1024, 32), *range(1024, 2048, 64), *range(2048, 8193, 256)),
 )
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -122,12 +122,14 @@ def calibrate_import(on: str, of: str, tensor_parallel: int = 1) -> CompactFile:
         raise ValueError(f"no kernel tables for model {of!r}; {nearest(of, list(MODELS))}")
     gpu, llm = accelerator(on), model(of)
     llm.check_tensor_parallel(tensor_parallel)
+    if llm.experts is not None and tensor_parallel > 1:
+        raise ValueError(f"{of} has experts: kernel tables are imported with tensor_parallel = 1")
     pool_tokens = kv_pool_blocks(gpu, llm, tensor_parallel) * 16
 
     def engine(**spread: int) -> KernelEngine:
         return _compile(MODELS[of], SYSTEMS[on], tp_size=tensor_parallel, **spread)
 
-    fit = fit_kernels(engine, llm, tensor_parallel, pool_tokens)
+    fit = fit_kernels(engine, llm, pool_tokens)
     return CompactFile(
         **dict(fit.coefficients),
         accelerator=on,
@@ -142,19 +144,14 @@ def calibrate_import(on: str, of: str, tensor_parallel: int = 1) -> CompactFile:
     )
 
 
-def fit_kernels(
-    engine: Callable[..., KernelEngine], llm: Model, tensor_parallel: int, pool_tokens: int
-) -> CompactFit:
+def fit_kernels(engine: Callable[..., KernelEngine], llm: Model, pool_tokens: int) -> CompactFit:
     """Sample engines made by ``engine(moe_ep_size=.., ...)`` and fit; checked off the grid."""
     sampler = KernelSampler(engine())
     tables = sample_tables(sampler, llm.layers)
     experts = _sample_experts(engine, llm) if llm.experts is not None else None
     none = AllReduce(constant=0.0, token=0.0)  # the all-reduce is in the sampled dense part
     fit = fit_tables(tables, llm, none, experts, pool_tokens)
-    slices = tensor_parallel if llm.experts is not None else 1
-    spread = ExpertSpread(
-        count=llm.experts or 0, per_token=llm.experts_per_token or 0, slices=slices
-    )
+    spread = ExpertSpread(count=llm.experts or 0, per_token=llm.experts_per_token or 0)
     latency = CompactLatency(fit.coefficients, spread)
     errors = withheld_errors(latency, sampler, llm, pool_tokens)
     return CompactFit(fit.coefficients, errors)

@@ -47,7 +47,7 @@ def latency_model(
     *,
     expert_parallel: int = 1,
     data_parallel: int = 1,
-    source: TimingSource = "auto",
+    source: str = "auto",
 ) -> LatencyModel:
     """The latency model of one engine.
 
@@ -72,7 +72,7 @@ def latency_provenance(
     *,
     expert_parallel: int = 1,
     data_parallel: int = 1,
-    source: TimingSource = "auto",
+    source: str = "auto",
 ) -> LatencyProvenance:
     """What ``latency_model`` with the same arguments rests on. Raises ValueError as it does."""
     gpu, llm, ranks = _case(on, of, tensor_parallel, expert_parallel, data_parallel)

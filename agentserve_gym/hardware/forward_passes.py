@@ -1,0 +1,73 @@
+"""Real forward passes against predicted ones: prompts of 32 to 16,384 tokens on real GPUs.
+
+Nothing in the catalogue is fitted to these rows, so the errors say how far the roofline and the
+kernel sums are to be trusted on whole forward passes, host overhead included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from .catalogue import DATA, read_toml
+from .sources import latency_model, latency_provenance
+from .timing import BatchStep
+
+
+class MeasuredCase(BaseModel):
+    """One engine's row of the measured table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    accelerator: str
+    model: str
+    tensor_parallel: int
+    milliseconds: tuple[float, ...]
+
+
+class MeasuredForwardPasses(BaseModel):
+    """The measured table: prompt lengths, and one row of times per engine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    tokens: tuple[int, ...]
+    cases: tuple[MeasuredCase, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPassError:
+    """One measured forward pass and its prediction, seconds."""
+
+    accelerator: str
+    model: str
+    tensor_parallel: int
+    tokens: int
+    kind: str
+    measured_s: float
+    predicted_s: float
+
+    @property
+    def error_percent(self) -> float:
+        return 100 * (self.predicted_s / self.measured_s - 1)
+
+
+def measured_forward_passes() -> MeasuredForwardPasses:
+    """The measured table of the catalogue."""
+    return MeasuredForwardPasses.model_validate(read_toml(DATA / "measured/forward_passes.toml"))
+
+
+def forward_pass_errors(source: str = "auto") -> list[ForwardPassError]:
+    """Every measured forward pass against the timing source (see ``latency_model``)."""
+    table = measured_forward_passes()
+    errors = []
+    for case in table.cases:
+        what = (case.accelerator, case.model, case.tensor_parallel)
+        latency = latency_model(*what, source=source)
+        kind = latency_provenance(*what, source=source).kind
+        for tokens, milliseconds in zip(table.tokens, case.milliseconds, strict=True):
+            area = tokens * (tokens + 1) / 2
+            predicted = latency.step_s(BatchStep(0, 0, 0, 1, tokens, 0, area, 1))
+            errors.append(ForwardPassError(*what, tokens, kind, milliseconds / 1e3, predicted))
+    return errors
