@@ -1,6 +1,7 @@
 """The fitted parameters of one agent class, loaded from its file in ``parameters/``.
 
-Those files hold numbers only, each with its source; `agentserve_gym.workloads.fit` writes them.
+Those files hold numbers only, each with its source; they are written by
+``python -m agentserve_gym.workloads.fit``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""How the generators' parameter files are made from public traces and published fits."""

@@ -1,0 +1,53 @@
+"""The fit that made the parameter files: correct on known samples, and reproducible."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agentserve_gym.workloads import AGENT_CLASSES
+from agentserve_gym.workloads.fit import fit_all
+from agentserve_gym.workloads.fitting.common import fit_lognormal_mixture
+from agentserve_gym.workloads.fitting.toml_text import to_toml
+
+
+def test_a_mixture_is_recovered_from_its_sample() -> None:
+    rng = np.random.default_rng(0)
+    sample = np.exp(
+        np.concatenate([rng.normal(1.0, 0.3, size=3000), rng.normal(5.0, 1.0, size=7000)])
+    )
+    fit = fit_lognormal_mixture(sample, 2)
+    assert fit["w"] == pytest.approx([0.3, 0.7], abs=0.02)
+    assert fit["mu"] == pytest.approx([1.0, 5.0], abs=0.06)
+    assert fit["sigma"] == pytest.approx([0.3, 1.0], abs=0.05)
+    assert fit["cap"] == pytest.approx(sample.max(), rel=1e-3)
+
+
+def test_the_fit_depends_on_the_values_only() -> None:
+    sample = np.exp(np.random.default_rng(1).normal(size=500))
+    assert fit_lognormal_mixture(sample, 3) == fit_lognormal_mixture(sample[::-1], 3)
+
+
+def test_toml_text_reads_back() -> None:
+    table = {
+        "source": 'quoted "text"',
+        "share": 0.25,
+        "rows": [{"family": "constant", "value": 2.0}],
+        "nested": {"bash:test": {"duration_s": {"family": "gamma", "shape": 1.0, "scale": 2.0}}},
+        "numbers": [1, 2.5],
+    }
+    assert tomllib.loads(to_toml(table)) == table
+
+
+def test_the_shipped_parameters_are_what_the_fit_makes(traces: Path) -> None:
+    fitted = fit_all(traces)
+    assert tuple(fitted) == AGENT_CLASSES
+    folder = files("agentserve_gym.workloads.generators") / "parameters"
+    for name, table in fitted.items():
+        shipped = tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
+        assert shipped == tomllib.loads(to_toml(table)), name
+        assert shipped["source"]
