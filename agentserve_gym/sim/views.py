@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple, Protocol
 
 from agentserve_gym.hardware.timing import LatencyModel
@@ -244,6 +245,16 @@ class ClusterView:
     def first_token_s(self, turn: TurnState, instance: int, copy: Restorable | None) -> float:
         """Load plus prefill time if the instance were idle, from ``copy`` or by recompute."""
         return self._residency.first_token_s(turn, instance, copy)
+
+    def load_s(self, instance: int, tier: Tier, tokens: int, source: int = -1) -> float:
+        """Time to load ``tokens`` from a lower tier, or from the HBM of instance ``source``, into an
+        instance's HBM, links' queues included; infinite where no link joins the two instances."""
+        topology = self._residency.topology
+        if tier is Tier.HBM and not topology.can_migrate(source, instance):
+            return inf
+        size = tokens * topology.block_bytes / topology.block_size_tokens
+        now = self._clock.now
+        return topology.load_path(tier, source, instance).end_s(now, size) - now
 
     def offload_s(self, program: ProgramState, tier: Tier, tokens: int) -> float:
         """Time to move ``tokens`` from the program's home to a lower tier, as links are queued."""
