@@ -30,8 +30,8 @@ Episode end
 Info
     ``action_mask`` (int8) and ``elapsed_s``, simulated seconds since the last decision (for
     discounting by time). ``seed``: the workload's seed, at ``reset`` and at the end. At the end
-    also ``steps``, ``invalid_actions`` and ``metrics``, every figure of the report as a flat mapping to
-    floats such as ``jct_s/mean``.
+    also ``steps``, ``invalid_actions`` and ``metrics``, every figure of the report in
+    one flat mapping to floats, such as ``jct_s/mean``.
 Seeds
     ``reset(seed=s)`` runs exactly workload ``s``; ``reset()`` draws a new one, at least 2^20, so
     small seeds stay unseen; ``reset(options={{"workload_seed": s}})`` runs workload ``s`` once."""

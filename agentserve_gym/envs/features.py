@@ -109,7 +109,7 @@ _PROGRAM = (
     _flag("subagent", "it is a sub-agent"),
     _flag("started", "it has finished a turn, so it has a home instance"),
     _flag("pinned", "its KV is pinned"),
-    _work("recompute_s", "time to compute its whole context anew on an idle home instance"),
+    _work("recompute_s", "time to compute its whole context anew on its idle home (0 at a route)"),
     _work("dram_offload_s", "time to offload to DRAM what is not there yet (0 at a route)"),
     _work("cxl_offload_s", "time to offload to CXL what is not there yet (0 at a route)"),
 )
@@ -150,9 +150,8 @@ INSTANCE_FEATURES = (
     _tokens("uncached_tokens", "prompt (context) tokens not cached in its HBM"),
     _share("dram_share", "share of the prompt (context) in its DRAM tier"),
     _share("cxl_share", "share of the prompt (context) in its CXL tier"),
-    _work("recompute_s", "time to the first token if idle, recomputing what is not cached"),
-    _work("restore_s", "the same, or with the cheapest load if that is sooner (at a placement: "
-          "the same)"),
+    _work("recompute_s", "time to the first token here if idle, recomputing (0 at a placement)"),
+    _work("restore_s", "the same, with the soonest load if one is sooner (0 at a placement)"),
     _work("backlog_s", "time to prefill its backlog, alone and without history"),
     _share("need_share", "blocks that the uncached part needs over free and cached blocks"),
     _count("sent_turns", "turns sent and not finished (known without delay)"),
