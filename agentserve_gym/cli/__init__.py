@@ -2,6 +2,7 @@
 
 import typer
 
+from agentserve_gym.cli.demo import demo
 from agentserve_gym.cli.errors import OneLineErrors
 from agentserve_gym.cli.policies import policies
 from agentserve_gym.cli.run import run
@@ -16,5 +17,5 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (run, scenarios, policies, trace):
+for command in (demo, run, scenarios, policies, trace):
     app.command()(command)

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from agentserve_gym.cli import tables
+from agentserve_gym.cli import pictures, tables
 from agentserve_gym.cli.driving import run_policies
-from agentserve_gym.cli.output import JsonOption, console, note, print_json, replace_file
-from agentserve_gym.plots import draw_comparison
+from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.sim import load_scenario
 
 
@@ -29,12 +28,12 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Run one scenario under one or more policies and compare them."""
+    if picture is not None:
+        pictures.require_drawable(picture)
     loaded = load_scenario(scenario)
     runs = run_policies(loaded, policy or ["lru"], seed, record_timeline=picture is not None)
     if picture is not None:
-        records = [run.record for run in runs]
-        title = f"{loaded.name}, seed {seed}"
-        replace_file(picture, draw_comparison(records, title, loaded.description))
+        pictures.draw(picture, runs, f"{loaded.name}, seed {seed}", loaded.description)
         note(f"picture: {picture}")
     if json:
         print_json({"scenario": loaded.name, "runs": [run.as_dict() for run in runs]})

@@ -5,5 +5,6 @@ Importing this package does not import matplotlib; drawing does.
 
 from agentserve_gym.plots.figure import draw_comparison
 from agentserve_gym.plots.record import RunRecord
+from agentserve_gym.plots.style import require_matplotlib
 
-__all__ = ["RunRecord", "draw_comparison"]
+__all__ = ["RunRecord", "draw_comparison", "require_matplotlib"]

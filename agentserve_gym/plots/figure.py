@@ -41,7 +41,7 @@ def draw_comparison(runs: Sequence[RunRecord], title: str, subtitle: str = "") -
     left, right = top.subgridspec(1, 2, wspace=0.22)
     panels.jct_distribution(figure.add_subplot(left), runs)
     panels.time_by_phase(figure.add_subplot(right), runs)
-    _draw_time_series(figure, bottom.subgridspec(3, columns, hspace=0.5, wspace=0.13), runs)
+    _draw_time_series(figure, bottom.subgridspec(3, columns, hspace=0.52, wspace=0.13), runs)
     target = io.BytesIO()
     figure.savefig(target, format="png", metadata={"Software": None})
     return target.getvalue()
@@ -58,12 +58,13 @@ def _draw_time_series(figure: Any, grid: Any, runs: Sequence[RunRecord]) -> None
         hbm, lower, states = (figure.add_subplot(grid[row, column]) for row in range(3))
         panels.hbm_occupancy(hbm, run, timeline, edges_s)
         panels.lower_tiers(lower, run, timeline, edges_s)
-        lower.set_xlim(0.0, end_s)
         panels.programs_by_state(states, timeline, edges_s)
         states.set_ylim(0, peak * 1.05)
         if column == len(runs) - 1:
             for axes in (hbm, lower, states):
-                style.legend(axes, loc="upper right", ncol=5, bbox_to_anchor=(1.0, 1.26))
+                style.legend(
+                    axes, loc="upper right", ncol=5, bbox_to_anchor=(1.012, 1.27), columnspacing=1.2
+                )
 
 
 def _require_timelines(runs: Sequence[RunRecord]) -> None:

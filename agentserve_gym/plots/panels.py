@@ -32,12 +32,12 @@ def jct_distribution(axes: Any, runs: Sequence[RunRecord]) -> None:
         axes.step(jct_s, share, where="post", color=colour, linewidth=2.2, label=label)
         axes.plot(summary["p50"], 0.5, "o", color=colour, markersize=6)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _position: style.duration(value))
-    axes.xaxis.set_minor_formatter(lambda _value, _position: "")
+    axes.set_xlim(*_jct_limits(runs))
+    style.log_time_axis(axes.xaxis)
     axes.yaxis.set_major_formatter(_percent)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("programs done", fontsize=9, color=style.INK)
-    style.legend(axes, loc="lower right")
+    style.legend(axes, loc="upper left")
 
 
 def time_by_phase(axes: Any, runs: Sequence[RunRecord]) -> None:
@@ -49,15 +49,15 @@ def time_by_phase(axes: Any, runs: Sequence[RunRecord]) -> None:
     for phase, colour in style.PHASE_COLOURS.items():
         seconds = np.array([_mean_phase_s(run, phase) for run in runs])
         label = style.PHASE_LABELS[phase]
-        axes.barh(names, seconds, left=left, color=colour, label=label, height=0.55)
+        axes.barh(names, seconds, left=left, color=colour, label=label, height=0.5)
         left += seconds
     axes.set_xlim(0, max(float(left.max()) * 1.14, 1e-9))
     for row, total in enumerate(left):
         axes.text(
             total, row, f"  {style.duration(total)}", va="center", fontsize=9, color=style.INK
         )
-    axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(lambda value, _position: style.duration(value))
+    axes.set_ylim(len(runs) - 0.4, -0.6)
+    style.time_axis(axes.xaxis, axes.get_xlim()[1])
     style.legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=4, columnspacing=1.2)
 
 
@@ -70,32 +70,40 @@ def hbm_occupancy(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges)
     used = binned_mean(timeline.time_s, timeline.occupancy[Tier.HBM], edges_s)
     bands = {"in use": held - pinned, "pinned": pinned, "cached": used - held}
     _stack(axes, edges_s, list(bands.values()), list(style.HBM_COLOURS.values()), list(bands))
-    _share_of_tier(axes)
+    _share_of_tier(axes, edges_s)
 
 
 def lower_tiers(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges) -> None:
     """Occupancy of DRAM and CXL over time."""
-    report = run.report
-    style.tidy(
-        axes,
-        f"DRAM (hit rate {_hit_rate(report, 'dram')}) and CXL ({_hit_rate(report, 'cxl')})",
-    )
+    dram, cxl = (_hit_rate(run.report, tier) for tier in ("dram", "cxl"))
+    style.tidy(axes, f"DRAM (hit rate {dram}) and CXL ({cxl})")
     middle = (edges_s[:-1] + edges_s[1:]) / 2
-    tiers = ((Tier.DRAM, style.DRAM_COLOUR), (Tier.CXL, style.CXL_COLOUR))
-    for tier, colour in tiers:
+    for tier, colour in ((Tier.DRAM, style.DRAM_COLOUR), (Tier.CXL, style.CXL_COLOUR)):
         share = binned_mean(timeline.time_s, timeline.occupancy[tier], edges_s)
         axes.fill_between(middle, share, color=colour, alpha=0.18, linewidth=0)
         axes.plot(middle, share, color=colour, linewidth=1.8, label=tier.name)
-    _share_of_tier(axes)
+    if not any(timeline.occupancy[Tier.DRAM]) and not any(timeline.occupancy[Tier.CXL]):
+        axes.text(
+            0.5,
+            0.5,
+            "unused",
+            transform=axes.transAxes,
+            ha="center",
+            color=style.FAINT,
+            fontsize=11,
+        )
+    _share_of_tier(axes, edges_s)
 
 
 def programs_by_state(axes: Any, timeline: Timeline, edges_s: Edges) -> None:
     """Live programs over time, by what they do."""
-    style.tidy(axes, "Programs by state")
-    states = [state for state in style.STATUS_COLOURS if any(timeline.statuses[state])]
-    bands = [binned_mean(timeline.time_s, timeline.statuses[state], edges_s) for state in states]
-    colours = [style.STATUS_COLOURS[state] for state in states]
-    _stack(axes, edges_s, bands, colours, [style.STATUS_LABELS[state] for state in states])
+    style.tidy(axes, "Programs")
+    bands = {
+        state: binned_mean(timeline.time_s, timeline.statuses[state], edges_s)
+        for state in style.STATUS_COLOURS
+    }
+    labels = list(style.STATUS_LABELS.values())
+    _stack(axes, edges_s, list(bands.values()), list(style.STATUS_COLOURS.values()), labels)
 
 
 def peak_programs(timeline: Timeline) -> float:
@@ -110,14 +118,26 @@ def _stack(
     middle = (edges_s[:-1] + edges_s[1:]) / 2
     if bands:
         axes.stackplot(middle, *bands, colors=colours, labels=names, linewidth=0)
-    axes.set_xlim(edges_s[0], edges_s[-1])
-    axes.xaxis.set_major_formatter(lambda value, _position: style.duration(value))
+    _over_time(axes, edges_s)
 
 
-def _share_of_tier(axes: Any) -> None:
-    axes.set_ylim(0, 1.0)
+def _share_of_tier(axes: Any, edges_s: Edges) -> None:
+    axes.set_ylim(0, 1.04)
     axes.yaxis.set_major_formatter(_percent)
-    axes.xaxis.set_major_formatter(lambda value, _position: style.duration(value))
+    _over_time(axes, edges_s)
+
+
+def _over_time(axes: Any, edges_s: Edges) -> None:
+    axes.set_xlim(edges_s[0], edges_s[-1])
+    style.time_axis(axes.xaxis, edges_s[-1])
+
+
+def _jct_limits(runs: Sequence[RunRecord]) -> tuple[float, float]:
+    """From a little below the 2nd percentile of all runs to a little above the longest."""
+    jct_s = np.concatenate([np.asarray(run.jct_s, dtype=np.float64) for run in runs])
+    if not len(jct_s):
+        return 1.0, 10.0
+    return max(float(np.percentile(jct_s, 2)) * 0.8, 1e-6), float(jct_s.max()) * 1.15
 
 
 def _percent(value: float, _position: int) -> str:

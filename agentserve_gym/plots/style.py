@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from agentserve_gym.extras import how_to_install
 from agentserve_gym.sim import ProgramStatus
 
@@ -26,6 +28,10 @@ PHASE_LABELS = {
     "decode": "decode",
 }
 
+# Distances of ticks, and ticks of a logarithmic axis.
+_STEPS_S = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400)
+_LOG_TICKS_S = (0.01, 0.1, 1, 10, 60, 300, 600, 1800, 3600, 7200, 18_000, 36_000, 86_400, 360_000)
+
 HBM_COLOURS = {"in use": "#12476b", "pinned": "#e07a1f", "cached": "#a9cce3"}
 DRAM_COLOUR = "#8a5a2b"
 CXL_COLOUR = "#3d8b5f"
@@ -39,24 +45,35 @@ STATUS_COLOURS = {
 }
 STATUS_LABELS = {
     ProgramStatus.RUNNING: "running",
-    ProgramStatus.LOADING: "loading KV",
+    ProgramStatus.LOADING: "loading",
     ProgramStatus.QUEUED: "queued",
-    ProgramStatus.HELD: "held at the router",
-    ProgramStatus.TOOL_GAP: "in a tool gap",
+    ProgramStatus.HELD: "held",
+    ProgramStatus.TOOL_GAP: "tool gap",
 }
+
+
+def require_matplotlib() -> None:
+    """Import matplotlib.
+
+    Raises:
+        ModuleNotFoundError: naming the extra to install, where it is missing.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(how_to_install("matplotlib"), name="matplotlib") from error
 
 
 def new_figure(width_in: float, height_in: float) -> Any:
     """An empty figure that draws to memory only, whatever the display.
 
     Raises:
-        ModuleNotFoundError: naming the extra to install, where matplotlib is missing.
+        ModuleNotFoundError: as `require_matplotlib`.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(how_to_install("matplotlib"), name="matplotlib") from error
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width_in, height_in), dpi=120, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -72,6 +89,38 @@ def tidy(axes: Any, title: str) -> None:
     axes.tick_params(colors=INK, labelsize=9, length=0)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def time_axis(axis: Any, end_s: float) -> None:
+    """At most eight round ticks from 0 on, in seconds, minutes or hours."""
+    step_s = next((step for step in _STEPS_S if end_s / step <= 8), end_s / 8)
+    axis.set_ticks(np.arange(0.0, end_s * 1.001, step_s))
+    axis.set_major_formatter(_round_time)
+
+
+def log_time_axis(axis: Any) -> None:
+    """Ticks at round times on a logarithmic axis whose limits are set."""
+    axis.set_minor_locator(_no_ticks())
+    axis.set_ticks([tick for tick in _LOG_TICKS_S if _within(tick, *axis.get_view_interval())])
+    axis.set_major_formatter(_round_time)
+
+
+def _no_ticks() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()
+
+
+def _within(value: float, low: float, high: float) -> bool:
+    return low <= value <= high
+
+
+def _round_time(seconds: float, _position: int) -> str:
+    if seconds and seconds % 3600 == 0:
+        return f"{seconds / 3600:.0f} h"
+    if seconds and seconds % 60 == 0:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:g} s" if seconds else "0"
 
 
 def legend(axes: Any, **settings: Any) -> None:

@@ -1,0 +1,90 @@
+"""``agentserve demo``: real coding-agent programs on four GPUs, under two policies."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentserve_gym.cli import pictures, tables
+from agentserve_gym.cli.driving import run_policies
+from agentserve_gym.cli.explain import explain
+from agentserve_gym.cli.output import JsonOption, console, note, print_json
+from agentserve_gym.sim import Scenario, load_scenario
+from agentserve_gym.workloads import TraceWorkload, read_programs
+
+# Both keep a program on one instance; they differ only in where its KV waits during tool gaps.
+POLICIES = ("lru", "dram_cxl")
+
+# Where the recorded programs lie relative to a checkout, from which ``make demo`` runs.
+RECORDED = Path("../shared/data/traces/programs_coding_interactive_weka.jsonl.gz")
+
+_WINDOW_TOKENS = 120_000
+_WHOLE_CONVERSATION = "fresh_start"
+
+
+def demo(
+    trace: Annotated[
+        Path | None, typer.Option(help="Replay the programs of this workload file.")
+    ] = None,
+    picture: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path(
+        "demo/comparison.png"
+    ),
+    seed: Annotated[int, typer.Option(help="Of the arrivals.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Compare two policies on real coding-agent programs, and draw a picture."""
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    pictures.require_drawable(picture)
+    source = trace if trace is not None else RECORDED if RECORDED.is_file() else None
+    scenario = demo_scenario(source)
+    origin = (
+        f"programs recorded in {source.name}"
+        if source is not None
+        else f"programs from the fitted generator ({RECORDED.name} is not here)"
+    )
+    note(f"{scenario.description} Replaying {origin} under {' and '.join(POLICIES)}.")
+    runs = run_policies(scenario, POLICIES, seed, record_timeline=True)
+    sentences = explain(runs)
+    programs = f"{runs[0].record.report['programs']} {origin}"
+    pictures.draw(picture, runs, sentences[0].rstrip("."), f"{scenario.description} {programs}.")
+    if json:
+        print_json(
+            {
+                "scenario": scenario.name,
+                "programs_from": str(source) if source is not None else "generator",
+                "runs": [run.as_dict() for run in runs],
+                "explanation": sentences,
+                "picture": str(picture),
+            }
+        )
+        return
+    out = console()
+    out.print(tables.comparison(runs, f"demo, seed {seed}"))
+    for sentence in sentences:
+        out.print(sentence)
+    out.print(f"picture: {picture}")
+
+
+def demo_scenario(trace: Path | None) -> Scenario:
+    """The demonstration's scenario, on a workload file's programs if there is one.
+
+    Of a file that tells them apart, programs recorded from their first turn on are used.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+    text = (resources.files("agentserve_gym.cli") / "demo.toml").read_text(encoding="utf-8")
+    scenario = load_scenario(tomllib.loads(text))
+    if trace is None:
+        return scenario
+    labels = {label for program in read_programs(trace) for label in program.labels}
+    workload = TraceWorkload(
+        path=str(trace),
+        fresh_start_only=_WHOLE_CONVERSATION in labels,
+        max_context_tokens=_WINDOW_TOKENS,
+    )
+    return scenario.model_copy(update={"workload": workload})
