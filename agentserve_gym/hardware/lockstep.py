@@ -7,11 +7,12 @@ ends for the slowest, and expert layers are padded to the largest batch of the g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .timing import BatchStep, DecodeRun, LatencyModel
 
 
+@runtime_checkable
 class SharedExpertLatency(LatencyModel, Protocol):
     """A latency model that can tell the part of a step that a data-parallel group shares."""
 

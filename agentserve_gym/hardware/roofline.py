@@ -121,6 +121,14 @@ class RooflineLatency:
         first = self._decode_base_s(count) + self._decode_slope * step[1]
         return DecodeRun(first, self._decode_slope * count, UNBOUNDED_STEPS)
 
+    def expert_s(self, tokens: int) -> float:
+        """The part of a step that a data-parallel group shares, padded to its largest batch."""
+        model = self._arguments[1]
+        if model.experts is None or not tokens:
+            return 0.0
+        per_token = model.experts_per_token or 1
+        return model.layers * self._expert_layer_s(tokens, model.experts, per_token)
+
     def _decode_base_s(self, count: int) -> float:
         return self._decode_base[count] if count < CACHED_TOKENS else self._base_s(count)
 

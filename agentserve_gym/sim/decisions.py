@@ -2,8 +2,8 @@
 
 A decision is asked at two moments: a turn is ready and needs an instance (``RouteDecision``), and a
 turn ended and its tool gap begins (``PlacementDecision``). Heuristics, oracles, learned policies
-and the Gymnasium environments answer the same way. Decisions show only what a live router could know;
-the program's future stays in the simulation.
+and the Gymnasium environments answer the same way. Decisions show only what a live router could
+know; the program's future stays in the simulation.
 """
 
 from __future__ import annotations

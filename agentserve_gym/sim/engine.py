@@ -263,7 +263,8 @@ class Engine:
         if self.batch:
             steps = min(steps, started + self._steps_with_blocks())
         now = self._clock.now
-        next_planned_at = segment.boundary_s(started - 1) if self.limits.async_scheduling else now
+        lags = self.limits.async_scheduling and bool(self.batch)
+        next_planned_at = segment.boundary_s(started - 1) if lags else now
         if self._fits_next(next_planned_at):
             return min(steps, started)
         return min(steps, started + 1) if self._fits_next(now) else steps

@@ -57,13 +57,35 @@ class CxlSpec(StrictModel):
 
 
 class InstanceSpec(StrictModel):
-    """``count`` equal serving engines. ``kv_blocks`` overrides the derived KV pool."""
+    """``count`` equal serving engines, or groups of them.
+
+    Attributes:
+        accelerator: name in the catalogue, or a file.
+        tensor_parallel: GPUs per engine.
+        data_parallel: engines per group; each is an instance of its own to the router.
+        expert_parallel: GPUs over which a group spreads whole experts: 1, or all of the group's.
+            Engines of a group with expert parallelism step together.
+        kv_blocks: KV pool of one engine, where it was reported; otherwise it is derived.
+        timing: source of iteration times.
+    """
 
     accelerator: str
     tensor_parallel: PositiveInt = 1
+    data_parallel: PositiveInt = 1
+    expert_parallel: PositiveInt = 1
     count: PositiveInt = 1
     kv_blocks: PositiveInt | None = None
     timing: Literal["auto", "compact", "roofline"] = "auto"
+
+    @model_validator(mode="after")
+    def _experts_spread_over_the_group(self) -> InstanceSpec:
+        gpus = self.tensor_parallel * self.data_parallel
+        if self.expert_parallel not in (1, gpus):
+            raise ValueError(
+                f"expert_parallel is {self.expert_parallel}; allowed: 1 or {gpus} "
+                "(tensor_parallel x data_parallel)"
+            )
+        return self
 
 
 class NodeSpec(StrictModel):

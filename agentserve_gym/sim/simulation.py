@@ -15,24 +15,21 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model, model
+from agentserve_gym.hardware import model
 from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.construction import build_engines, build_view, fitting_workload
 from agentserve_gym.sim.decisions import Answer, Decision, Policy, Tier
-from agentserve_gym.sim.engine import Engine, EngineLimits
 from agentserve_gym.sim.ideal import IdealTimes
 from agentserve_gym.sim.metrics import Metrics
 from agentserve_gym.sim.orchestrator import Orchestrator
-from agentserve_gym.sim.pools import BlockPool
 from agentserve_gym.sim.programs import ProgramState, TurnState
 from agentserve_gym.sim.residency import Residency
 from agentserve_gym.sim.router import Router
-from agentserve_gym.sim.scenario import InstanceSpec, Scenario
-from agentserve_gym.sim.stepper import SinglePricing, Stepper
+from agentserve_gym.sim.scenario import Scenario
 from agentserve_gym.sim.timeline import Timeline
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.topology import Topology
-from agentserve_gym.sim.views import ClusterView, DelayedSignals, InstanceView, LiveSignals
-from agentserve_gym.workloads import GeneratedWorkload, Program, Workload, build_workload
+from agentserve_gym.sim.views import DelayedSignals
 
 
 class Simulation:
@@ -79,11 +76,13 @@ class Simulation:
         size = scenario.engine.block_size_tokens
         self.model = model(scenario.cluster.model)
         topology = Topology(scenario.cluster, size, self.model.kv_bytes_per_token)
-        self.engines = self._build_engines(topology, fused)
-        self.workload = self._build_workload(seed)
+        self.engines = build_engines(scenario, topology, self.clock, self, fused=fused)
+        self.workload = fitting_workload(scenario, self.engines, seed)
         self.residency = Residency(topology, self.engines, self.clock, self._on_blocks_freed)
         self.tools = ToolSimulator(scenario.tools, self.clock, seed, self._on_tools_done)
-        self.cluster = self._build_view(topology)
+        self.cluster = build_view(
+            scenario, topology, self.engines, self.residency, self.tools.statistics, self.clock
+        )
         self.router = Router(
             self.engines,
             self.residency,
@@ -155,7 +154,7 @@ class Simulation:
         return None
 
     def unfinished_time(self) -> tuple[float, float]:
-        """Integrals of unfinished programs up to now: program-seconds, and weighted by 1 / ideal."""
+        """Integrals of unfinished programs up to now: program-seconds, weighted by 1 / ideal."""
         unfinished = self.orchestrator.unfinished
         unfinished.advance(self.clock.now)
         return unfinished.plain_s, unfinished.weighted
@@ -249,89 +248,6 @@ class Simulation:
             if isinstance(signals, DelayedSignals):
                 signals.note_load()
 
-    # --- construction ------------------------------------------------------------------------
-
-    def _build_engines(self, topology: Topology, fused: bool) -> list[Engine]:
-        spec = self.scenario.engine
-        limits = EngineLimits(
-            spec.max_num_seqs,
-            spec.max_num_batched_tokens,
-            spec.block_size_tokens,
-            spec.async_scheduling,
-            spec.reclaim_unexpired_pins,
-        )
-        latencies: dict[tuple[str, int, str], LatencyModel] = {}
-        engines = []
-        for index, instance in enumerate(topology.instances):
-            key = (instance.accelerator, instance.tensor_parallel, instance.timing)
-            if key not in latencies:
-                latencies[key] = latency_model(
-                    instance.accelerator,
-                    self.scenario.cluster.model,
-                    instance.tensor_parallel,
-                    source=instance.timing,
-                )
-            pool = BlockPool(f"instance {index} hbm", self._kv_blocks(instance))
-            stepper = Stepper(
-                SinglePricing(latencies[key]),
-                self.clock,
-                async_scheduling=spec.async_scheduling,
-                fused=fused,
-            )
-            engines.append(Engine(index, limits, latencies[key], pool, self.clock, self, stepper))
-        return engines
-
-    def _kv_blocks(self, instance: InstanceSpec) -> int:
-        if instance.kv_blocks is not None:
-            return instance.kv_blocks
-        return kv_pool_blocks(
-            instance.accelerator,
-            self.scenario.cluster.model,
-            instance.tensor_parallel,
-            memory_utilization=self.scenario.engine.memory_utilization,
-            block_size_tokens=self.scenario.engine.block_size_tokens,
-        )
-
-    def _build_workload(self, seed: int) -> Workload:
-        """The workload, with every program known to fit the smallest pool."""
-        smallest = min((engine.pool for engine in self.engines), key=lambda pool: pool.capacity)
-        size = self.scenario.engine.block_size_tokens
-        room_tokens = (smallest.capacity - 1) * size
-        spec = self.scenario.workload
-        if isinstance(spec, GeneratedWorkload):
-            window = spec.max_context_tokens
-            if window is not None and window > room_tokens:
-                raise ValueError(
-                    f"workload.max_context_tokens is {window}, but {smallest.name} holds "
-                    f"{room_tokens} tokens ({smallest.capacity} blocks of {size})"
-                )
-            spec = spec.model_copy(update={"max_context_tokens": window or room_tokens})
-            return build_workload(spec, self.scenario.arrivals, seed)
-        workload = build_workload(spec, self.scenario.arrivals, seed)
-        for index in range(len(workload)):
-            _check_fits(workload.program(index), room_tokens, smallest.name)
-        return workload
-
-    def _build_view(self, topology: Topology) -> ClusterView:
-        delay_s = self.scenario.router.signal_delay_s
-        limits = self.scenario.engine
-        views = [
-            InstanceView(
-                engine.index,
-                topology.node_of[engine.index],
-                topology.instances[engine.index].accelerator,
-                topology.instances[engine.index].tensor_parallel,
-                engine.latency,
-                engine.pool.capacity,
-                limits.block_size_tokens,
-                limits.max_num_seqs,
-                limits.max_num_batched_tokens,
-                DelayedSignals(engine, self.clock, delay_s) if delay_s else LiveSignals(engine),
-            )
-            for engine in self.engines
-        ]
-        return ClusterView(views, self.residency, self.engines, self.tools.statistics, self.clock)
-
 
 def run(simulation: Simulation, policy: Policy) -> dict[str, Any]:
     """Let a policy answer every decision; returns the report."""
@@ -339,17 +255,6 @@ def run(simulation: Simulation, policy: Policy) -> dict[str, Any]:
     while decision is not None:
         decision = simulation.advance(policy.decide(decision))
     return simulation.report()
-
-
-def _check_fits(program: Program, room_tokens: int, pool: str) -> None:
-    if program.peak_context_tokens > room_tokens:
-        raise ValueError(
-            f"program {program.program_id!r} needs {program.peak_context_tokens} tokens of KV, but "
-            f"{pool} holds {room_tokens}"
-        )
-    for turn in program.turns:
-        for child in turn.children:
-            _check_fits(child, room_tokens, pool)
 
 
 def _by_tier(values: dict[Tier, int]) -> dict[str, int]:

@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Protocol
 
+from agentserve_gym.hardware.lockstep import (
+    SharedExpertLatency,
+    lockstep_decode_run,
+    lockstep_step_s,
+)
 from agentserve_gym.hardware.timing import BatchStep, DecodeRun, LatencyModel
 from agentserve_gym.sim.clock import LATE, Call, Clock
 
@@ -123,6 +128,19 @@ class SinglePricing:
 
     def decode_run(self, steps: Sequence[BatchStep]) -> DecodeRun:
         return self._latency.decode_run(steps[0])
+
+
+class LockstepPricing:
+    """A data-parallel group with expert parallelism: a step ends when its slowest member's does."""
+
+    def __init__(self, latency: SharedExpertLatency) -> None:
+        self._latency = latency
+
+    def step_s(self, steps: Sequence[BatchStep]) -> float:
+        return lockstep_step_s(self._latency, steps)
+
+    def decode_run(self, steps: Sequence[BatchStep]) -> DecodeRun:
+        return lockstep_decode_run(self._latency, steps)
 
 
 class Stepper:

@@ -14,7 +14,8 @@ class Topology:
     """Pools below HBM and the paths between memories.
 
     Attributes:
-        instances: one spec per instance, in order; ``node_of``, ``reaches_cxl``: per instance.
+        instances: one spec per instance, in order; ``ranks``: its place in a data-parallel group;
+            ``node_of``, ``reaches_cxl``: per instance.
         dram: a pool per node or ``None``. ``cxl``: the pool or ``None``.
         links: every link by name, for reports.
         block_bytes: KV bytes of one block over all ranks.
@@ -27,6 +28,7 @@ class Topology:
         self.block_bytes = block_size_tokens * kv_bytes_per_token
         self.links: dict[str, Link] = {}
         self.instances: list[InstanceSpec] = []
+        self.ranks: list[int] = []
         self.node_of: list[int] = []
         self.reaches_cxl: list[bool] = []
         self.dram: list[BlockPool | None] = []
@@ -83,7 +85,8 @@ class Topology:
             else ((), ())
         )
         for spec in node.instances:
-            for _ in range(spec.count):
+            for member in range(spec.count * spec.data_parallel):
+                self.ranks.append(member % spec.data_parallel)
                 self._build_instance(number, spec, node.host_link, bool(self._cxl_ports[-1][0]))
 
     def _cxl_port(

@@ -247,8 +247,9 @@ class ClusterView:
         return self._residency.first_token_s(turn, instance, copy)
 
     def load_s(self, instance: int, tier: Tier, tokens: int, source: int = -1) -> float:
-        """Time to load ``tokens`` from a lower tier, or from the HBM of instance ``source``, into an
-        instance's HBM, links' queues included; infinite where no link joins the two instances."""
+        """Time to load ``tokens`` from a lower tier, or from the HBM of instance ``source``.
+
+        The links' queues are included; infinite where no link joins the two instances."""
         topology = self._residency.topology
         if tier is Tier.HBM and not topology.can_migrate(source, instance):
             return inf

@@ -1,0 +1,149 @@
+"""From a scenario to the parts of a simulation: engines, workload, and what policies see."""
+
+from __future__ import annotations
+
+from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model
+from agentserve_gym.hardware.lockstep import SharedExpertLatency
+from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.engine import Engine, EngineHost, EngineLimits
+from agentserve_gym.sim.pools import BlockPool
+from agentserve_gym.sim.residency import Residency
+from agentserve_gym.sim.scenario import InstanceSpec, Scenario
+from agentserve_gym.sim.stepper import LockstepPricing, SinglePricing, Stepper
+from agentserve_gym.sim.tools import ToolStatistics
+from agentserve_gym.sim.topology import Topology
+from agentserve_gym.sim.views import ClusterView, DelayedSignals, InstanceView, LiveSignals
+from agentserve_gym.workloads import GeneratedWorkload, Program, Workload, build_workload
+
+
+def build_engines(
+    scenario: Scenario, topology: Topology, clock: Clock, host: EngineHost, *, fused: bool
+) -> list[Engine]:
+    """One engine per instance; those of a group with expert parallelism share a stepper.
+
+    Raises:
+        ValueError: unknown hardware, or a model that does not fit.
+    """
+    spec = scenario.engine
+    limits = EngineLimits(
+        spec.max_num_seqs,
+        spec.max_num_batched_tokens,
+        spec.block_size_tokens,
+        spec.async_scheduling,
+        spec.reclaim_unexpired_pins,
+    )
+    latencies: dict[InstanceSpec, LatencyModel] = {}
+    engines: list[Engine] = []
+    stepper: Stepper | None = None
+    for index, (instance, rank) in enumerate(zip(topology.instances, topology.ranks, strict=True)):
+        if instance not in latencies:
+            latencies[instance] = _latency(scenario, instance)
+        latency = latencies[instance]
+        if stepper is None or rank == 0 or instance.expert_parallel == 1:
+            stepper = _stepper(instance, latency, clock, spec.async_scheduling, fused)
+        pool = BlockPool(f"instance {index} hbm", _kv_blocks(scenario, instance))
+        engines.append(Engine(index, limits, latency, pool, clock, host, stepper))
+    return engines
+
+
+def _latency(scenario: Scenario, instance: InstanceSpec) -> LatencyModel:
+    return latency_model(
+        instance.accelerator,
+        scenario.cluster.model,
+        instance.tensor_parallel,
+        expert_parallel=instance.expert_parallel,
+        data_parallel=instance.data_parallel if instance.expert_parallel > 1 else 1,
+        source=instance.timing,
+    )
+
+
+def _stepper(
+    instance: InstanceSpec, latency: LatencyModel, clock: Clock, async_scheduling: bool, fused: bool
+) -> Stepper:
+    lockstep = instance.expert_parallel > 1 and instance.data_parallel > 1
+    pricing: LockstepPricing | SinglePricing
+    if lockstep and isinstance(latency, SharedExpertLatency):
+        pricing = LockstepPricing(latency)
+    else:
+        pricing = SinglePricing(latency)
+    return Stepper(pricing, clock, async_scheduling=async_scheduling, fused=fused)
+
+
+def _kv_blocks(scenario: Scenario, instance: InstanceSpec) -> int:
+    if instance.kv_blocks is not None:
+        return instance.kv_blocks
+    return kv_pool_blocks(
+        instance.accelerator,
+        scenario.cluster.model,
+        instance.tensor_parallel,
+        expert_parallel=instance.expert_parallel,
+        memory_utilization=scenario.engine.memory_utilization,
+        block_size_tokens=scenario.engine.block_size_tokens,
+    )
+
+
+def fitting_workload(scenario: Scenario, engines: list[Engine], seed: int) -> Workload:
+    """The scenario's workload for a seed, with every program known to fit the smallest pool.
+
+    Generated programs are cut to fit; a listed program that does not fit is refused.
+
+    Raises:
+        ValueError: naming program, tokens and pool, or whatever is wrong with the workload.
+    """
+    smallest = min((engine.pool for engine in engines), key=lambda pool: pool.capacity)
+    size = scenario.engine.block_size_tokens
+    room_tokens = (smallest.capacity - 1) * size
+    spec = scenario.workload
+    if isinstance(spec, GeneratedWorkload):
+        window = spec.max_context_tokens
+        if window is not None and window > room_tokens:
+            raise ValueError(
+                f"workload.max_context_tokens is {window}, but {smallest.name} holds "
+                f"{room_tokens} tokens ({smallest.capacity} blocks of {size})"
+            )
+        spec = spec.model_copy(update={"max_context_tokens": window or room_tokens})
+        return build_workload(spec, scenario.arrivals, seed)
+    workload = build_workload(spec, scenario.arrivals, seed)
+    for index in range(len(workload)):
+        _check_fits(workload.program(index), room_tokens, smallest.name)
+    return workload
+
+
+def _check_fits(program: Program, room_tokens: int, pool: str) -> None:
+    if program.peak_context_tokens > room_tokens:
+        raise ValueError(
+            f"program {program.program_id!r} needs {program.peak_context_tokens} tokens of KV, but "
+            f"{pool} holds {room_tokens}"
+        )
+    for turn in program.turns:
+        for child in turn.children:
+            _check_fits(child, room_tokens, pool)
+
+
+def build_view(
+    scenario: Scenario,
+    topology: Topology,
+    engines: list[Engine],
+    residency: Residency,
+    tools: ToolStatistics,
+    clock: Clock,
+) -> ClusterView:
+    """What policies may see of the cluster."""
+    delay_s = scenario.router.signal_delay_s
+    limits = scenario.engine
+    views = [
+        InstanceView(
+            engine.index,
+            topology.node_of[engine.index],
+            spec.accelerator,
+            spec.tensor_parallel,
+            engine.latency,
+            engine.pool.capacity,
+            limits.block_size_tokens,
+            limits.max_num_seqs,
+            limits.max_num_batched_tokens,
+            DelayedSignals(engine, clock, delay_s) if delay_s else LiveSignals(engine),
+        )
+        for engine, spec in zip(engines, topology.instances, strict=True)
+    ]
+    return ClusterView(views, residency, engines, tools, clock)
