@@ -20,13 +20,16 @@ from .timing import UNBOUNDED_STEPS
 def tabulate(xs: npt.ArrayLike, ys: npt.ArrayLike, count: int) -> tuple[float, ...]:
     """Values at 0, 1, ..., count - 1 of the curve through the points.
 
-    Zero at 0 (an empty batch costs nothing), linear between the points and beyond the last two.
+    Zero at 0 (an empty batch costs nothing), linear between the points; beyond the last, at the mean slope
+    of the curve's upper half.
     """
     at, known = np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
     grid = np.arange(count, dtype=float)
     values = np.interp(grid, at, known)
     if len(at) > 1:
-        slope = (known[-1] - known[-2]) / (at[-1] - at[-2])
+        # Tile sizes make the last step flat or steep; the upper half of the curve is neither.
+        middle = max(at[-1] / 2, at[0])
+        slope = (known[-1] - np.interp(middle, at, known)) / (at[-1] - middle)
         values = np.where(grid > at[-1], known[-1] + slope * (grid - at[-1]), values)
     values[0] = 0.0
     return tuple(values.tolist())

@@ -6,8 +6,9 @@ kernel sums are to be trusted on whole forward passes, host overhead included.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from .catalogue import DATA, read_toml
@@ -71,3 +72,20 @@ def forward_pass_errors(source: str = "auto") -> list[ForwardPassError]:
             predicted = latency.step_s(BatchStep(0, 0, 0, 1, tokens, 0, area, 1))
             errors.append(ForwardPassError(*what, tokens, kind, milliseconds / 1e3, predicted))
     return errors
+
+
+def calibrated_errors(errors: list[ForwardPassError]) -> list[ForwardPassError]:
+    """Errors that remain after an overhead and a scale per engine, on rows not used for them.
+
+    Both are fitted to every other row of an engine; the rows between are returned.
+    """
+    cases = dict.fromkeys((row.accelerator, row.model, row.tensor_parallel) for row in errors)
+    tested = []
+    for case in cases:
+        rows = [r for r in errors if (r.accelerator, r.model, r.tensor_parallel) == case]
+        used, left = rows[::2], rows[1::2]
+        measured = np.array([row.measured_s for row in used])
+        inputs = np.array([[1.0, row.predicted_s] for row in used]) / measured[:, None]
+        overhead, scale = np.linalg.lstsq(inputs, np.ones(len(used)))[0]
+        tested += [replace(r, predicted_s=float(overhead + scale * r.predicted_s)) for r in left]
+    return tested

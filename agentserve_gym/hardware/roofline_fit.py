@@ -74,7 +74,8 @@ def fit_roofline(
     start = np.array([getattr(gpu.roofline, name) for name in names])
     start[names.index("linear_exponent")] -= 1
     best = fit_nonnegative(residuals, np.maximum(start, 1e-7), outlier=0.1, iterations=60)
-    efficiency = _efficiency(gpu.roofline, names, best)
+    rounded = np.array([float(f"{value:.4g}") for value in best])
+    efficiency = _efficiency(gpu.roofline, names, rounded)
     checked = _compact_times(gpu, held_out, steps)
     predicted = _roofline_times(gpu, efficiency, held_out, steps)
     return efficiency, held_out_error(predicted, checked, checked)
@@ -86,11 +87,11 @@ def _efficiency(
     fitted = {}
     for name, value in zip(names, values, strict=True):
         if name == "linear_exponent":
-            fitted[name] = round(1 + float(value), 3)
+            fitted[name] = 1 + float(value)
         elif name.endswith("_s"):
-            fitted[name] = float(f"{value:.4g}")
+            fitted[name] = float(value)
         else:
-            fitted[name] = round(float(np.clip(value, 0.02, 1.2)), 4)
+            fitted[name] = float(np.clip(value, 0.02, 1.2))
     return base.model_copy(update=fitted)
 
 
