@@ -1,0 +1,118 @@
+"""Checkpoints: everything that a run needs to go on as if it had not stopped.
+
+A checkpoint is a folder ``checkpoints/step_<n>`` that appears by a rename, so a killed run leaves
+whole checkpoints only. It holds SB3's model file (weights and optimizers) and ``progress.pickle``:
+step counts, the workers in mid-episode, the last observations, the state of every random generator,
+and for DQN the replay buffer. Progress is a pickle, so resume only runs that you trust.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+FOLDER = "checkpoints"
+_REPLAY_ARRAYS = (
+    "observations", "next_observations", "actions", "rewards", "dones", "timeouts",
+)  # fmt: skip
+_PREFIX = "step_"
+_KEPT = 2
+_MODEL, _PROGRESS = "model.zip", "progress.pickle"
+# What SB3 changes while it learns and does not store with weights and optimizers.
+_COUNTERS = (
+    "num_timesteps", "_n_updates", "_episode_num", "_last_obs", "_last_episode_starts",
+    "ep_info_buffer", "ep_success_buffer", "_n_calls", "exploration_rate",
+    "_current_progress_remaining",
+)  # fmt: skip
+
+
+def save_checkpoint(run: Path, learner: BaseAlgorithm, extra: dict[str, Any]) -> Path:
+    """Write a checkpoint and drop all but the last two.
+
+    Args:
+        run: the run's folder.
+        learner: between two rollouts.
+        extra: values of the caller, returned by ``load_checkpoint``.
+    """
+    workers = learner.get_env()
+    assert isinstance(workers, DummyVecEnv)
+    progress = {
+        "counters": {name: getattr(learner, name) for name in _COUNTERS if hasattr(learner, name)},
+        "workers": workers.envs,
+        "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),  # noqa: NPY002
+        "replay": _replay_state(getattr(learner, "replay_buffer", None)),
+        "extra": extra,
+    }
+    final = run / FOLDER / f"{_PREFIX}{learner.num_timesteps:09d}"
+    partial = final.with_name(f".{final.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    learner.save(partial / _MODEL)
+    with (partial / _PROGRESS).open("wb") as file:
+        pickle.dump(progress, file, protocol=pickle.HIGHEST_PROTOCOL)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    for old in list_checkpoints(run)[:-_KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Whole checkpoints of a run, oldest first."""
+    return sorted((run / FOLDER).glob(f"{_PREFIX}*"))
+
+
+def load_checkpoint(run: Path, learner: BaseAlgorithm) -> dict[str, Any]:
+    """Bring a fresh learner, built from the run's settings, to the run's last checkpoint.
+
+    Returns:
+        The caller's values.
+
+    Raises:
+        ValueError: if the run has no checkpoint.
+    """
+    found = list_checkpoints(run)
+    if not found:
+        raise ValueError(f"{run} holds no checkpoint to resume from")
+    learner.set_parameters(str(found[-1] / _MODEL), device=learner.device)
+    with (found[-1] / _PROGRESS).open("rb") as file:
+        progress = pickle.load(file)
+    for name, value in progress["counters"].items():
+        setattr(learner, name, value)
+    _restore_replay(getattr(learner, "replay_buffer", None), progress["replay"])
+    workers = learner.get_env()
+    assert isinstance(workers, DummyVecEnv)
+    workers.envs = progress["workers"]
+    python, legacy, tensors = progress["random"]
+    random.setstate(python)
+    np.random.set_state(legacy)  # noqa: NPY002
+    torch.set_rng_state(tensors)
+    extra: dict[str, Any] = progress["extra"]
+    return extra
+
+
+def _replay_state(buffer: ReplayBuffer | None) -> dict[str, Any] | None:
+    """The filled part of a replay buffer; most of it may be empty."""
+    if buffer is None:
+        return None
+    filled = buffer.size()
+    arrays = {name: getattr(buffer, name)[:filled] for name in _REPLAY_ARRAYS}
+    return {"arrays": arrays, "pos": buffer.pos, "full": buffer.full}
+
+
+def _restore_replay(buffer: ReplayBuffer | None, state: dict[str, Any] | None) -> None:
+    if buffer is None or state is None:
+        return
+    for name, values in state["arrays"].items():
+        getattr(buffer, name)[: len(values)] = values
+    buffer.pos, buffer.full = state["pos"], state["full"]
