@@ -2,7 +2,9 @@
 
 ``catalogue`` reads the data files, ``kv_pool`` says how many KV blocks fit beside the weights,
 ``timing`` is the protocol of all latency models, and ``sources`` picks one for an engine:
-coefficients fitted to measured tables where there are any, else a roofline.
+coefficients fitted to measured tables where there are any, else a roofline. Calibration lives in
+``fit`` (profile tables), ``kernels`` (aiconfigurator-core), ``measure`` (your own GPU) and
+``roofline_fit``; none of it is imported here.
 """
 
 from .catalogue import (
@@ -20,8 +22,12 @@ from .catalogue import (
     memory_tier,
     model,
 )
-from .compact import CompactCoefficients, CompactLatency
+from .coefficient_file import CompactFile, read_compact_file, write_compact_file
+from .compact import CompactCoefficients, CompactLatency, ExpertSpread
 from .kv_pool import NON_KV_OVERHEAD_BYTES, kv_pool_blocks
+from .lockstep import SharedExpertLatency, lockstep_decode_run, lockstep_step_s
+from .profile import ProfileLatency, profile_latency
+from .profile_tables import ProfileTables, load_profile
 from .roofline import RooflineLatency
 from .sources import LatencyProvenance, latency_model, latency_provenance, list_compact_cases
 from .timing import UNBOUNDED_STEPS, BatchStep, DecodeRun, LatencyModel
@@ -33,14 +39,19 @@ __all__ = [
     "Accelerator",
     "BatchStep",
     "CompactCoefficients",
+    "CompactFile",
     "CompactLatency",
     "DecodeRun",
+    "ExpertSpread",
     "LatencyModel",
     "LatencyProvenance",
     "Link",
     "MemoryTier",
     "Model",
+    "ProfileLatency",
+    "ProfileTables",
     "RooflineLatency",
+    "SharedExpertLatency",
     "accelerator",
     "kv_pool_blocks",
     "latency_model",
@@ -51,6 +62,12 @@ __all__ = [
     "list_links",
     "list_memory_tiers",
     "list_models",
+    "load_profile",
+    "lockstep_decode_run",
+    "lockstep_step_s",
     "memory_tier",
     "model",
+    "profile_latency",
+    "read_compact_file",
+    "write_compact_file",
 ]

@@ -20,8 +20,8 @@ from .timing import UNBOUNDED_STEPS
 def tabulate(xs: npt.ArrayLike, ys: npt.ArrayLike, count: int) -> tuple[float, ...]:
     """Values at 0, 1, ..., count - 1 of the curve through the points.
 
-    Zero at 0 (an empty batch costs nothing), linear between the points; beyond the last, at the mean slope
-    of the curve's upper half.
+    Zero at 0 (an empty batch costs nothing), linear between the points. Beyond the last, at
+    the mean slope of the curve's upper half.
     """
     at, known = np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
     grid = np.arange(count, dtype=float)

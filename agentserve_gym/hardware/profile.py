@@ -21,7 +21,7 @@ from .catalogue import Link, Model
 from .compact import CACHED_TOKENS, AllReduce, Experts, ExpertSpread
 from .curves import DecodeAttention, bracket, tabulate
 from .profile_tables import Array, ProfileTables, load_profile
-from .roofline import all_reduce_s_per_step
+from .roofline import all_reduce_s_per_step, exchange_s_per_step
 from .timing import BatchStep, DecodeRun
 
 _US = 1e-6
@@ -241,17 +241,6 @@ def _decode_attention(tables: ProfileTables, layers: int) -> DecodeAttention:
     return DecodeAttention(
         whole, [int(c) for c in contexts], (seconds * layers * _US).tolist(), skew
     )
-
-
-def exchange_s_per_step(model: Model, engines: int, peer_link: Link) -> tuple[float, float]:
-    """Fixed and per-token seconds of gathering and scattering tokens around expert layers.
-
-    A gather and a scatter of the group's tokens move what one ring all-reduce of them moves.
-    """
-    if engines == 1:
-        return (0.0, 0.0)
-    base, per_token = all_reduce_s_per_step(model, engines, peer_link)
-    return (base / 2, per_token / 2)
 
 
 def expert_points(tables: ProfileTables, model: Model, engines: int, peer_link: Link) -> Experts:

@@ -41,6 +41,7 @@ class RooflineLatency:
         "_decode_base",
         "_decode_slope",
         "_dense_layer",
+        "_exchange",
         "_expert_layer",
         "_fixed",
         "_mixed",
@@ -101,6 +102,7 @@ class RooflineLatency:
             model.layers * efficiency.mixed_sequence_s,
             model.layers * efficiency.mixed_overhead_s,
         )
+        self._exchange = exchange_s_per_step(model, data_parallel, peer_link)
         self._all_reduce = all_reduce_s_per_step(model, tensor_parallel, peer_link)
         self._decode_base = tuple(self._base_s(count) for count in range(CACHED_TOKENS))
 
@@ -126,8 +128,10 @@ class RooflineLatency:
         model = self._arguments[1]
         if model.experts is None or not tokens:
             return 0.0
-        per_token = model.experts_per_token or 1
-        return model.layers * self._expert_layer_s(tokens, model.experts, per_token)
+        layer = self._expert_layer_s(tokens, model.experts, model.experts_per_token or 1)
+        base, per_token = self._exchange
+        engines = self._arguments[4]
+        return model.layers * layer + base + per_token * tokens * engines
 
     def _decode_base_s(self, count: int) -> float:
         return self._decode_base[count] if count < CACHED_TOKENS else self._base_s(count)
@@ -145,10 +149,13 @@ class RooflineLatency:
         read, multiply = self._dense_layer
         exponent = gpu.roofline.linear_exponent
         layer = _soft_max(read, multiply * tokens, exponent)
-        if model.experts is not None:
-            layer += self._expert_layer_s(tokens, model.experts, model.experts_per_token or 1)
         base, per_token = self._all_reduce
-        total = model.layers * layer + self._fixed + gpu.roofline.sequence_s * sampled
+        total = (
+            model.layers * layer
+            + self.expert_s(tokens)
+            + self._fixed
+            + gpu.roofline.sequence_s * sampled
+        )
         return total + base + per_token * tokens
 
     def _expert_layer_s(self, tokens: int, experts: int, per_token: int) -> float:
@@ -194,3 +201,14 @@ def all_reduce_s_per_step(
     share = 2 * (tensor_parallel - 1) / tensor_parallel
     per_token = model.hidden * model.dtype_bytes * share / (bandwidth * 1e9)
     return (calls * latency, calls * per_token)
+
+
+def exchange_s_per_step(model: Model, engines: int, peer_link: Link) -> tuple[float, float]:
+    """Fixed and per-token seconds of gathering and scattering tokens around expert layers.
+
+    A gather and a scatter of the group's tokens move what one ring all-reduce of them moves.
+    """
+    if engines == 1:
+        return (0.0, 0.0)
+    base, per_token = all_reduce_s_per_step(model, engines, peer_link)
+    return (base / 2, per_token / 2)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 from .catalogue import DATA, Accelerator, Model, accelerator, link, model, nearest
-from .coefficient_file import read_compact_file
+from .coefficient_file import CompactFile, read_compact_file
 from .compact import CompactLatency, ExpertSpread
+from .profile import profile_latency
 from .roofline import RooflineLatency
 from .timing import LatencyModel
-
-TimingSource = Literal["auto", "compact", "roofline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,17 @@ def latency_model(
         on: accelerator, by catalogue name, path or value.
         of: model, likewise.
         source: ``compact`` needs fitted coefficients in the catalogue, ``roofline`` always works,
-            ``auto`` takes the first of these that exists.
+            ``auto`` takes the first of these that exists. Or a path: of a coefficient file
+            (``.toml``), or of a folder of profile tables.
 
     Raises:
         ValueError: unknown name or source, no coefficients for this case, or the model cannot be
             spread so.
     """
-    gpu, llm, ranks = _case(on, of, tensor_parallel, expert_parallel, data_parallel)
-    return _BUILDERS[_kind(gpu, llm, ranks, source)](gpu, llm, ranks)
+    named = isinstance(on, str) and isinstance(of, str)
+    if named and source in ("auto", "compact", "roofline"):
+        return _shared(on, of, tensor_parallel, expert_parallel, data_parallel, source)
+    return _build(on, of, tensor_parallel, expert_parallel, data_parallel, source)
 
 
 def latency_provenance(
@@ -75,12 +78,9 @@ def latency_provenance(
     source: str = "auto",
 ) -> LatencyProvenance:
     """What ``latency_model`` with the same arguments rests on. Raises ValueError as it does."""
-    gpu, llm, ranks = _case(on, of, tensor_parallel, expert_parallel, data_parallel)
-    kind = _kind(gpu, llm, ranks, source)
-    if kind == "compact":
-        file = read_compact_file(_compact_path(gpu, llm, ranks))
-        return LatencyProvenance(kind, file.source, file.error)
-    return LatencyProvenance(kind, gpu.roofline.source, gpu.roofline.trust)
+    case = _case(on, of, tensor_parallel, expert_parallel, data_parallel)
+    kind = _kind(case, source)
+    return LatencyProvenance(kind, *_SOURCES[kind].describe(case, source))
 
 
 def list_compact_cases() -> list[tuple[str, str, int]]:
@@ -89,44 +89,24 @@ def list_compact_cases() -> list[tuple[str, str, int]]:
     return [(p.parent.parent.name, p.parent.name, int(p.stem[2:])) for p in files]
 
 
-def _case(
-    on: str | Accelerator, of: str | Model, tensor: int, expert: int, data: int
-) -> tuple[Accelerator, Model, Parallelism]:
-    gpu = accelerator(on) if isinstance(on, str) else on
-    llm = model(of) if isinstance(of, str) else of
-    ranks = Parallelism(tensor, expert, data)
-    llm.check_tensor_parallel(tensor)
-    llm.check_expert_parallel(expert)
-    if expert > 1 and expert != tensor * data:
-        raise ValueError(
-            f"expert_parallel = {expert} must be 1 or tensor_parallel * data_parallel = "
-            f"{tensor * data}"
-        )
-    return gpu, llm, ranks
+def _build(
+    on: str | Accelerator, of: str | Model, tensor: int, expert: int, data: int, source: str
+) -> LatencyModel:
+    case = _case(on, of, tensor, expert, data)
+    return _SOURCES[_kind(case, source)].build(case, source)
 
 
-def _compact_path(gpu: Accelerator, llm: Model, ranks: Parallelism) -> Path:
-    return DATA / "timing" / gpu.name / llm.name / f"tp{ranks.tensor}.toml"
+# Catalogue models are immutable, and tabulating one takes as long as a short episode.
+_shared = lru_cache(maxsize=64)(_build)
 
 
-def _kind(gpu: Accelerator, llm: Model, ranks: Parallelism, source: str) -> str:
-    if source != "auto" and source not in _BUILDERS:
-        valid = ["auto", *_BUILDERS]
-        raise ValueError(f"unknown timing source {source!r}; {nearest(source, valid)}")
-    if source == "roofline":
-        return source
-    if _compact_path(gpu, llm, ranks).is_file():
-        return "compact"
-    if source == "compact":
-        cases = [f"{a}/{m}/tp{t}" for a, m, t in list_compact_cases()]
-        case = f"{gpu.name}/{llm.name}/tp{ranks.tensor}"
-        raise ValueError(f"no compact coefficients for {case}; {nearest(case, cases)}")
-    return "roofline"
+class _Case(NamedTuple):
+    gpu: Accelerator
+    llm: Model
+    ranks: Parallelism
 
-
-def _compact(gpu: Accelerator, llm: Model, ranks: Parallelism) -> LatencyModel:
-    coefficients = read_compact_file(_compact_path(gpu, llm, ranks))
-    return CompactLatency(coefficients, expert_spread(llm, ranks))
+    def __str__(self) -> str:
+        return f"{self.gpu.name}/{self.llm.name}/tp{self.ranks.tensor}"
 
 
 def expert_spread(llm: Model, ranks: Parallelism) -> ExpertSpread:
@@ -142,12 +122,99 @@ def expert_spread(llm: Model, ranks: Parallelism) -> ExpertSpread:
     )
 
 
-def _roofline(gpu: Accelerator, llm: Model, ranks: Parallelism) -> LatencyModel:
-    peers = link(gpu.peer_link)
-    return RooflineLatency(gpu, llm, ranks.tensor, ranks.expert, ranks.data, peers)
+def _case(on: str | Accelerator, of: str | Model, tensor: int, expert: int, data: int) -> _Case:
+    gpu = accelerator(on) if isinstance(on, str) else on
+    llm = model(of) if isinstance(of, str) else of
+    ranks = Parallelism(tensor, expert, data)
+    llm.check_tensor_parallel(tensor)
+    llm.check_expert_parallel(expert)
+    if expert > 1 and expert != tensor * data:
+        raise ValueError(
+            f"expert_parallel = {expert} must be 1 or tensor_parallel * data_parallel = "
+            f"{tensor * data}"
+        )
+    return _Case(gpu, llm, ranks)
 
 
-_BUILDERS: dict[str, Callable[[Accelerator, Model, Parallelism], LatencyModel]] = {
-    "compact": _compact,
-    "roofline": _roofline,
+def _catalogue_path(case: _Case) -> Path:
+    return DATA / "timing" / f"{case}.toml"
+
+
+def _kind(case: _Case, source: str) -> str:
+    """Which of the sources a name or a path means."""
+    if source == "auto":
+        return "compact" if _catalogue_path(case).is_file() else "roofline"
+    if source in ("compact", "roofline"):
+        return source
+    if source.endswith(".toml"):
+        return "compact"
+    if Path(source).is_dir():
+        return "profile"
+    valid = ["auto", "compact", "roofline"]
+    raise ValueError(
+        f"unknown timing source {source!r}: not a coefficient file (.toml) or profile folder; "
+        f"{nearest(source, valid)}"
+    )
+
+
+@lru_cache(maxsize=64)
+def _file(path: Path) -> CompactFile:
+    return read_compact_file(path)
+
+
+def _compact_file(case: _Case, source: str) -> CompactFile:
+    if not source.endswith(".toml"):
+        path = _catalogue_path(case)
+        if not path.is_file():
+            cases = [f"{a}/{m}/tp{t}" for a, m, t in list_compact_cases()]
+            raise ValueError(f"no compact coefficients for {case}; {nearest(str(case), cases)}")
+        return _file(path)
+    file = read_compact_file(source)
+    of = f"{file.accelerator}/{file.model}/tp{file.tensor_parallel}"
+    if of != str(case):
+        raise ValueError(f"{source} has the coefficients of {of}, not of {case}")
+    return file
+
+
+def _build_compact(case: _Case, source: str) -> LatencyModel:
+    file = _compact_file(case, source)
+    if case.llm.experts is not None and file.experts is None:
+        raise ValueError(f"{case.llm.name} has experts, but the coefficients of {case} have none")
+    return CompactLatency(file, expert_spread(case.llm, case.ranks))
+
+
+def _describe_compact(case: _Case, source: str) -> tuple[str, str]:
+    file = _compact_file(case, source)
+    return f"{file.provenance}: {file.source}", file.error
+
+
+def _build_roofline(case: _Case, _: str) -> LatencyModel:
+    ranks = case.ranks
+    peers = link(case.gpu.peer_link)
+    return RooflineLatency(case.gpu, case.llm, ranks.tensor, ranks.expert, ranks.data, peers)
+
+
+def _describe_roofline(case: _Case, _: str) -> tuple[str, str]:
+    return case.gpu.roofline.source, case.gpu.roofline.trust
+
+
+def _build_profile(case: _Case, folder: str) -> LatencyModel:
+    spread = expert_spread(case.llm, case.ranks)
+    peers = link(case.gpu.peer_link)
+    return profile_latency(folder, case.llm, case.ranks.tensor, spread, peers)
+
+
+def _describe_profile(_: _Case, folder: str) -> tuple[str, str]:
+    return f"profile tables in {folder}", "measured; linear between the points of the tables"
+
+
+class _Source(NamedTuple):
+    build: Callable[[_Case, str], LatencyModel]
+    describe: Callable[[_Case, str], tuple[str, str]]
+
+
+_SOURCES = {
+    "compact": _Source(_build_compact, _describe_compact),
+    "roofline": _Source(_build_roofline, _describe_roofline),
+    "profile": _Source(_build_profile, _describe_profile),
 }
