@@ -6,6 +6,7 @@ depends on the seed and ``i`` only. It is immutable after construction, pickles,
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -281,10 +282,11 @@ def _cut_program(program: Program, spec: TraceWorkload) -> Program | None:
 
 
 def _adjust_gap(turn: Turn, spec: TraceWorkload) -> Turn:
-    gap_s = turn.gap_s
-    if spec.max_gap_s is not None and turn.gap_kind == "user":
-        gap_s = min(gap_s, spec.max_gap_s)
     scale = spec.gap_scale
+    timeout_s = math.inf if spec.tool_timeout_s is None else spec.tool_timeout_s
+    longest_s = timeout_s
+    if turn.gap_kind == "user":
+        longest_s = math.inf if spec.max_gap_s is None else spec.max_gap_s
     children: tuple[Program, ...] = ()
     if spec.sub_agents:
         cut = (_cut_program(child, spec) for child in turn.children)
@@ -293,8 +295,11 @@ def _adjust_gap(turn: Turn, spec: TraceWorkload) -> Turn:
             for child in cut
             if child is not None
         )
-    tools = tuple(replace(tool, duration_s=tool.duration_s * scale) for tool in turn.tools)
-    return replace(turn, gap_s=gap_s * scale, tools=tools, children=children)
+    tools = tuple(
+        replace(tool, duration_s=min(tool.duration_s, timeout_s) * scale) for tool in turn.tools
+    )
+    gap_s = min(turn.gap_s, longest_s) * scale
+    return replace(turn, gap_s=gap_s, tools=tools, children=children)
 
 
 # ----------------------------------------------------------------------------------- listed: inline

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from agentserve_gym.workloads.fitting.calling import function_calling_class, web_research_class
@@ -64,7 +65,7 @@ def fit_all(traces: Path) -> dict[str, Table]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Fit the workload generators' parameters.")
     parser.add_argument("--traces", type=Path, required=True, help="folder of the public traces")
     parser.add_argument(
@@ -73,9 +74,9 @@ def main() -> None:
         default=Path(__file__).parent / "generators" / "parameters",
         help="folder for the parameter files",
     )
-    arguments = parser.parse_args()
-    for name, table in fit_all(arguments.traces).items():
-        path = arguments.out / f"{name}.toml"
+    options = parser.parse_args(arguments)
+    for name, table in fit_all(options.traces).items():
+        path = options.out / f"{name}.toml"
         temporary = path.with_suffix(".toml.partial")
         header = f"# {name}: written by python -m agentserve_gym.workloads.fit (numbers only)\n"
         temporary.write_text(header + to_toml(table), encoding="utf-8")

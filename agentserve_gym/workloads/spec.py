@@ -149,6 +149,8 @@ class TraceWorkload(SpecModel):
             a program whose first turn is beyond is dropped.
         gap_scale: multiplies every gap.
         max_gap_s: cap on a person's wait (``gap_kind`` user), before scaling.
+        tool_timeout_s: cap on tool durations and tool gaps, before scaling. Observed tool gaps may
+            hide approvals by people (up to hours in the coding traces).
         shuffle: order by the workload seed instead of the file's.
         sub_agents: whether children are kept.
     """
@@ -163,6 +165,7 @@ class TraceWorkload(SpecModel):
     max_context_tokens: PositiveInt | None = None
     gap_scale: NonNegativeFloat = 1.0
     max_gap_s: NonNegativeFloat | None = None
+    tool_timeout_s: PositiveFloat | None = None
     shuffle: bool = False
     sub_agents: bool = True
 

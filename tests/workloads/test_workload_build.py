@@ -169,6 +169,10 @@ def test_traces_are_cut_and_their_gaps_scaled(trace: Path) -> None:
     first = build_workload(spec, POISSON, 0).program(0)
     assert first.turns == (Turn(100, 100, 10, 0, 10.0, "user"), Turn(200, 5, 10, 50))
     validate_program(first)
+    spec = TraceWorkload(path=str(trace), tool_timeout_s=2.0, gap_scale=0.5)
+    timed_out = build_workload(spec, POISSON, 0).program(0)
+    assert [turn.gap_s for turn in timed_out.turns] == [25.0, 1.0, 0.0]  # people do not time out
+    assert timed_out.turns[1].tools == (ToolCall("t", 1.0),)
     spec = TraceWorkload(path=str(trace), gap_scale=0.5, max_context_tokens=610)
     second = build_workload(spec, POISSON, 0).program(1)
     assert second.turns[1].gap_s == 1.5

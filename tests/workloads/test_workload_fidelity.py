@@ -142,6 +142,7 @@ def split(rows: list[Row], name: str) -> list[Row]:
     [
         ("coding_interactive", turns),
         ("coding_interactive", output),
+        ("coding_interactive", new_input),
         ("coding_interactive", growth),
         ("coding_interactive", final_context),
         ("function_calling", turns),
@@ -168,6 +169,7 @@ def test_distributions_match_unseen_rows(traces: Path, agent_class: str, measure
     [
         ("coding_interactive", turns),
         ("coding_interactive", output),
+        ("coding_interactive", new_input),
         ("coding_interactive", growth),
         ("function_calling", turns),
         ("function_calling", output),

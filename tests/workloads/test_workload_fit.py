@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from agentserve_gym.workloads import AGENT_CLASSES
-from agentserve_gym.workloads.fit import fit_all
+from agentserve_gym.workloads.fit import fit_all, main
 from agentserve_gym.workloads.fitting.common import fit_lognormal_mixture
 from agentserve_gym.workloads.fitting.toml_text import to_toml
 
@@ -43,11 +45,26 @@ def test_toml_text_reads_back() -> None:
     assert tomllib.loads(to_toml(table)) == table
 
 
-def test_the_shipped_parameters_are_what_the_fit_makes(traces: Path) -> None:
-    fitted = fit_all(traces)
-    assert tuple(fitted) == AGENT_CLASSES
+def test_the_shipped_parameters_are_what_the_fit_makes(traces: Path, tmp_path: Path) -> None:
+    main(["--traces", str(traces), "--out", str(tmp_path)])
+    assert sorted(path.stem for path in tmp_path.iterdir()) == sorted(AGENT_CLASSES)
     folder = files("agentserve_gym.workloads.generators") / "parameters"
-    for name, table in fitted.items():
-        shipped = tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
-        assert shipped == tomllib.loads(to_toml(table)), name
-        assert shipped["source"]
+    for name in AGENT_CLASSES:
+        shipped = (folder / f"{name}.toml").read_text(encoding="utf-8")
+        assert shipped == (tmp_path / f"{name}.toml").read_text(encoding="utf-8"), name
+        assert tomllib.loads(shipped)["source"]
+
+
+def test_only_train_rows_are_fitted(traces: Path, tmp_path: Path) -> None:
+    """Test rows are made absurd; the fit does not notice."""
+    for path in traces.glob("programs_*.gz"):
+        with gzip.open(path, "rt") as lines, gzip.open(tmp_path / path.name, "wt") as out:
+            for line in lines:
+                row = json.loads(line)
+                if row["split"] == "test":
+                    row["turns"] = row["turns"][:1] * 3
+                out.write(json.dumps(row) + "\n")
+    (tmp_path / "generator_params.json").write_bytes(
+        (traces / "generator_params.json").read_bytes()
+    )
+    assert fit_all(tmp_path) == fit_all(traces)

@@ -151,8 +151,6 @@ def _draw_lengths(
         + math.sqrt(max(0.0, rest)) * rng.standard_normal(turns)
     )
     noise = rng.standard_normal(turns)
-    if c.new_persistence:
-        noise = _persistent(noise, c.new_persistence)
     z_new = math.sqrt(c.new_program) * own_new + math.sqrt(1.0 - c.new_program) * (
         c.output_new * z_output + math.sqrt(1.0 - c.output_new**2) * noise
     )
@@ -189,17 +187,6 @@ def _program_scores(
         c.turns_output * centred + math.sqrt(1.0 - c.turns_output**2) * float(a),
         c.turns_new * centred + math.sqrt(1.0 - c.turns_new**2) * float(b),
     )
-
-
-def _persistent(noise: FloatArray, persistence: float) -> FloatArray:
-    """A first-order autoregression with unit variance driven by ``noise``."""
-    fresh = math.sqrt(1.0 - persistence**2)
-    level = 0.0
-    out: list[float] = []
-    for step, value in enumerate(noise.tolist()):
-        level = value if step == 0 else persistence * level + fresh * value
-        out.append(level)
-    return np.array(out)
 
 
 def _draw_gaps(
@@ -342,23 +329,24 @@ def _assemble(
     kept_tokens = np.rint(lengths.output * lengths.kept * scale).astype(np.int64).tolist()
     kept = lengths.kept.tolist()
     new = np.maximum(1, np.rint(lengths.new * scale)).astype(np.int64).tolist()
-    # (input, reuse) of each turn, while it fits the window
     context, reuse = min(initial, max(shared + 1, window - 1)), 0
-    prompts: list[tuple[int, int]] = []
+    added = context
+    prompts: list[tuple[int, int, int]] = []  # (input, new, reuse) while it fits the window
     for turn, output in enumerate(outputs):
         if context >= window:
             break
         outputs[turn] = output = min(output, window - context)
-        prompts.append((context, reuse))
+        prompts.append((context, added, reuse))
         if kept[turn] < 1.0:  # thinking dropped: the chain diverges where the output began
-            reuse = context
+            reuse, added = context, 0
             context += max(1, min(kept_tokens[turn], output))
         else:
-            reuse = context + output
-            context = reuse + new[turn]
+            reuse, added = context + output, new[turn]
+            context = reuse + added
         if prompts[-1][0] + output > compact_at or (compact_to and context >= window):
             reuse = min(shared, context - 1)
             context = max(compact_to[turn], shared + 1)
+            added = context - reuse
     return tuple(
         _turn(prompt, outputs[index], gaps[index], children.get(index), index + 1 < len(prompts))
         for index, prompt in enumerate(prompts)
@@ -383,14 +371,14 @@ def _compaction(
 
 
 def _turn(
-    prompt: tuple[int, int], output: int, gap: _Gap, child: Program | None, has_next: bool
+    prompt: tuple[int, int, int], output: int, gap: _Gap, child: Program | None, has_next: bool
 ) -> Turn:
-    context, reuse = prompt
+    context, added, reuse = prompt
     if not has_next:
-        return Turn(context, context - reuse, output, reuse)
+        return Turn(context, added, output, reuse)
     return Turn(
         context,
-        context - reuse,
+        added,
         output,
         reuse,
         gap.gap_s,

@@ -56,7 +56,6 @@ class Correlation:
     output_program: float = 0.0
     duration_program: float = 0.0
     output_new: float = 0.0
-    new_persistence: float = 0.0
 
 
 @dataclass(frozen=True)
