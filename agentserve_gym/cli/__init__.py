@@ -4,10 +4,12 @@ import typer
 
 from agentserve_gym.cli.demo import demo
 from agentserve_gym.cli.errors import OneLineErrors
+from agentserve_gym.cli.evaluate import evaluate
 from agentserve_gym.cli.policies import policies
 from agentserve_gym.cli.run import run
 from agentserve_gym.cli.scenarios import scenarios
 from agentserve_gym.cli.trace import trace
+from agentserve_gym.cli.train import train
 
 app = typer.Typer(
     name="agentserve",
@@ -17,5 +19,5 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, scenarios, policies, trace):
+for command in (demo, run, train, evaluate, scenarios, policies, trace):
     app.command()(command)

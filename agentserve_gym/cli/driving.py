@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agentserve_gym.baselines.parser import parse_policy
-from agentserve_gym.baselines.policy import NamedPolicy
+from agentserve_gym.baselines import NamedPolicy, parse_policy
 from agentserve_gym.cli.output import progress
 from agentserve_gym.plots import RunRecord
 from agentserve_gym.sim import Scenario, Simulation
@@ -37,7 +36,7 @@ class Run:
         return {
             "policy": self.record.policy,
             **report,
-            "mechanisms": self.counters,
+            "counters": self.counters,
             "wall_s": self.wall_s,
         }
 

@@ -7,8 +7,7 @@ from itertools import groupby
 
 from rich.table import Table
 
-from agentserve_gym.baselines.parser import list_policies
-from agentserve_gym.baselines.registry import PolicyInfo
+from agentserve_gym.baselines import PolicyInfo, list_policies
 from agentserve_gym.cli.output import JsonOption, console, print_json
 
 

@@ -1,0 +1,98 @@
+"""What ``train`` and ``evaluate`` share: progress on standard error, and the table of results."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress
+from rich.table import Table
+
+from agentserve_gym.cli.output import note, progress
+
+if TYPE_CHECKING:
+    from agentserve_gym.train import Evaluation, PairedDifference
+
+Report = Callable[[str, int, int], None]
+_SHARES_NOTED = 10
+_HEADINGS = (
+    "mean JCT, s", "slowdown", "SLO missed", "difference", "bootstrap", "t", "relative", "wins",
+)  # fmt: skip
+
+
+@contextmanager
+def reporting() -> Iterator[Report]:
+    """A bar for what is going on; where standard error is a file, a line every tenth instead."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    with progress() as bars:
+        yield _Bar(bars)
+
+
+class _Bar:
+    """One bar that changes its name with what is going on."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._task = bars.add_task("starting", total=None)
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self._bars.update(self._task, description=what, completed=done, total=total)
+
+
+class _Lines:
+    """A line at the beginning of everything, and whenever another tenth is done."""
+
+    def __init__(self) -> None:
+        self._last = ("", 0)
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = (what, _SHARES_NOTED * done // max(total, 1))
+        if now != self._last:
+            self._last = now
+            note(f"{what} {done} of {total}")
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """One row a policy: its figures, and how the judged policy differs from it."""
+    table = Table(
+        title=f"{evaluation.scenario}, {len(evaluation.seeds)} held-out seeds",
+        title_justify="left",
+        title_style="bold",
+        caption=f"difference: {evaluation.policy.policy} minus the row's policy in "
+        f"{evaluation.unit}, paired by seed, with 95 % intervals; negative is better",
+        caption_justify="left",
+    )
+    table.add_column("policy", overflow="fold")
+    for heading in _HEADINGS:
+        table.add_column(heading, justify="right")
+    none = ("",) * 5
+    for scores, cells in [
+        (evaluation.policy, none),
+        *(
+            (other, _difference_cells(difference))
+            for other, difference in zip(evaluation.others, evaluation.differences, strict=True)
+        ),
+    ]:
+        table.add_row(
+            scores.policy,
+            f"{scores.mean('jct'):,.2f}",
+            f"{scores.mean('slowdown'):,.2f}",
+            f"{scores.mean('slo'):.2%}",
+            *cells,
+        )
+    return table
+
+
+def _difference_cells(difference: PairedDifference) -> tuple[str, ...]:
+    bootstrap, t = difference.bootstrap, difference.t
+    return (
+        f"{difference.mean:+.3g}",
+        f"{bootstrap.low:+.3g} to {bootstrap.high:+.3g}",
+        f"{t.low:+.3g} to {t.high:+.3g}",
+        f"{difference.relative:+.1%}",
+        f"{difference.wins} of {difference.pairs}",
+    )

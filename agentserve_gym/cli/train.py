@@ -1,0 +1,106 @@
+"""``agentserve train``: learn a policy, and judge it on workloads that it has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentserve_gym.cli.learning import evaluation_table, reporting
+from agentserve_gym.cli.output import JsonOption, console, note, print_json
+
+
+def train(
+    env: Annotated[
+        str | None,
+        typer.Option(help="AgentServe-v0 (default), AgentServeRouting-v0, AgentServeOffload-v0."),
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="A preset's name (default: default), or a file.")
+    ] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="maskable-ppo (default), ppo, or dqn (discrete actions).")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Decisions to learn from; default 200000.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights, exploration and training workloads.")
+    ] = None,
+    imitate: Annotated[
+        str | None,
+        typer.Option(help="Policy to start from, auto (default: the best candidate), or none."),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Who takes the decisions that the environment does not ask.")
+    ] = None,
+    reward: Annotated[str | None, typer.Option(help="jct (default), slowdown or slo.")] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="Policy to compare with at the end; repeatable.")
+    ] = None,
+    eval_seeds: Annotated[
+        int | None, typer.Option(help="Held-out seeds of the evaluation; default 30.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Of torch; default cpu.")] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="A .toml or .json file with any settings.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting: ppo.gamma=0.999; repeatable.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder; default runs/ENV-SCENARIO-ALGORITHM-SEED."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this folder, as it was set.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a policy and compare it with heuristics on workloads it has not seen."""
+    from agentserve_gym.train import make_settings, runs
+    from agentserve_gym.train.settings import read_settings, set_key
+
+    given: dict[str, Any] = {
+        "env": env, "scenario": scenario, "algorithm": algorithm, "steps": steps, "seed": seed,
+        "imitate": imitate, "baseline": baseline, "reward": reward, "device": device,
+        "evaluation.policies": policy, "evaluation.seeds": eval_seeds,
+    }  # fmt: skip
+    given = {key: value for key, value in given.items() if value is not None}
+    if resume is not None:
+        if given or settings or set_ or out:
+            raise typer.BadParameter("--resume goes on with a run as it was set; give it alone")
+        folder = resume
+        with reporting() as report:
+            evaluation, results = runs.resume(resume, report)
+    else:
+        values = read_settings(settings) if settings is not None else {}
+        for key, value in given.items():
+            set_key(values, key, value)
+        for assignment in set_ or ():
+            set_key(values, *_read_assignment(assignment))
+        made = make_settings(values)
+        folder = out or Path("runs") / (
+            f"{made.env}-{Path(made.scenario).stem}-{made.algorithm}-{made.seed}"
+        )
+        with reporting() as report:
+            evaluation, results = runs.train(made, folder, report)
+    if json:
+        print_json({"run": str(folder), **results})
+        return
+    console().print(evaluation_table(evaluation))
+    note(f"run: {folder}; curves: tensorboard --logdir {folder / 'tensorboard'}")
+
+
+def _read_assignment(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE``, the value read as JSON where it is JSON."""
+    from json import JSONDecodeError, loads
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise typer.BadParameter(f"cannot read {text!r}; write KEY=VALUE, such as ppo.gamma=0.999")
+    try:
+        return key.strip(), loads(value)
+    except JSONDecodeError:
+        return key.strip(), value
