@@ -21,10 +21,12 @@ from agentserve_gym.envs.features import (
     ObservationLayout,
 )
 from agentserve_gym.envs.instance_rows import InstanceRows
+from agentserve_gym.envs.prefill_estimate import PrefillEstimate
 from agentserve_gym.hardware.timing import BatchStep
 from agentserve_gym.sim import (
     ClusterView,
     Decision,
+    InstanceView,
     Phase,
     PlacementDecision,
     RouteDecision,
@@ -74,6 +76,8 @@ class ObservationBuilder:
         self._memory = bytearray(8 * self.layout.size)
         self._raw = np.frombuffer(self._memory)
         self._rows = InstanceRows()
+        self._prefill_s: list[PrefillEstimate] = []
+        self._estimates: dict[int, PrefillEstimate] = {}
         self._within: dict[int, tuple[int, KindStatistics, list[float]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,10 +91,9 @@ class ObservationBuilder:
         """Begin an episode on a cluster: write what never changes within it."""
         self._raw[:] = 0.0
         self._within = {}
-        backlog_s_per_token = []
-        for view in cluster.instances:
-            prefill_s = cluster.prefill_s(view.index, _REFERENCE_PREFILL_TOKENS, 0)
-            backlog_s_per_token.append(prefill_s / _REFERENCE_PREFILL_TOKENS)
+        estimates = [self._estimate(view) for view in cluster.instances]
+        self._estimates = {id(estimate.latency): estimate for estimate in estimates}
+        for view, prefill_s in zip(cluster.instances, estimates, strict=True):
             _STATIC_ROW.pack_into(
                 self._memory,
                 self._row_offset(view.index) + 8 * DYNAMIC_INSTANCE_FEATURES,
@@ -98,10 +101,18 @@ class ObservationBuilder:
                 cluster.has_dram[view.index],
                 cluster.has_cxl[view.index],
                 view.kv_blocks * view.block_size_tokens,
-                prefill_s,
+                prefill_s(_REFERENCE_PREFILL_TOKENS, 0),
                 view.latency.step_s(_REFERENCE_DECODE),
             )
-        self._rows.attach(cluster, backlog_s_per_token)
+        self._prefill_s = estimates
+        self._rows.attach(cluster, estimates)
+
+    def _estimate(self, view: InstanceView) -> PrefillEstimate:
+        """An estimate for an instance; kept from the last episode where its latency model was."""
+        known = self._estimates.get(id(view.latency))
+        if known is not None and known.latency is view.latency:
+            return known
+        return PrefillEstimate(view.latency, view.max_num_batched_tokens)
 
     def write(self, decision: Decision) -> NDArray[np.float32]:
         """Observe a decision; returns ``buffer``."""
@@ -136,7 +147,7 @@ class ObservationBuilder:
         cluster, program, home = decision.cluster, decision.program, decision.instance
         single = [0.0, 1.0, 0.0, 0.0, 0.0]
         single += self._program_features(decision, 0, 0)
-        single.append(cluster.prefill_s(home, program.context_tokens, 0))
+        single.append(self._prefill_s[home](program.context_tokens, 0))
         for tier, reachable in ((Tier.DRAM, cluster.has_dram), (Tier.CXL, cluster.has_cxl)):
             if reachable[home]:
                 there = cluster.chain_tokens(program, home, tier)

@@ -58,18 +58,23 @@ class Load(NamedTuple):
 def read_load(engine: Engine) -> Load:
     """The engine's load at this moment."""
     engine.synchronize()
+    return _read_synchronized(engine)
+
+
+def _read_synchronized(engine: Engine) -> Load:
     pool, batch = engine.pool, engine.batch
+    decoding, queued_tokens = len(batch.turns), engine.queued_tokens
     return Load(
         len(engine.waiting),
         len(engine.loading),
         len(engine.prefilling),
-        len(batch),
-        engine.queued_tokens,
-        engine.queued_tokens + engine.prefill_tokens_left(),
-        batch.context_tokens() + len(batch) * engine.steps_done(),
+        decoding,
+        queued_tokens,
+        queued_tokens + (engine.prefill_tokens_left() if engine.prefilling else 0),
+        batch.context_tokens() + decoding * engine.steps_done() if decoding else 0,
         pool.free,
         pool.cached,
-        pool.pinned,
+        pool.pinned if pool.pins else 0,
     )
 
 
@@ -82,6 +87,10 @@ class Signals(Protocol):
 
     def cached_blocks(self, program: ProgramState, limit: int) -> int:
         """Leading blocks of a chain known to lie in the instance's HBM."""
+        ...
+
+    def look(self, program: ProgramState, limit: int) -> tuple[int, Load]:
+        """Both at once."""
         ...
 
 
@@ -97,6 +106,11 @@ class LiveSignals:
     def cached_blocks(self, program: ProgramState, limit: int) -> int:
         self._engine.synchronize()
         return self._engine.pool.match(program, limit)
+
+    def look(self, program: ProgramState, limit: int) -> tuple[int, Load]:
+        engine = self._engine
+        engine.synchronize()
+        return engine.pool.match(program, limit), _read_synchronized(engine)
 
 
 class DelayedSignals:
@@ -131,6 +145,9 @@ class DelayedSignals:
             if blocks < size or found >= limit:
                 return min(found, limit)
         return min(found + known.get(program.index, 0), limit)
+
+    def look(self, program: ProgramState, limit: int) -> tuple[int, Load]:
+        return self.cached_blocks(program, limit), self.load()
 
     def _note_change(self, key: Key, blocks: int) -> None:
         self._changes.append((self._clock.now, key, blocks))

@@ -30,8 +30,8 @@ class Canvas:
     def text(self, x: int, y: int, text: str, color: Color, scale: int = 2) -> int:
         """A line of text with its upper left corner at (x, y); returns the x after it."""
         width = min(text_width(text, scale), self.pixels.shape[1] - x)
-        if text and width > 0 and y + 7 * scale <= self.pixels.shape[0]:
-            mask = text_mask(text, scale)[:, :width]
+        if text and width > 0:
+            mask = text_mask(text, scale)[: self.pixels.shape[0] - y, :width]
             self.pixels[y : y + mask.shape[0], x : x + width][mask] = color
         return x + text_width(text, scale)
 

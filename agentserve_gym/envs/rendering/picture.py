@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentserve_gym.envs.rendering.canvas import Canvas, Color
+from agentserve_gym.envs.rendering.font import text_width
 from agentserve_gym.envs.rendering.scene import STATUS_NAMES, InstanceScene, PoolScene, Scene
 from agentserve_gym.sim import ProgramStatus
 
@@ -31,6 +32,8 @@ _STATUS_COLORS: dict[ProgramStatus, Color] = {
     ProgramStatus.HELD: (240, 190, 60),
     ProgramStatus.PLANNED: _EMPTY,
 }
+
+_LEGEND = (("in use", _DECODE), ("pinned", _PINNED), ("cached", _CACHED), ("free", _EMPTY))
 
 _MARGIN = 16
 _GAP = 12
@@ -74,23 +77,20 @@ def _tier_rows(scene: Scene, columns: int) -> int:
 
 
 def _header(canvas: Canvas, scene: Scene, width: int) -> None:
-    canvas.text(_MARGIN, 14, scene.scenario, _INK, 3)
-    minutes, seconds = divmod(scene.time_s, 60.0)
-    canvas.text_right(width - _MARGIN, 14, f"{int(minutes):02d}:{seconds:04.1f}", _INK, 3)
-    canvas.text(
-        _MARGIN,
-        46,
-        f"seed {scene.seed}   {scene.turns_done} turns done   mean JCT {scene.mean_jct_s:.1f} s",
-        _FAINT,
-    )
-    legend = (
-        ("in use", _DECODE), ("pinned", _PINNED), ("cached", _CACHED), ("free", _EMPTY),
-    )  # fmt: skip
-    x = width - _MARGIN - 4 * 100 + 12
-    for name, color in legend:
-        canvas.fill(x, 47, _SQUARE, _SQUARE, color)
-        canvas.text(x + 18, 46, name, _FAINT, 2)
-        x += 100
+    end = canvas.text(_MARGIN, 12, scene.scenario, _INK, 3)
+    canvas.text(end + 18, 19, f"seed {scene.seed}", _FAINT)
+    minutes, seconds = divmod(int(scene.time_s * 10), 600)
+    clock = f"{minutes:02d}:{seconds // 10:02d}.{seconds % 10}"
+    canvas.text_right(width - _MARGIN, 12, clock, _INK, 3)
+    figures = f"{scene.turns_done} turns, mean JCT {scene.mean_jct_s:.1f} s"
+    canvas.text(_MARGIN, 47, figures, _FAINT)
+    x = width - _MARGIN
+    for name, color in reversed(_LEGEND):
+        x -= text_width(name, 2)
+        canvas.text(x, 47, name, _FAINT)
+        x -= _SQUARE + 6
+        canvas.fill(x, 48, _SQUARE, _SQUARE, color)
+        x -= 18
 
 
 def _instance(canvas: Canvas, x: int, y: int, instance: InstanceScene, asked: bool) -> None:
@@ -98,7 +98,7 @@ def _instance(canvas: Canvas, x: int, y: int, instance: InstanceScene, asked: bo
     left, right = x + 12, x + _PANEL_WIDTH - 12
     end = canvas.text(left, y + 12, instance.name, _INK)
     canvas.text(end + 14, y + 12, instance.hardware, _FAINT)
-    canvas.text_right(right, y + 12, _tokens(instance.context_tokens), _FAINT)
+    canvas.text_right(right, y + 12, f"context {_thousands(instance.context_tokens)}", _FAINT)
     batch = [(instance.prefilling, _PREFILL), (instance.decoding, _DECODE)]
     queue = [(instance.loading, _LOADING), (instance.queued, _QUEUED)]
     for row, (name, squares) in enumerate((("batch", batch), ("queue", queue))):
@@ -145,6 +145,6 @@ def _programs(canvas: Canvas, x: int, y: int, width: int, scene: Scene) -> None:
         canvas.text(left + 18, y + 76, STATUS_NAMES[status], _FAINT)
 
 
-def _tokens(count: int) -> str:
-    """Contexts in the batch: ``12.3k tokens``."""
-    return f"{count / 1000:.1f}k tokens" if count >= 1000 else f"{count} tokens"
+def _thousands(count: int) -> str:
+    """Tokens: ``12.3k``."""
+    return f"{count / 1000:.1f}k" if count >= 1000 else f"{count}"
