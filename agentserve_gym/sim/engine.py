@@ -116,10 +116,14 @@ class Engine:
         self.reconsider()
 
     def load_finished(self, turn: TurnState) -> None:
-        """The KV that ``begin_load`` asked for has arrived; the turn may be admitted."""
+        """The KV that ``begin_load`` asked for has arrived; the turn goes to the front.
+
+        It holds its blocks already: behind a turn that waits for blocks, both would wait forever.
+        """
         now = self._clock.now
         del self.loading[turn.sequence]
         turn.visible_after_s = now
+        turn.queue_key = (-2, turn.priority, turn.sequence)
         turn.program.enter(Phase.QUEUE, now)
         turn.program.status = ProgramStatus.QUEUED
         insort(self.waiting, turn, key=_queue_key)
@@ -128,7 +132,7 @@ class Engine:
 
     def promote(self, turn: TurnState) -> None:
         """Move a turn that still waits in the queue to its front."""
-        if turn in self.waiting:
+        if turn in self.waiting and turn.queue_key[0] == 0:
             self.waiting.remove(turn)
             turn.queue_key = (0, -inf, turn.sequence)
             insort(self.waiting, turn, key=_queue_key)
