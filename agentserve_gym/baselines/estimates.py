@@ -52,6 +52,14 @@ def best_match(decision: RouteDecision) -> tuple[int, int]:
     return best, tokens
 
 
+def predicted_ttft_s(decision: RouteDecision, instance: int) -> float:
+    """Time to the first token there: the prefill backlog, then the uncached part of the prompt."""
+    view, cluster = decision.cluster.instances[instance], decision.cluster
+    cached = view.cached_tokens(decision.turn)
+    queue_s = cluster.prefill_s(instance, view.load().prefill_backlog_tokens, 0)
+    return queue_s + cluster.prefill_s(instance, decision.turn.prompt_tokens - cached, cached)
+
+
 def blocks(tokens: int, size: int) -> int:
     """Whole blocks that hold ``tokens``."""
     return -(-tokens // size)

@@ -15,7 +15,7 @@ import math
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from agentserve_gym.sim import Place, PlacementDecision, Restore, RouteDecision
+from agentserve_gym.sim import Hold, Place, PlacementDecision, Restore, RouteDecision
 
 if TYPE_CHECKING:
     from agentserve_gym.sim import Simulation
@@ -132,6 +132,10 @@ class Admission(Part):
         """Whether the turn may go to ``instance`` now."""
         raise NotImplementedError
 
+    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
+        """How a turn that may not go to ``instance`` waits: by default in one queue for all."""
+        return Hold()
+
 
 @dataclass
 class Scheduling(Part):
@@ -142,6 +146,10 @@ class Scheduling(Part):
     def priority(self, decision: RouteDecision, instance: int) -> float:
         """The turn's place in the queue: lowest first, then first come, first served."""
         raise NotImplementedError
+
+    def promote_after_s(self, decision: RouteDecision) -> float | None:  # noqa: ARG002
+        """After which wait in the queue the turn goes to its front; ``None`` for never."""
+        return None
 
 
 def check_parameter(part: str, parameter: Field[Any], value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from agentserve_gym.baselines.parts import Admission, Part, Residency, Routing, Scheduling
-from agentserve_gym.sim import Answer, Decision, Hold, Route, RouteDecision
+from agentserve_gym.sim import Answer, Decision, Route, RouteDecision
 
 if TYPE_CHECKING:
     from agentserve_gym.sim import Simulation
@@ -97,12 +97,13 @@ class ComposedPolicy:
         if decision.may_hold and not self.admission.admits(decision, choice.instance):
             for part in self.parts:
                 part.turn_held(decision)
-            return Hold()
+            return self.admission.hold(decision, choice.instance)
         priority = self.scheduling.priority(decision, choice.instance)
+        promote_after_s = self.scheduling.promote_after_s(decision)
         self.routing.count(choice.event)
         for part in self.parts:
             part.dispatched(decision, choice.instance)
-        return Route(choice.instance, priority, self.residency.restore)
+        return Route(choice.instance, priority, self.residency.restore, promote_after_s)
 
     def counters(self) -> dict[str, int]:
         """How often each mechanism fired, by ``part.event``."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agentserve_gym.baselines.estimates import utilization
 from agentserve_gym.baselines.parts import Admission, number
 from agentserve_gym.baselines.registry import register, register_bundle
-from agentserve_gym.sim import RouteDecision
+from agentserve_gym.sim import Hold, RouteDecision
 
 
 @register("none", "every turn is sent at once", "stock")
@@ -72,6 +72,9 @@ class CapacityGate(Admission):
         room = (load.free_blocks + load.cached_blocks) * view.block_size_tokens
         need = decision.turn.prompt_tokens - view.cached_tokens(decision.turn)
         return need <= room - self._pending.tokens(decision, instance)
+
+    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
+        return Hold(lane=instance)
 
     def turn_held(self, decision: RouteDecision) -> None:  # noqa: ARG002
         self.count("held")

@@ -1,0 +1,207 @@
+"""InferCept: for each interception the least waste of memory, in token-seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, inf
+
+import numpy as np
+
+from agentserve_gym.baselines.parts import Residency, number
+from agentserve_gym.baselines.registry import register
+from agentserve_gym.hardware.timing import BatchStep, LatencyModel
+from agentserve_gym.sim import (
+    KEEP,
+    InstanceView,
+    Load,
+    Place,
+    PlacementDecision,
+    PlacementKind,
+    RouteDecision,
+    Tier,
+)
+
+_KNEE_SHARE = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardTime:
+    """T(x) = a x + c for a pass over x tokens up to the knee S, where throughput saturates."""
+
+    per_token_s: float
+    fixed_s: float
+    knee_tokens: int
+
+    def seconds(self, tokens: float) -> float:
+        return self.per_token_s * tokens + self.fixed_s
+
+
+def fit_forward(latency: LatencyModel, sizes: Sequence[int] = range(64, 8193, 64)) -> ForwardTime:
+    """Fit T on x <= S, S the smallest size within 2 % of the best tokens per second."""
+    x = np.array(sizes, dtype=float)
+    seconds = np.array([latency.step_s(_prefill_step(size)) for size in sizes])
+    rate = x / seconds
+    knee = int(np.argmax(rate >= _KNEE_SHARE * rate.max()))
+    last = max(knee + 1, 2)
+    slope, fixed = np.polyfit(x[:last], seconds[:last], 1)
+    return ForwardTime(float(max(slope, 1e-12)), float(max(fixed, 0.0)), int(sizes[knee]))
+
+
+def _prefill_step(tokens: int) -> BatchStep:
+    area = 0.5 * tokens * (tokens + 1)
+    return BatchStep(prefill_count=1, prefill_tokens=tokens, prefill_area=area, sampled_count=1)
+
+
+def waste_of_recompute(
+    forward: ForwardTime, context: int, in_flight: int, running_context: int
+) -> float:
+    """Token-seconds wasted by discarding ``context`` tokens and recomputing them in chunks that
+    fit beside ``in_flight`` tokens, while ``running_context`` tokens wait (InferCept, Eq. 4)."""
+    chunk = max(forward.knee_tokens - in_flight, 1)
+    chunks = max(ceil(context / chunk) - 1, 0)
+    own = forward.seconds(forward.knee_tokens) * chunks * (chunks + 1) / 2 * chunk
+    others = forward.per_token_s * running_context
+    return own + others * chunk * chunks + others * (context - chunks * chunk)
+
+
+@dataclass
+class MinWaste(Residency):
+    """Preserve while the gap so far has wasted less than recomputing would.
+
+    The gap is estimated as the time elapsed so far, so preserving costs nothing at first. The rule
+    is re-evaluated when, at the present load, the balance would tip, but no sooner than after
+    ``soonest_s`` and no later than after ``latest_s``. A discarded context stays matchable until
+    its blocks are taken: in an engine with a prefix cache, freeing is no more than that.
+    """
+
+    soonest_s: float = number(0.1, low=1e-3)
+    latest_s: float = number(5.0, low=1e-3)
+
+    def reset(self) -> None:
+        super().reset()
+        self._forward: dict[int, ForwardTime] = {}
+
+    def forward(self, view: InstanceView) -> ForwardTime:
+        """The instance's forward time, fitted once."""
+        if view.index not in self._forward:
+            self._forward[view.index] = fit_forward(view.latency)
+        return self._forward[view.index]
+
+    def tipping_s(self, decision: PlacementDecision) -> float:
+        """After which gap preserving wastes more than recomputing would, at the present load."""
+        view = decision.cluster.instances[decision.instance]
+        load = view.load()
+        context = max(decision.program.context_tokens, 1)
+        waste = waste_of_recompute(
+            self.forward(view), context, in_flight_tokens(view, load), load.context_tokens
+        )
+        return waste / context
+
+    def preserve(self, decision: PlacementDecision, tipping_s: float) -> Place:
+        """Pin until the next evaluation."""
+        self.count("preserved")
+        wait_s = min(max(tipping_s - decision.elapsed_s, self.soonest_s), self.latest_s)
+        return Place(PlacementKind.PIN, ttl_s=wait_s + self.soonest_s, ask_again_s=wait_s)
+
+
+def in_flight_tokens(view: InstanceView, load: Load) -> int:
+    """Tokens of the current pass: a decode each, and the chunks of running prefills."""
+    running_prefill = load.prefill_backlog_tokens - load.queued_tokens
+    return min(load.decoding_turns + running_prefill, view.max_num_batched_tokens)
+
+
+@register(
+    "infercept_no_swap",
+    "preserve, or discard once preserving has wasted more memory than recomputing would",
+    "InferCept (arXiv 2402.01869), without swap",
+    ("discarded", "preserved"),
+)
+@dataclass
+class InferCeptWithoutSwap(MinWaste):
+    """min(W_preserve, W_discard)."""
+
+    def place(self, decision: PlacementDecision) -> Place:
+        tipping_s = self.tipping_s(decision)
+        if decision.elapsed_s < tipping_s:
+            return self.preserve(decision, tipping_s)
+        self.count("discarded")
+        return KEEP
+
+
+@register(
+    "infercept",
+    "swap to DRAM within the bytes that the link moves during a forward pass, largest waste "
+    "first; the rest preserve or discard, whichever wastes less memory",
+    "InferCept (arXiv 2402.01869)",
+    ("swapped", "discarded", "preserved"),
+)
+@dataclass
+class InferCept(MinWaste):
+    """The free budget refills at the link's rate up to one forward pass; a swap may overdraw it,
+    and the next waits until it is positive again. The waste is the smaller of the two others, so a
+    gap that has only just begun wastes nothing and is not swapped."""
+
+    def reset(self) -> None:
+        super().reset()
+        self._budgets: dict[int, _Budget] = {}
+        self._wastes: dict[int, tuple[int, float]] = {}
+
+    def turn_ready(self, decision: RouteDecision) -> None:
+        self._wastes.pop(decision.program.index, None)
+
+    def place(self, decision: PlacementDecision) -> Place:
+        tipping_s = self.tipping_s(decision)
+        context = max(decision.program.context_tokens, 1)
+        waste = min(decision.elapsed_s, tipping_s) * context
+        index = decision.program.index
+        self._wastes[index] = (decision.instance, waste)
+        if decision.cluster.has_dram[decision.instance] and self._may_swap(decision, waste):
+            self._budgets[decision.instance].tokens -= context
+            del self._wastes[index]
+            self.count("swapped")
+            return Place(PlacementKind.DRAM)
+        if decision.elapsed_s < tipping_s:
+            return self.preserve(decision, tipping_s)
+        del self._wastes[index]
+        self.count("discarded")
+        return KEEP
+
+    def preserve(self, decision: PlacementDecision, tipping_s: float) -> Place:
+        """Ask again soon if a swap may then be free."""
+        if decision.cluster.has_dram[decision.instance]:
+            tipping_s = min(tipping_s, decision.elapsed_s + 2 * self.soonest_s)
+        return super().preserve(decision, tipping_s)
+
+    def _may_swap(self, decision: PlacementDecision, waste: float) -> bool:
+        """Whether the budget is open and nobody on the instance wastes more."""
+        if waste <= 0.0:
+            return False
+        at = decision.instance
+        budget = self._budgets.setdefault(at, _Budget())
+        budget.refill(decision, self._pass_s(decision))
+        largest = max((w for instance, w in self._wastes.values() if instance == at), default=-inf)
+        return budget.tokens > 0.0 and waste >= largest
+
+    def _pass_s(self, decision: PlacementDecision) -> float:
+        view = decision.cluster.instances[decision.instance]
+        return self.forward(view).seconds(in_flight_tokens(view, view.load()))
+
+
+class _Budget:
+    """Tokens that may still be swapped for free on one instance."""
+
+    def __init__(self) -> None:
+        self.tokens = 0.0
+        self._since_s = -inf
+
+    def refill(self, decision: PlacementDecision, pass_s: float) -> None:
+        """Add what the link has moved since, up to what it moves in one pass."""
+        probe = 16 * decision.cluster.instances[decision.instance].block_size_tokens
+        cluster, program = decision.cluster, decision.program
+        link_s = cluster.offload_s(program, Tier.DRAM, 2 * probe)
+        link_s -= cluster.offload_s(program, Tier.DRAM, probe)
+        rate = probe / max(link_s, 1e-12)
+        elapsed_s = min(decision.time_s - self._since_s, 1e9)
+        self.tokens = min(self.tokens + rate * elapsed_s, rate * pass_s)
+        self._since_s = decision.time_s

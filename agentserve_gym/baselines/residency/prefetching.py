@@ -1,0 +1,98 @@
+"""Offload during the gap and bring the context back before its predicted end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentserve_gym.baselines.estimates import slowest_gap_s, utilization
+from agentserve_gym.baselines.parts import Residency, number
+from agentserve_gym.baselines.registry import register
+from agentserve_gym.baselines.residency.saga import BELOW_ALL
+from agentserve_gym.sim import (
+    KEEP,
+    Place,
+    PlacementDecision,
+    PlacementKind,
+    Tier,
+)
+
+
+def transfer_s(decision: PlacementDecision) -> float:
+    """Time to move the context between HBM and DRAM, once, as the links are now."""
+    program = decision.program
+    return decision.cluster.offload_s(program, Tier.DRAM, program.context_tokens)
+
+
+@register(
+    "tokencake",
+    "offload to DRAM if HBM is under pressure, someone waits, and the call outlasts the transfers; "
+    "prefetch before the predicted return",
+    "Tokencake (arXiv 2510.18586)",
+    ("offloaded", "prefetched", "kept"),
+)
+@dataclass
+class Tokencake(Residency):
+    """Predicts a call by its tool's exponential average. ``pressure`` is the KV utilisation above
+    which HBM counts as short; the upload begins ``lead_s`` earlier than its transfer needs."""
+
+    pressure: float = number(0.8, high=1.0)
+    lead_s: float = number(0.1)
+
+    def place(self, decision: PlacementDecision) -> Place:
+        if decision.elapsed_s > 0.0:
+            self.count("prefetched")
+            return Place(PlacementKind.PREFETCH)
+        predicted_s = slowest_gap_s(decision, lambda kind: kind.ema_s)
+        moving_s = transfer_s(decision)
+        window_s = (predicted_s or 0.0) - 2.0 * moving_s
+        if window_s <= 0.0 or not self._short_of_room(decision):
+            self.count("kept")
+            return KEEP
+        self.count("offloaded")
+        again_s = max(window_s + moving_s - self.lead_s, moving_s)
+        return Place(PlacementKind.DRAM, ask_again_s=again_s)
+
+    def _short_of_room(self, decision: PlacementDecision) -> bool:
+        cluster = decision.cluster
+        if not cluster.has_dram[decision.instance]:
+            return False
+        view = cluster.instances[decision.instance]
+        waiting = view.load().queued_turns + cluster.held_turns
+        return waiting > 0 and utilization(view) > self.pressure
+
+
+@register(
+    "kvflow",
+    "evict the context whose next step is farthest; back it up in DRAM and prefetch it before",
+    "KVFlow (arXiv 2507.07400)",
+    ("ranked", "prefetched"),
+)
+@dataclass
+class KVFlow(Residency):
+    """Steps to execution: one for a program that waits for its tools, one more if it waits for
+    sub-agents; within a step the predicted return decides. Own contexts are evicted before shared
+    prompts. ``lead_s`` is how much earlier than needed the prefetch begins."""
+
+    lead_s: float = number(0.1)
+    step_s: float = number(1000.0, low=1.0)
+
+    def place(self, decision: PlacementDecision) -> Place:
+        predicted_s = slowest_gap_s(decision, lambda kind: kind.ema_s) or 0.0
+        rank = self._rank(decision, predicted_s)
+        if decision.elapsed_s > 0.0:
+            self.count("prefetched")
+            return Place(PlacementKind.PREFETCH, rank=rank)
+        self.count("ranked")
+        if not decision.cluster.has_dram[decision.instance]:
+            return Place(PlacementKind.KEEP, rank=rank)
+        moving_s = transfer_s(decision)
+        again_s = predicted_s - moving_s - self.lead_s
+        again = again_s if again_s > moving_s else None
+        return Place(PlacementKind.DRAM, stay_warm=True, rank=rank, ask_again_s=again)
+
+    def _rank(self, decision: PlacementDecision, predicted_s: float) -> float:
+        children = any(
+            program.parent is decision.program for program in decision.cluster.programs.values()
+        )
+        started_s = decision.time_s - decision.elapsed_s
+        return BELOW_ALL - (started_s + predicted_s + self.step_s * children)
