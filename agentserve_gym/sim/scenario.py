@@ -66,7 +66,8 @@ class InstanceSpec(StrictModel):
         expert_parallel: GPUs over which a group spreads whole experts: 1, or all of the group's.
             Engines of a group with expert parallelism step together.
         kv_blocks: KV pool of one engine, where it was reported; otherwise it is derived.
-        timing: source of iteration times.
+        timing: source of iteration times: ``auto``, ``compact``, ``roofline``, a coefficient file
+            (``.toml``), or a folder of profile tables.
     """
 
     accelerator: str
@@ -75,7 +76,7 @@ class InstanceSpec(StrictModel):
     expert_parallel: PositiveInt = 1
     count: PositiveInt = 1
     kv_blocks: PositiveInt | None = None
-    timing: Literal["auto", "compact", "roofline"] = "auto"
+    timing: str = "auto"
 
     @model_validator(mode="after")
     def _experts_spread_over_the_group(self) -> InstanceSpec:

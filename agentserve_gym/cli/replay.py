@@ -1,0 +1,57 @@
+"""``agentserve replay``: a request workload on one engine or one data-parallel group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from agentserve_gym.cli.output import JsonOption, console, print_json
+from agentserve_gym.validation.replay import Replay, ReplaySettings
+from agentserve_gym.validation.replay import replay as replay_workload
+
+
+def replay(
+    workload: Annotated[Path, typer.Argument(help="A request file: see agentserve trace.")],
+    accelerator: Annotated[str, typer.Option(help="Name in the catalogue.")],
+    model: Annotated[str, typer.Option(help="Name in the catalogue.")],
+    tp: Annotated[int, typer.Option(help="Tensor parallelism.")] = 1,
+    dp: Annotated[int, typer.Option(help="Data-parallel engines.")] = 1,
+    ep: Annotated[int, typer.Option(help="Expert parallelism: 1 or tp x dp.")] = 1,
+    max_num_seqs: Annotated[int, typer.Option(help="Sequences in a batch, per engine.")] = 128,
+    max_num_batched_tokens: Annotated[int, typer.Option(help="Tokens in a step.")] = 2048,
+    kv_blocks: Annotated[
+        int | None, typer.Option(help="KV pool per engine, blocks of 16 tokens; default derived.")
+    ] = None,
+    timing: Annotated[str, typer.Option(help="auto, profile, compact or roofline.")] = "auto",
+    profile: Annotated[Path | None, typer.Option(help="Folder of profile tables.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Replay a request workload and print TTFT, TPOT and E2E, as engine benchmarks do."""
+    settings = ReplaySettings(
+        workload, accelerator, model, tp, dp, ep, max_num_seqs, max_num_batched_tokens,
+        kv_blocks, timing, profile,
+    )  # fmt: skip
+    replayed = replay_workload(settings)
+    if json:
+        print_json(replayed.as_dict())
+    else:
+        console().print(_table(replayed, workload.name))
+
+
+def _table(replayed: Replay, title: str) -> Table:
+    figures = replayed.as_dict()
+    table = Table(title=f"{title}: {figures['turns']} requests")
+    for column in ("", "mean", "p50", "p90", "p99"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, label in (("ttft_ms", "TTFT, ms"), ("tpot_ms", "TPOT, ms"), ("e2e_s", "E2E, s")):
+        row = figures[name]
+        table.add_row(label, *(f"{row[key]:,.2f}" for key in ("mean", "p50", "p90", "p99")))
+    table.caption = (
+        f"makespan {figures['makespan_s']:.2f} s, {figures['output_tokens_per_s']:,.0f} output "
+        f"tokens/s, {figures['preemptions']} preemptions, "
+        f"{figures['prefix_hit_tokens']:,} prefix-hit tokens"
+    )
+    return table
