@@ -1,0 +1,301 @@
+"""Measure a profile on your own GPU: layer times and link rates, in the format the fitter reads.
+
+PyTorch's own kernels stand in for the serving engine's (matrix products, fused attention), so the
+numbers are those of a plain implementation; vLLM's attention kernels may differ. torch is imported
+when a measurement starts, not before.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .catalogue import Model
+from .profile_tables import ATTENTION_COLUMNS
+
+if TYPE_CHECKING:
+    import torch
+
+_US = 1e6
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureGrid:
+    """What to time. The default takes some minutes on a data-centre GPU.
+
+    Attributes:
+        tokens, sequences: batch sizes of the linear layers and of the head.
+        chunks, histories: of prefill attention, tokens.
+        counts, contexts: of decode attention.
+        copy_mib: sizes of the copies between host and device.
+        repeats: timed runs of each point, of which the median counts.
+    """
+
+    tokens: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+    sequences: tuple[int, ...] = (1, 8, 32, 128, 256)
+    chunks: tuple[int, ...] = (16, 128, 512, 2048)
+    histories: tuple[int, ...] = (0, 1024, 4096, 16384)
+    counts: tuple[int, ...] = (1, 4, 16, 64, 256)
+    contexts: tuple[int, ...] = (16, 256, 1024, 4096, 16384)
+    copy_mib: tuple[int, ...] = (1, 16, 256)
+    repeats: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "sequences", "chunks", "counts", "contexts", "copy_mib"):
+            values = getattr(self, name)
+            if not values or min(values) < 1:
+                raise ValueError(f"{name} = {values} must hold numbers of at least 1")
+        if not self.histories or min(self.histories) < 0:
+            raise ValueError(f"histories = {self.histories} must hold numbers of at least 0")
+        if self.repeats < 1:
+            raise ValueError(f"repeats = {self.repeats} must be at least 1")
+
+
+def measure_profile(
+    device: str,
+    out_dir: str | Path,
+    grid: MeasureGrid,
+    llm: Model,
+    tensor_parallel: int = 1,
+) -> Path:
+    """Time one rank's layers and the copies to and from the host; write a profile folder.
+
+    The folder gets ``dense.csv``, ``per_sequence.csv``, ``attention.csv``, ``moe.csv`` where the
+    model has experts, and ``link.toml``, a catalogue entry of the host link. Name it
+    ``<accelerator>/<model>/tp<k>`` and the fitter knows what it is of.
+
+    Args:
+        device: a torch device, ``cuda`` or, to try it out, ``cpu``.
+
+    Raises:
+        ValueError: torch is missing, the device is not there, or the folder cannot be written.
+    """
+    llm.check_tensor_parallel(tensor_parallel)
+    bench = _Bench(_device(device), llm, tensor_parallel, grid.repeats)
+    tables = {
+        "dense.csv": (("layer", "tokens", "time_us"), bench.dense(grid.tokens)),
+        "per_sequence.csv": (("layer", "sequences", "time_us"), bench.head(grid.sequences)),
+        "attention.csv": (ATTENTION_COLUMNS, bench.attention(grid)),
+    }
+    if llm.experts is not None:
+        columns = ("tokens", "activated_experts", "time_us")
+        tables["moe.csv"] = (columns, bench.experts(grid.tokens))
+    folder = Path(out_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (header, rows) in tables.items():
+            _write(folder / name, "\n".join([",".join(header), *rows]) + "\n")
+        _write(folder / "link.toml", bench.link_entry(grid.copy_mib))
+    except OSError as error:
+        raise ValueError(f"cannot write the profile folder {folder}: {error}") from error
+    return folder
+
+
+def _device(name: str) -> torch.device:
+    try:
+        import torch
+    except ImportError as error:
+        raise ValueError("measuring needs PyTorch; install the train extra") from error
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}; use cuda or cpu") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("measuring needs a GPU with CUDA, and PyTorch sees none here")
+    return device
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+class _Bench:
+    """Times the parts of one rank of a model on one device."""
+
+    def __init__(
+        self, device: torch.device, llm: Model, tensor_parallel: int, repeats: int
+    ) -> None:
+        import torch
+
+        self._torch = torch
+        self._device = device
+        self._llm = llm
+        self._tensor_parallel = tensor_parallel
+        self._repeats = repeats
+        self._dtype = torch.bfloat16
+
+    def dense(self, sizes: Sequence[int]) -> list[str]:
+        """Rows of dense.csv: the linear layers, norms and activations by tokens."""
+        functional, llm = self._torch.nn.functional, self._llm
+        ranks, hidden = self._tensor_parallel, llm.hidden
+        query = llm.heads * llm.head_dim // ranks
+        key = max(llm.kv_heads // ranks, 1) * llm.head_dim
+        inner = llm.intermediate // ranks
+        weights = {"qkv_proj": (query + 2 * key, hidden), "o_proj": (hidden, query)}
+        if llm.experts is None:
+            weights |= {"gate_up_proj": (2 * inner, hidden), "down_proj": (hidden, inner)}
+        rows = []
+        for layer, (out, into) in weights.items():
+            weight = self._tensor(out, into)
+            for tokens in sizes:
+                batch = self._tensor(tokens, into)
+                run = _bind(functional.linear, batch, weight)
+                rows.append(f"{layer},{tokens},{self._time_us(run):.3f}")
+        scale, table = self._tensor(hidden), self._tensor(llm.vocab // ranks, hidden)
+        for tokens in sizes:
+            batch, gate = self._tensor(tokens, hidden), self._tensor(tokens, inner)
+            heads = self._tensor(tokens, query + key)
+            ids = self._torch.zeros(tokens, dtype=self._torch.long, device=self._device)
+            runs = {
+                "layernorm": _bind(functional.rms_norm, batch, (hidden,), scale),
+                "final_layernorm": _bind(functional.rms_norm, batch, (hidden,), scale),
+                "rotary_emb": _bind(self._torch.mul, heads, heads),
+                "embedding": _bind(functional.embedding, ids, table),
+            }
+            if llm.experts is None:
+                runs["act_fn"] = _bind(self._silu_and_multiply, gate, gate)
+            rows += [f"{name},{tokens},{self._time_us(run):.3f}" for name, run in runs.items()]
+        return rows
+
+    def head(self, sizes: Sequence[int]) -> list[str]:
+        """Rows of per_sequence.csv: output projection and greedy sampler."""
+        llm = self._llm
+        weight = self._tensor(llm.vocab // self._tensor_parallel, llm.hidden)
+        rows = []
+        for count in sizes:
+            batch, logits = self._tensor(count, llm.hidden), self._tensor(count, llm.vocab)
+            project = _bind(self._torch.nn.functional.linear, batch, weight)
+            sample = _bind(self._torch.argmax, logits, -1)
+            rows.append(f"lm_head,{count},{self._time_us(project):.3f}")
+            rows.append(f"sampler,{count},{self._time_us(sample):.3f}")
+        return rows
+
+    def attention(self, grid: MeasureGrid) -> list[str]:
+        """Rows of attention.csv: decodes alone, chunks alone, and one after the other."""
+        decode = {
+            (count, context): self._time_us(self._attend(count, 1, context))
+            for count in grid.counts
+            for context in grid.contexts
+        }
+        rows = [f"0,0,{n},{c},{t:.3f}" for (n, c), t in decode.items()]
+        for chunk in grid.chunks:
+            for history in grid.histories:
+                alone = self._time_us(self._attend(1, chunk, history + chunk))
+                rows.append(f"{chunk},{history},0,0,{alone:.3f}")
+                rows += [
+                    f"{chunk},{history},{n},{c},{alone + t:.3f}" for (n, c), t in decode.items()
+                ]
+        return rows
+
+    def experts(self, sizes: Sequence[int]) -> list[str]:
+        """Rows of moe.csv: activated experts one by one, each with its share of the tokens."""
+        llm = self._llm
+        count, chosen = llm.experts or 1, llm.experts_per_token or 1
+        up = self._tensor(count, 2 * llm.intermediate, llm.hidden)
+        down = self._tensor(count, llm.hidden, llm.intermediate)
+        rows = []
+        for tokens in sizes:
+            activated = chosen
+            while activated <= min(count, tokens * chosen):
+                share = max(tokens * chosen // activated, 1)
+                batch = self._tensor(share, llm.hidden)
+                run = _bind(self._run_experts, batch, up[:activated], down[:activated])
+                rows.append(f"{tokens},{activated},{self._time_us(run):.3f}")
+                activated *= 2
+        return rows
+
+    def link_entry(self, sizes_mib: Sequence[int]) -> str:
+        """A catalogue entry of the link to the host, from copies of several sizes."""
+        to_device = [self._copy_s(size, to_device=True) for size in sizes_mib]
+        from_device = [self._copy_s(size, to_device=False) for size in sizes_mib]
+        largest = max(range(len(sizes_mib)), key=lambda index: sizes_mib[index])
+        smallest = min(range(len(sizes_mib)), key=lambda index: sizes_mib[index])
+        volume = sizes_mib[largest] * _MIB / 1e9
+        rates = volume / to_device[largest], volume / from_device[largest]
+        data_s = sizes_mib[smallest] * _MIB / 1e9 / rates[0]
+        latency = max(to_device[smallest] - data_s, 0.0)
+        how = f"measured: copies of {sizes_mib[smallest]} to {sizes_mib[largest]} MiB, pinned"
+        return (
+            'name = "measured"\n'
+            f'title = "Host link of {self._device}"\n'
+            f"to_device_gb_per_s = {rates[0]:.4g}\n"
+            f"from_device_gb_per_s = {rates[1]:.4g}\n"
+            f"latency_s = {latency:.3g}\n\n"
+            "[sources]\n"
+            f'to_device_gb_per_s = "{how}"\n'
+            f'from_device_gb_per_s = "{how}"\n'
+            f'latency_s = "{how}; the smallest less its data"\n'
+        )
+
+    def _attend(self, count: int, queries: int, keys: int) -> Callable[[], object]:
+        """Attention of ``count`` sequences: the last ``queries`` of ``keys`` tokens each."""
+        torch, llm = self._torch, self._llm
+        heads = llm.heads // self._tensor_parallel
+        kv_heads = max(llm.kv_heads // self._tensor_parallel, 1)
+        query = self._tensor(count, heads, queries, llm.head_dim)
+        key = self._tensor(count, kv_heads, keys, llm.head_dim)
+        mask = None
+        if 1 < queries < keys:
+            rows = torch.arange(queries, device=self._device)[:, None] + keys - queries
+            mask = torch.arange(keys, device=self._device)[None, :] <= rows
+
+        def run() -> object:
+            return torch.nn.functional.scaled_dot_product_attention(
+                query,
+                key,
+                key,
+                attn_mask=mask,
+                is_causal=mask is None and queries > 1,
+                enable_gqa=heads != kv_heads,
+            )
+
+        return run
+
+    def _silu_and_multiply(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        return self._torch.nn.functional.silu(gate) * up
+
+    def _run_experts(self, batch: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> None:
+        linear = self._torch.nn.functional.linear
+        for first, second in zip(up, down, strict=True):
+            gate, value = linear(batch, first).chunk(2, dim=-1)
+            linear(self._silu_and_multiply(gate, value), second)
+
+    def _tensor(self, *shape: int) -> torch.Tensor:
+        return self._torch.full(shape, 0.01, dtype=self._dtype, device=self._device)
+
+    def _copy_s(self, mib: int, *, to_device: bool) -> float:
+        torch = self._torch
+        pinned = self._device.type == "cuda"
+        host = torch.zeros(mib * _MIB, dtype=torch.uint8, pin_memory=pinned)
+        device = torch.zeros(mib * _MIB, dtype=torch.uint8, device=self._device)
+        pair = (device, host) if to_device else (host, device)
+        return self._time_us(_bind(pair[0].copy_, pair[1])) / _US
+
+    def _time_us(self, run: Callable[[], object]) -> float:
+        """Median time of one run, microseconds, after a warm-up."""
+        with self._torch.inference_mode():
+            run()
+            return statistics.median(self._once_us(run) for _ in range(self._repeats))
+
+    def _once_us(self, run: Callable[[], object]) -> float:
+        self._wait()
+        start = time.perf_counter()
+        run()
+        self._wait()
+        return max((time.perf_counter() - start) * _US, 1e-3)
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            self._torch.cuda.synchronize(self._device)
+
+
+def _bind(function: Callable[..., object], *arguments: object) -> Callable[[], object]:
+    return lambda: function(*arguments)
