@@ -65,8 +65,8 @@ def demo(
     out = console()
     out.print(tables.comparison(runs, f"demo, seed {seed}"))
     for sentence in sentences:
-        out.print(sentence)
-    out.print(f"picture: {picture}")
+        out.print(sentence, markup=False)
+    typer.echo(f"picture: {picture}")
 
 
 def demo_scenario(trace: Path | None) -> Scenario:

@@ -34,7 +34,7 @@ def agentserve() -> Callable[..., Outcome]:
 
 @pytest.fixture
 def refused(agentserve: Callable[..., Outcome]) -> Callable[..., str]:
-    """Call with bad input: exit code 2, nothing on stdout, one line on stderr, which is returned."""
+    """Call with bad input: exit code 2 and one line on stderr, which is returned."""
 
     def call(*arguments: Any) -> str:
         outcome = agentserve(*arguments)

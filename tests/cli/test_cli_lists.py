@@ -49,7 +49,9 @@ def trace(tmp_path):
             f"p{number}",
             "chat" if number else "function_calling",
             (
-                Turn(100, 100, 10, 0, 2.0 + number, "tool", (ToolCall("search", 2.0 + number, 20),)),
+                Turn(
+                    100, 100, 10, 0, 2.0 + number, "tool", (ToolCall("search", 2.0 + number, 20),)
+                ),
                 Turn(150, 40, 20, 110),
             ),
             arrival_s=float(number),

@@ -90,7 +90,9 @@ def test_picture_is_a_png_and_leaves_the_results_as_they_are(agentserve, tmp_pat
     assert str(picture) in drawn.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["runs.png"]
     plain = agentserve(*RUN, "--json")
-    assert without_wall_time(json.loads(drawn.stdout)) == without_wall_time(json.loads(plain.stdout))
+    assert without_wall_time(json.loads(drawn.stdout)) == without_wall_time(
+        json.loads(plain.stdout)
+    )
 
 
 def test_same_runs_draw_the_same_picture(agentserve, tmp_path):
