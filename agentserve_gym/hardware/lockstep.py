@@ -1,7 +1,9 @@
 """Data-parallel engines with expert parallelism: they step together.
 
 Every expert layer exchanges tokens between the engines of the group, so a step ends for all when it
-ends for the slowest, and expert layers are padded to the largest batch of the group.
+ends for the slowest. Steps that run as CUDA graphs are padded to the largest batch of the group;
+larger ones are not, and the expert layers then see the tokens that there are (vLLM pull request
+26375 and its successors; the largest graph holds min(2 x max_num_seqs, 512) tokens).
 """
 
 from __future__ import annotations
@@ -21,16 +23,31 @@ class SharedExpertLatency(LatencyModel, Protocol):
         ...
 
 
-def lockstep_step_s(model: SharedExpertLatency, steps: Sequence[BatchStep]) -> float:
+def largest_graph_tokens(max_num_seqs: int) -> int:
+    """Tokens of the largest step that vLLM runs as a CUDA graph by default."""
+    return min(2 * max_num_seqs, 512)
+
+
+def shared_tokens(sizes: Sequence[int], graph_tokens: int) -> int:
+    """Tokens per engine that the expert layers see, from the tokens that each engine brings."""
+    largest = max(sizes)
+    return largest if largest <= graph_tokens else -(-sum(sizes) // len(sizes))
+
+
+def lockstep_step_s(
+    model: SharedExpertLatency, steps: Sequence[BatchStep], graph_tokens: int
+) -> float:
     """Seconds of one step of the group; ``steps`` has one batch per engine, empty ones included."""
     sizes = [step.decode_count + step.prefill_tokens for step in steps]
     own = [
         model.step_s(step) - model.expert_s(size) for step, size in zip(steps, sizes, strict=True)
     ]
-    return max(own) + model.expert_s(max(sizes))
+    return max(own) + model.expert_s(shared_tokens(sizes, graph_tokens))
 
 
-def lockstep_decode_run(model: SharedExpertLatency, steps: Sequence[BatchStep]) -> DecodeRun:
+def lockstep_decode_run(
+    model: SharedExpertLatency, steps: Sequence[BatchStep], graph_tokens: int
+) -> DecodeRun:
     """Price a run of decode-only steps of the whole group.
 
     It is linear while the same engine stays the slowest and none crosses a grid line.
@@ -50,5 +67,5 @@ def lockstep_decode_run(model: SharedExpertLatency, steps: Sequence[BatchStep]) 
         if run.growth_s > slowest.growth_s:
             lead = slowest.first_step_s - run.first_step_s
             length = min(length, int(lead / (run.growth_s - slowest.growth_s)) + 1)
-    first = slowest.first_step_s + model.expert_s(max(sizes))
+    first = slowest.first_step_s + model.expert_s(shared_tokens(sizes, graph_tokens))
     return DecodeRun(first, slowest.growth_s, max(length, 1))

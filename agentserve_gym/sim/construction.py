@@ -8,7 +8,7 @@ from agentserve_gym.sim.clock import Clock
 from agentserve_gym.sim.engine import Engine, EngineHost, EngineLimits
 from agentserve_gym.sim.pools import BlockPool
 from agentserve_gym.sim.residency import Residency
-from agentserve_gym.sim.scenario import InstanceSpec, Scenario
+from agentserve_gym.sim.scenario import EngineSpec, InstanceSpec, Scenario
 from agentserve_gym.sim.stepper import LockstepPricing, SinglePricing, Stepper
 from agentserve_gym.sim.tools import ToolStatistics
 from agentserve_gym.sim.topology import Topology
@@ -40,7 +40,7 @@ def build_engines(
             latencies[instance] = _latency(scenario, instance)
         latency = latencies[instance]
         if stepper is None or rank == 0 or instance.expert_parallel == 1:
-            stepper = _stepper(instance, latency, clock, spec.async_scheduling, fused)
+            stepper = _stepper(instance, latency, clock, spec, fused)
         pool = BlockPool(f"instance {index} hbm", _kv_blocks(scenario, instance))
         engines.append(Engine(index, limits, latency, pool, clock, host, stepper))
     return engines
@@ -58,15 +58,15 @@ def _latency(scenario: Scenario, instance: InstanceSpec) -> LatencyModel:
 
 
 def _stepper(
-    instance: InstanceSpec, latency: LatencyModel, clock: Clock, async_scheduling: bool, fused: bool
+    instance: InstanceSpec, latency: LatencyModel, clock: Clock, spec: EngineSpec, fused: bool
 ) -> Stepper:
     lockstep = instance.expert_parallel > 1 and instance.data_parallel > 1
     pricing: LockstepPricing | SinglePricing
     if lockstep and isinstance(latency, SharedExpertLatency):
-        pricing = LockstepPricing(latency)
+        pricing = LockstepPricing(latency, spec.max_num_seqs)
     else:
         pricing = SinglePricing(latency)
-    return Stepper(pricing, clock, async_scheduling=async_scheduling, fused=fused)
+    return Stepper(pricing, clock, async_scheduling=spec.async_scheduling, fused=fused)
 
 
 def _kv_blocks(scenario: Scenario, instance: InstanceSpec) -> int:

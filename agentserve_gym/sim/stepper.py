@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from agentserve_gym.hardware.lockstep import (
     SharedExpertLatency,
+    largest_graph_tokens,
     lockstep_decode_run,
     lockstep_step_s,
 )
@@ -133,14 +134,15 @@ class SinglePricing:
 class LockstepPricing:
     """A data-parallel group with expert parallelism: a step ends when its slowest member's does."""
 
-    def __init__(self, latency: SharedExpertLatency) -> None:
+    def __init__(self, latency: SharedExpertLatency, max_num_seqs: int) -> None:
         self._latency = latency
+        self._graph_tokens = largest_graph_tokens(max_num_seqs)
 
     def step_s(self, steps: Sequence[BatchStep]) -> float:
-        return lockstep_step_s(self._latency, steps)
+        return lockstep_step_s(self._latency, steps, self._graph_tokens)
 
     def decode_run(self, steps: Sequence[BatchStep]) -> DecodeRun:
-        return lockstep_decode_run(self._latency, steps)
+        return lockstep_decode_run(self._latency, steps, self._graph_tokens)
 
 
 class Stepper:

@@ -255,6 +255,12 @@ class ClusterView:
         pool = self._residency.tier_pool(tier, instance)
         return 1.0 - pool.free / pool.capacity if pool is not None else 0.0
 
+    def tier_capacity_tokens(self, tier: Tier, instance: int) -> int:
+        """Tokens whose KV a lower tier can hold, 0 where there is none."""
+        pool = self._residency.tier_pool(tier, instance)
+        size = self.instances[instance].block_size_tokens
+        return pool.capacity * size if pool is not None else 0
+
     def restorables(self, turn: TurnState, instance: int) -> list[Restorable]:
         """Copies outside the instance's HBM that it could load, each with its estimated end."""
         return self._residency.restorables(turn, instance)
