@@ -44,6 +44,7 @@ class RooflineLatency:
         "_exchange",
         "_expert_layer",
         "_fixed",
+        "_head",
         "_mixed",
     )
 
@@ -90,11 +91,8 @@ class RooflineLatency:
             / (efficiency.linear_compute * flops),
         )
         head = model.vocab * model.hidden * model.dtype_bytes / tensor_parallel
-        self._fixed = (
-            model.layers * efficiency.layer_overhead_s
-            + head / (efficiency.head_memory * bandwidth)
-            + efficiency.step_overhead_s
-        )
+        self._fixed = model.layers * efficiency.layer_overhead_s + efficiency.step_overhead_s
+        self._head = head / (efficiency.head_memory * bandwidth)
         self._decode_slope = kv_bytes / (efficiency.decode_attention_memory * bandwidth)
         query = model.heads * model.head_dim / tensor_parallel
         self._mixed = (
@@ -150,12 +148,9 @@ class RooflineLatency:
         exponent = gpu.roofline.linear_exponent
         layer = _soft_max(read, multiply * tokens, exponent)
         base, per_token = self._all_reduce
-        total = (
-            model.layers * layer
-            + self.expert_s(tokens)
-            + self._fixed
-            + gpu.roofline.sequence_s * sampled
-        )
+        total = model.layers * layer + self.expert_s(tokens) + self._fixed
+        if sampled:
+            total += self._head + gpu.roofline.sequence_s * sampled
         return total + base + per_token * tokens
 
     def _expert_layer_s(self, tokens: int, experts: int, per_token: int) -> float:

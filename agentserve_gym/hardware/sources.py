@@ -117,7 +117,7 @@ def expert_spread(llm: Model, ranks: Parallelism) -> ExpertSpread:
         count=llm.experts,
         per_token=llm.experts_per_token,
         ranks=ranks.expert,
-        engines=ranks.data,
+        engines=ranks.data if ranks.expert > 1 else 1,
         slices=ranks.tensor if ranks.expert == 1 else 1,
     )
 
@@ -189,9 +189,9 @@ def _describe_compact(case: _Case, source: str) -> tuple[str, str]:
 
 
 def _build_roofline(case: _Case, _: str) -> LatencyModel:
-    ranks = case.ranks
-    peers = link(case.gpu.peer_link)
-    return RooflineLatency(case.gpu, case.llm, ranks.tensor, ranks.expert, ranks.data, peers)
+    ranks, peers = case.ranks, link(case.gpu.peer_link)
+    engines = ranks.data if ranks.expert > 1 else 1
+    return RooflineLatency(case.gpu, case.llm, ranks.tensor, ranks.expert, engines, peers)
 
 
 def _describe_roofline(case: _Case, _: str) -> tuple[str, str]:
