@@ -87,7 +87,7 @@ class Place:
             to a batch, instead of ending on return.
         ask_again_s: ask once more after this many seconds if the gap is still on.
         rank: what is left in HBM is reclaimed by rank, lowest first, then least recently used;
-            it lasts until the program returns.
+            it lasts until the program's next turn ends.
         stay_warm: an offloaded context keeps its place in HBM's order (write-through) instead of
             becoming the first to be reclaimed.
     """

@@ -202,10 +202,17 @@ class BlockPool:
 
     def set_rank(self, key: Key, rank: float) -> None:
         """Make an entry give way before all entries of higher rank, whatever its last use."""
+        if rank == 0.0 and not self._ranked:
+            return
         entry = self.entries.get(key)
         if entry is not None:
             entry.rank = rank
-            self._ranked = self._ranked or rank != 0.0
+            self._ranked = True
+
+    def forget_rank(self, key: Key) -> None:
+        """Where ranks decide, let an entry be the first to go until it is given a rank again."""
+        if self._ranked:
+            self.set_rank(key, -inf)
 
     def pin(self, program: ProgramState, deadline_s: float, *, until_admitted: bool) -> Pin | None:
         """Hold the program's chain as far as it lies here; ``None`` if nothing of it does."""

@@ -112,12 +112,10 @@ class Residency:
             self._drop(program)
         elif kind is PlacementKind.PREFETCH:
             self._prefetch(program)
-        if place.rank or kind is PlacementKind.PREFETCH:
-            self.engines[program.home].pool.set_rank(program.index, place.rank)
+        self.engines[program.home].pool.set_rank(program.index, place.rank)
 
     def program_returned(self, program: ProgramState) -> None:
         """The tool gap is over: a pin ends unless it lasts until admission."""
-        self.engines[program.home].pool.set_rank(program.index, 0.0)
         if program.pinned_at < 0:
             return
         pin = self.engines[program.pinned_at].pool.pins.get(program.index)

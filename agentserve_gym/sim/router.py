@@ -74,6 +74,7 @@ class Router:
 
     def turn_finished(self, turn: TurnState) -> None:
         """A turn left its engine: held turns get another chance."""
+        self._engines[turn.instance].pool.forget_rank(turn.program.index)
         self.in_engines -= 1
         self._cluster.instances[turn.instance].sent_turns -= 1
         self.offer_held_again()

@@ -219,6 +219,9 @@ class Simulation:
         if turn.program.pinned_at >= 0:
             self.residency.unpin(turn.program)
         size = self.scenario.engine.block_size_tokens
+        view = self.cluster.instances[turn.instance]
+        view.prompt_tokens += turn.prompt_tokens
+        view.hit_tokens += turn.hit_blocks * size
         self.metrics.admitted(
             turn,
             turn.match_limit_blocks * size,

@@ -172,6 +172,8 @@ class InstanceView:
         kv_blocks: HBM pool, blocks of ``block_size_tokens``.
         max_num_seqs, max_num_batched_tokens: its scheduler's limits.
         sent_turns: turns that the router sent there and that have not ended; known without delay.
+        prompt_tokens, hit_tokens: of turns admitted so far, and how many of those it found in HBM;
+            the counters that engines export.
     """
 
     index: int
@@ -185,6 +187,8 @@ class InstanceView:
     max_num_batched_tokens: int
     signals: Signals
     sent_turns: int = 0
+    prompt_tokens: int = 0
+    hit_tokens: int = 0
 
     def load(self) -> Load:
         """The instance's load, as old as its signals are."""
