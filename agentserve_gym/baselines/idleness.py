@@ -1,0 +1,112 @@
+"""MORI's relative idleness, and the tiers it gives programs."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from agentserve_gym.sim import (
+    ClusterView,
+    PlacementDecision,
+    ProgramState,
+    ProgramStatus,
+    Tier,
+)
+
+CYCLES = 5
+
+
+class IdlenessRanking:
+    """Which programs of an instance may be in HBM, which in DRAM, by relative idleness.
+
+    Idleness is acting / (reasoning + acting) over the last five cycles, an ongoing gap included and
+    queueing excluded. The least idle fill the HBM budget, the next the DRAM budget, the others
+    wait. Ranks are settled every ``interval_s``.
+    """
+
+    def __init__(self, interval_s: float, hbm_share: float) -> None:
+        self._interval_s = interval_s
+        self._hbm_share = hbm_share
+        self._cycles: dict[int, deque[tuple[float, float]]] = {}
+        self._totals: dict[int, tuple[float, float]] = {}
+        self._tiers: dict[int, Tier | None] = {}
+        self._settled_s: dict[int, float] = {}
+        self._instance: dict[int, int] = {}
+        self._context: dict[int, int] = {}
+
+    def gap_began(self, decision: PlacementDecision) -> None:
+        """A cycle ended: its acting and reasoning seconds are what was added since the last."""
+        program = decision.program
+        acting, reasoning = program.gap_total_s, program.attained_service_s
+        acting0, reasoning0 = self._totals.get(program.index, (0.0, 0.0))
+        self._totals[program.index] = (acting, reasoning)
+        cycles = self._cycles.setdefault(program.index, deque(maxlen=CYCLES))
+        cycles.append((acting - acting0, reasoning - reasoning0))
+        self._context[program.index] = program.context_tokens
+
+    def admitted(self, program: ProgramState, instance: int, context_tokens: int) -> None:
+        """The program runs on an instance now, with a context of this size."""
+        self._instance[program.index] = instance
+        self._context[program.index] = context_tokens
+        self._tiers[program.index] = Tier.HBM
+
+    def idleness(self, program: ProgramState, now_s: float) -> float:
+        """Relative idleness in [0, 1]."""
+        cycles = self._cycles.get(program.index, ())
+        acting = sum(cycle[0] for cycle in cycles)
+        reasoning = sum(cycle[1] for cycle in cycles)
+        if program.status is ProgramStatus.TOOL_GAP:
+            acting += now_s - program.gap_started_s
+        total = acting + reasoning
+        return acting / total if total > 0.0 else 0.0
+
+    def tier(self, cluster: ClusterView, program: ProgramState, instance: int) -> Tier | None:
+        """Where the program may be, ``None`` for waiting."""
+        now_s = cluster.now_s
+        if now_s - self._settled_s.get(instance, -self._interval_s) >= self._interval_s:
+            self._settled_s[instance] = now_s
+            self._settle(cluster, instance, now_s)
+        return self._tiers.get(program.index)
+
+    def has_room(
+        self, cluster: ClusterView, program: ProgramState, instance: int, context_tokens: int
+    ) -> bool:
+        """Whether the HBM budget has room for one more program of this size."""
+        used = sum(
+            self._context[index]
+            for index, at in self._instance.items()
+            if at == instance
+            and index != program.index
+            and index in cluster.programs
+            and self._tiers.get(index) is Tier.HBM
+        )
+        return used == 0 or used + context_tokens <= self._budget(cluster, instance)
+
+    def _budget(self, cluster: ClusterView, instance: int) -> float:
+        view = cluster.instances[instance]
+        return self._hbm_share * view.kv_blocks * view.block_size_tokens
+
+    def _settle(self, cluster: ClusterView, instance: int, now_s: float) -> None:
+        live = cluster.programs
+        tables: list[dict[int, Any]] = [
+            self._instance, self._context, self._cycles, self._totals, self._tiers,
+        ]  # fmt: skip
+        for table in tables:
+            for index in [index for index in table if index not in live]:
+                del table[index]
+        members = [index for index, at in self._instance.items() if at == instance]
+        members.sort(key=lambda index: (self.idleness(live[index], now_s), index))
+        hbm = self._budget(cluster, instance)
+        here = cluster.instances[instance].node
+        sharers = sum(view.node == here for view in cluster.instances)
+        dram = cluster.tier_capacity_tokens(Tier.DRAM, instance) / sharers
+        for index in members:
+            context = self._context[index]
+            if context <= hbm:
+                hbm -= context
+                self._tiers[index] = Tier.HBM
+            elif context <= dram:
+                dram -= context
+                self._tiers[index] = Tier.DRAM
+            else:
+                self._tiers[index] = None
