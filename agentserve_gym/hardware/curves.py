@@ -35,6 +35,13 @@ def tabulate(xs: npt.ArrayLike, ys: npt.ArrayLike, count: int) -> tuple[float, .
     return tuple(values.tolist())
 
 
+def smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The middle of the smallest rising curve above and the largest below: rises everywhere."""
+    above = np.maximum.accumulate(values)
+    below = np.minimum.accumulate(values[::-1])[::-1]
+    return np.asarray((above + below) / 2)
+
+
 class DecodeCost(NamedTuple):
     """Attention of a decode-only step, and how it goes on: ``value_s + i * growth_s``."""
 
@@ -67,7 +74,8 @@ class DecodeAttention:
     ) -> None:
         self._counts = tuple(counts)
         self._contexts = np.asarray(contexts, dtype=float)
-        self._seconds = np.asarray(seconds, dtype=float)
+        # Measured noise must not make a longer context cheaper.
+        self._seconds = np.apply_along_axis(smooth, 1, np.asarray(seconds, dtype=float))
         self._skew = tuple(skew)
         self._knots = [float(x) for x in contexts[1:-1]]
         self._rows: dict[int, tuple[list[float], list[float], float]] = {}

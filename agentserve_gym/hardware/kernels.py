@@ -17,6 +17,7 @@ import numpy as np
 from .catalogue import Model, accelerator, model, nearest
 from .coefficient_file import CompactFile
 from .compact import AllReduce, CompactLatency, Experts, ExpertSpread
+from .curves import smooth
 from .fit import CompactFit, HeldOutError, fit_tables, held_out_error
 from .kv_pool import kv_pool_blocks
 from .profile_tables import ONCE_PER_STEP, Array, ProfileTables
@@ -255,13 +256,6 @@ def withheld_errors(
         kind: held_out_error(np.array(predicted[kind]), np.array(true[kind]), np.array(true[kind]))
         for kind in predicted
     }
-
-
-def smooth(values: Array) -> Array:
-    """The middle of the smallest rising curve above and the largest below: rises everywhere."""
-    above = np.maximum.accumulate(values)
-    below = np.minimum.accumulate(values[::-1])[::-1]
-    return np.asarray((above + below) / 2)
 
 
 def smooth_grid(values: Array) -> Array:
