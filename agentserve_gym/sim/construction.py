@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model
-from agentserve_gym.hardware.lockstep import SharedExpertLatency
+from agentserve_gym.hardware.lockstep import SharedExpertLatency, largest_graph_tokens
 from agentserve_gym.sim.clock import Clock
 from agentserve_gym.sim.engine import Engine, EngineHost, EngineLimits
 from agentserve_gym.sim.pools import BlockPool
@@ -31,6 +31,7 @@ def build_engines(
         spec.block_size_tokens,
         spec.async_scheduling,
         spec.reclaim_unexpired_pins,
+        spec.preemption_victim,
     )
     latencies: dict[InstanceSpec, LatencyModel] = {}
     engines: list[Engine] = []
@@ -63,7 +64,8 @@ def _stepper(
     lockstep = instance.expert_parallel > 1 and instance.data_parallel > 1
     pricing: LockstepPricing | SinglePricing
     if lockstep and isinstance(latency, SharedExpertLatency):
-        pricing = LockstepPricing(latency, spec.max_num_seqs)
+        graphs = spec.max_cudagraph_tokens or largest_graph_tokens(spec.max_num_seqs)
+        pricing = LockstepPricing(latency, graphs)
     else:
         pricing = SinglePricing(latency)
     return Stepper(pricing, clock, async_scheduling=spec.async_scheduling, fused=fused)

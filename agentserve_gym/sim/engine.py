@@ -23,6 +23,7 @@ from agentserve_gym.sim.clock import Clock
 from agentserve_gym.sim.pools import BlockPool
 from agentserve_gym.sim.programs import Phase, ProgramStatus, TurnState
 from agentserve_gym.sim.stepper import Segment, Stepper
+from agentserve_gym.sim.victims import VICTIMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class EngineLimits:
     block_size_tokens: int
     async_scheduling: bool
     reclaim_unexpired_pins: bool
+    preemption_victim: str = "last_admitted"
 
 
 class EngineHost(Protocol):
@@ -328,7 +330,7 @@ class Engine:
             chunks, need, budget = self._plan_running()
             if self.pool.take(need, reclaim_pins=self._may_reclaim_pins()):
                 break
-            self._preempt_tail()
+            self._preempt()
             preempted = True
         for turn, chunk, blocks in chunks:
             turn.chunk_tokens = chunk
@@ -430,9 +432,10 @@ class Engine:
         self._host.turn_reserved(turn, loaded)
         return True
 
-    def _preempt_tail(self) -> None:
-        """Free the last running turn's blocks (they stay cached) and queue it in front."""
-        turn = self.running.popitem()[1]
+    def _preempt(self) -> None:
+        """Free the blocks of a running turn (they stay cached) and queue it in front."""
+        turn = VICTIMS[self.limits.preemption_victim](self)
+        del self.running[turn.sequence]
         if turn.sequence in self.batch.turns:
             started = turn.decode_start
             computed = self.batch.leave(turn)

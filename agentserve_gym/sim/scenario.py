@@ -120,7 +120,14 @@ class ClusterSpec(StrictModel):
 
 
 class EngineSpec(StrictModel):
-    """Limits of every engine, with vLLM V1's defaults."""
+    """Limits of every engine, with vLLM V1's defaults.
+
+    Attributes:
+        max_cudagraph_tokens: largest step that runs as a CUDA graph; a data-parallel group pads its
+            expert layers in these steps only. Default: vLLM's, min(2 x max_num_seqs, 512).
+        preemption_victim: whom a shortage of blocks preempts: the turn that was admitted last, or
+            the one with the fewest tokens, which is the cheapest to recompute.
+    """
 
     max_num_seqs: PositiveInt = 128
     max_num_batched_tokens: PositiveInt = 2048
@@ -128,6 +135,8 @@ class EngineSpec(StrictModel):
     memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     async_scheduling: bool = True
     reclaim_unexpired_pins: bool = True
+    max_cudagraph_tokens: PositiveInt | None = None
+    preemption_victim: Literal["last_admitted", "fewest_tokens"] = "last_admitted"
 
     @model_validator(mode="after")
     def _every_decode_fits_a_step(self) -> EngineSpec:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from agentserve_gym.hardware.lockstep import (
     SharedExpertLatency,
-    largest_graph_tokens,
     lockstep_decode_run,
     lockstep_step_s,
 )
@@ -134,9 +133,9 @@ class SinglePricing:
 class LockstepPricing:
     """A data-parallel group with expert parallelism: a step ends when its slowest member's does."""
 
-    def __init__(self, latency: SharedExpertLatency, max_num_seqs: int) -> None:
+    def __init__(self, latency: SharedExpertLatency, graph_tokens: int) -> None:
         self._latency = latency
-        self._graph_tokens = largest_graph_tokens(max_num_seqs)
+        self._graph_tokens = graph_tokens
 
     def step_s(self, steps: Sequence[BatchStep]) -> float:
         return lockstep_step_s(self._latency, steps, self._graph_tokens)
