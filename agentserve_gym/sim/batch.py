@@ -89,12 +89,8 @@ class DecodeBatch:
     def shape(self) -> BatchStep:
         """The coming step's batch if it only decodes."""
         count = len(self.turns)
-        return BatchStep(
-            decode_count=count,
-            decode_context_tokens=self.context_tokens(),
-            decode_max_context_tokens=self.longest_context_tokens(),
-            sampled_count=count,
-        )
+        context = self._offset_sum + count * (self.step + 1)
+        return BatchStep(count, context, self.longest_context_tokens(), 0, 0, 0, 0.0, count)
 
     def context_tokens(self) -> int:
         """Sum of the contexts attended in the coming step, tokens."""
@@ -109,6 +105,10 @@ class DecodeBatch:
                 turn.target_tokens - turn.decode_start for turn in self.turns.values()
             )
         return self._longest_offset + self.step + 1
+
+    def blocks_for_next(self) -> int:
+        """Blocks to allocate for the step after ``allocated_step``."""
+        return self._residues[-self.allocated_step % self._block_size]
 
     def blocks_for(self, steps: int) -> int:
         """Blocks to allocate for ``steps`` more steps after ``allocated_step``."""

@@ -97,6 +97,7 @@ class Engine:
         self._clock = clock
         self._host = host
         self._stepper = stepper
+        self._block_size = limits.block_size_tokens
         self._sequence = 0
         self._finishing: list[TurnState] = []
         self._first_step = 0
@@ -112,7 +113,7 @@ class Engine:
         turn.queued_s = turn.visible_after_s = now
         turn.queue_key = (0, turn.priority, turn.sequence)
         hit = self.pool.match(turn.program, turn.match_limit_blocks)
-        turn.uncached_tokens = turn.target_tokens - hit * self.limits.block_size_tokens
+        turn.uncached_tokens = turn.target_tokens - hit * self._block_size
         self.queued_tokens += turn.uncached_tokens
         insort(self.waiting, turn, key=_queue_key)
         self.reconsider()
@@ -240,10 +241,13 @@ class Engine:
     def full_chunks(self) -> int:
         """Steps until a lone prefill's last chunk, a completion or a shortage of blocks."""
         turn, chunk = self.chunks[0], self.chunks[0].chunk_tokens
-        if len(self.chunks) > 1 or chunk + len(self.batch) < self.limits.max_num_batched_tokens:
+        if (
+            len(self.chunks) > 1
+            or chunk + len(self.batch.turns) < self.limits.max_num_batched_tokens
+        ):
             return 1
         steps = (turn.target_tokens - turn.computed_tokens - 1) // chunk
-        if self.batch:
+        if self.batch.turns:
             steps = min(steps, self.batch.steps_to_completion())
         if steps <= 1 or self._blocks_ahead(turn, 1, steps) > self._room():
             return 1
@@ -253,7 +257,7 @@ class Engine:
         """Steps that can run before a completion, a shortage of blocks or an admission."""
         if self._fits_next(self._clock.now):
             return 1
-        if not self.batch:
+        if not self.batch.turns:
             return linear_steps
         room = self.batch.step + 1 + self._steps_with_blocks() - self._first_step
         return min(linear_steps, self.batch.steps_to_completion(), room)
@@ -266,10 +270,10 @@ class Engine:
             ahead = self._blocks_ahead(self.chunks[0], started, segment.steps)
             return segment.steps if ahead <= self._room() else started
         steps = segment.steps
-        if self.batch:
+        if self.batch.turns:
             steps = min(steps, started + self._steps_with_blocks())
         now = self._clock.now
-        lags = self.limits.async_scheduling and bool(self.batch)
+        lags = self.limits.async_scheduling and bool(self.batch.turns)
         next_planned_at = segment.boundary_s(started - 1) if lags else now
         if self._fits_next(next_planned_at):
             return min(steps, started)
@@ -292,7 +296,7 @@ class Engine:
 
     def _blocks_ahead(self, turn: TurnState, started: int, steps: int) -> int:
         """Blocks that a run with a lone prefill needs beyond its first ``started`` steps."""
-        decode = self.batch.blocks_for(steps - started) if self.batch else 0
+        decode = self.batch.blocks_for(steps - started) if self.batch.turns else 0
         return decode + self._blocks_to_own(turn, turn.computed_tokens + steps * turn.chunk_tokens)
 
     def _steps_with_blocks(self) -> int:
@@ -311,12 +315,12 @@ class Engine:
         """Allocate the blocks of the run's first ``started`` steps, as far as not done yet."""
         batch = self.batch
         ahead = self._first_step + started - batch.allocated_step
-        need = batch.blocks_for(ahead) if ahead > 0 and batch else 0
+        need = batch.blocks_for(ahead) if ahead > 0 and batch.turns else 0
         for turn in self.chunks:
             blocks = self._blocks_to_own(turn, turn.computed_tokens + started * turn.chunk_tokens)
             turn.private_blocks += blocks
             need += blocks
-        if need and not self.pool.take(need, reclaim_pins=self.limits.reclaim_unexpired_pins):
+        if need and not self._take(need):
             raise RuntimeError(f"{self.pool.name}: planned steps ran out of KV blocks")
         if ahead > 0:
             batch.allocated_step += ahead
@@ -325,28 +329,30 @@ class Engine:
 
     def _schedule(self, planned_at_s: float) -> list[TurnState]:
         """One scheduling pass; returns the turns that prefill a chunk in this step."""
+        batch = self.batch
+        batch.allocated_step = batch.step
         preempted = False
         while True:
             chunks, need, budget = self._plan_running()
-            if self.pool.take(need, reclaim_pins=self._may_reclaim_pins()):
+            if self._take(need):
                 break
             self._preempt()
             preempted = True
+        batch.allocated_step += 1
+        scheduled: list[TurnState] = []
         for turn, chunk, blocks in chunks:
             turn.chunk_tokens = chunk
             turn.private_blocks += blocks
-        self.batch.allocated_step = self.batch.step + 1
-        scheduled = [turn for turn, _, _ in chunks]
-        if not preempted:
-            scheduled += self._admit_waiting(budget, planned_at_s)
+            scheduled.append(turn)
+        if self.waiting and not preempted:
+            self._admit_waiting(scheduled, budget, planned_at_s)
         return scheduled
 
     def _plan_running(self) -> tuple[list[tuple[TurnState, int, int]], int, int]:
         """Chunks and blocks that the running turns take: (turn, tokens, blocks), blocks, budget."""
         batch = self.batch
-        budget = self.limits.max_num_batched_tokens - len(batch)
-        batch.allocated_step = batch.step
-        need = batch.blocks_for(1) if batch else 0
+        budget = self.limits.max_num_batched_tokens - len(batch.turns)
+        need = batch.blocks_for_next()
         chunks: list[tuple[TurnState, int, int]] = []
         for turn in self.prefilling.values():
             chunk = min(turn.target_tokens - turn.computed_tokens, budget)
@@ -358,8 +364,16 @@ class Engine:
             chunks.append((turn, chunk, blocks))
         return chunks, need, budget
 
-    def _admit_waiting(self, budget: int, planned_at_s: float) -> list[TurnState]:
-        admitted: list[TurnState] = []
+    def _take(self, count: int) -> bool:
+        """Have the pool hold ``count`` more blocks; False, and nothing done, if it cannot."""
+        pool = self.pool
+        if count <= pool.free:
+            pool.free -= count
+            return True
+        return pool.take(count, reclaim_pins=self._may_reclaim_pins())
+
+    def _admit_waiting(self, scheduled: list[TurnState], budget: int, planned_at_s: float) -> None:
+        """Admit waiting turns into the step: they join ``scheduled``."""
         waiting = self.waiting
         at = 0
         while at < len(waiting) and budget > 0 and self._has_slot():
@@ -375,22 +389,21 @@ class Engine:
                 continue
             chunk = min(turn.target_tokens - turn.computed_tokens, budget)
             blocks = self._blocks_to_own(turn, turn.computed_tokens + chunk)
-            self.pool.take(blocks, reclaim_pins=self._may_reclaim_pins())
+            self._take(blocks)
             turn.private_blocks += blocks
             turn.chunk_tokens = chunk
             budget -= chunk
             turn.program.enter(Phase.PREFILL, self._clock.now)
             turn.program.status = ProgramStatus.RUNNING
             self.running[turn.sequence] = self.prefilling[turn.sequence] = turn
-            admitted.append(turn)
-        return admitted
+            scheduled.append(turn)
 
     def _has_slot(self) -> bool:
         return len(self.running) + len(self._finishing) < self.limits.max_num_seqs
 
     def _fits_next(self, planned_at_s: float) -> bool:
         """Whether a step planned at that time would admit a waiting turn, as things are now."""
-        if not self._has_slot() or len(self.batch) >= self.limits.max_num_batched_tokens:
+        if not self._has_slot() or len(self.batch.turns) >= self.limits.max_num_batched_tokens:
             return False
         for turn in self.waiting:
             if turn.visible_after_s <= planned_at_s:
@@ -400,9 +413,10 @@ class Engine:
     def _missing_blocks(self, turn: TurnState) -> int:
         """Blocks that cannot be had now for the turn's whole prompt less its cached prefix."""
         pool, program = self.pool, turn.program
-        hit = pool.match(program, turn.match_limit_blocks)
-        need = self._blocks(turn.target_tokens) - hit
-        room = pool.free + pool.cached - pool.reclaimable((*program.prefix_keys, program.index))
+        need = self._blocks(turn.target_tokens) - pool.match(program, turn.match_limit_blocks)
+        if need <= pool.free:
+            return need - pool.free
+        room = pool.free + pool.cached - pool.reclaimable(program.chain_keys)
         if need > room and pool.pins and self._may_reclaim_pins():
             room += pool.reclaimable_pinned(besides=program)
         return need - room
@@ -413,19 +427,19 @@ class Engine:
             return False
         pool, program = self.pool, turn.program
         hit = pool.match(program, turn.match_limit_blocks)
-        pool.hold((*program.prefix_keys, program.index))
+        pool.hold(program.chain_keys)
         pool.unpin(program.index)
         pool.shorten(program.index, max(hit - program.shared_blocks, 0))
         turn.hit_blocks = hit
         turn.private_blocks = 0
-        turn.computed_tokens = hit * self.limits.block_size_tokens
+        turn.computed_tokens = hit * self._block_size
         turn.reserved = True
         loaded = self._host.begin_load(turn)
         if loaded:
             whole = self._blocks(turn.target_tokens) - hit
-            pool.take(whole, reclaim_pins=self._may_reclaim_pins())
+            self._take(whole)
             turn.private_blocks = whole
-            turn.computed_tokens += loaded * self.limits.block_size_tokens
+            turn.computed_tokens += loaded * self._block_size
             self.loading[turn.sequence] = turn
             turn.program.status = ProgramStatus.LOADING
             program.enter(Phase.LOAD, self._clock.now)
@@ -449,14 +463,14 @@ class Engine:
         now = self._clock.now
         turn.target_tokens = turn.prompt_tokens + turn.generated
         turn.computed_tokens = 0
-        turn.match_limit_blocks = (turn.target_tokens - 1) // self.limits.block_size_tokens
+        turn.match_limit_blocks = (turn.target_tokens - 1) // self._block_size
         turn.reserved = False
         turn.preemptions += 1
         turn.visible_after_s = now
         self.preemptions += 1
         turn.queue_key = (-1, -self.preemptions, turn.sequence)
         hit = self.pool.match(turn.program, turn.match_limit_blocks)
-        turn.uncached_tokens = turn.target_tokens - hit * self.limits.block_size_tokens
+        turn.uncached_tokens = turn.target_tokens - hit * self._block_size
         self.queued_tokens += turn.uncached_tokens
         insort(self.waiting, turn, key=_queue_key)
         turn.program.enter(Phase.QUEUE, now)
@@ -465,7 +479,7 @@ class Engine:
     # --- blocks ------------------------------------------------------------------------------
 
     def _blocks(self, tokens: int) -> int:
-        return -(-tokens // self.limits.block_size_tokens)
+        return -(-tokens // self._block_size)
 
     def _blocks_to_own(self, turn: TurnState, tokens: int) -> int:
         """Further blocks needed to hold the first ``tokens`` of the turn."""
@@ -479,7 +493,7 @@ class Engine:
     def _publish_prefix(self, turn: TurnState) -> None:
         """Let others hit the shared prefix that this turn computed, where nobody else did."""
         pool, program = self.pool, turn.program
-        full = turn.computed_tokens // self.limits.block_size_tokens
+        full = turn.computed_tokens // self._block_size
         if full < program.shared_blocks or turn.match_limit_blocks < program.shared_blocks:
             return
         for key, size in zip(program.prefix_keys, program.prefix_blocks, strict=True):
@@ -492,12 +506,12 @@ class Engine:
     def _cache(self, turn: TurnState) -> None:
         """Turn the computed full blocks of the program's own part into a cached entry."""
         pool, program = self.pool, turn.program
-        own = turn.computed_tokens // self.limits.block_size_tokens - program.shared_blocks
+        own = turn.computed_tokens // self._block_size - program.shared_blocks
         extra = min(max(own - pool.blocks_of(program.index), 0), turn.private_blocks)
         pool.extend(program.index, extra)
         pool.give(turn.private_blocks - extra)
         turn.private_blocks = 0
-        pool.release((*program.prefix_keys, program.index))
+        pool.release(program.chain_keys)
 
     def _release(self, finished: list[TurnState]) -> None:
         for turn in finished:
@@ -505,6 +519,7 @@ class Engine:
 
     def _mixed_shape(self, chunks: list[TurnState]) -> BatchStep:
         batch = self.batch
+        count = len(batch.turns)
         tokens = history = ends = 0
         area = 0.0
         for turn in chunks:
@@ -514,8 +529,8 @@ class Engine:
             area += chunk * computed + 0.5 * chunk * (chunk + 1)
             ends += computed + chunk == turn.target_tokens
         return BatchStep(
-            len(batch), batch.context_tokens(), batch.longest_context_tokens(), len(chunks),
-            tokens, history, area, len(batch) + ends,
+            count, batch.context_tokens(), batch.longest_context_tokens(), len(chunks),
+            tokens, history, area, count + ends,
         )  # fmt: skip
 
 

@@ -51,6 +51,8 @@ class ProgramState:
         gaps, gap_total_s, last_gap_s: completed gaps.
         gap_kind, gap_tool_kinds, gap_started_s: of the gap that is on or was last.
         phase_s: seconds spent per ``Phase``, complete up to the last change of phase.
+        prefix_keys, prefix_blocks: levels of the shared prefix; ``chain_keys``: those and the own
+            part's key; ``shared_blocks``: blocks of all levels together.
         pinned_at: instance where its chain is pinned, or -1.
     """
 
@@ -63,6 +65,7 @@ class ProgramState:
         "agent_class",
         "arrival_s",
         "attained_service_s",
+        "chain_keys",
         "context_tokens",
         "gap_kind",
         "gap_started_s",
@@ -118,6 +121,7 @@ class ProgramState:
         self.version = 0
         """Counts resets of the chain: copies in flight from before one are worthless."""
         self.prefix_keys, self.prefix_blocks = _prefix_in_blocks(plan, block_size_tokens)
+        self.chain_keys: tuple[int | str, ...] = (*self.prefix_keys, index)
         self.shared_blocks = sum(self.prefix_blocks)
         self._phase = Phase.QUEUE
         self._phase_since_s = 0.0

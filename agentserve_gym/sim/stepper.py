@@ -199,20 +199,21 @@ class Stepper:
         members = self.members
         for engine in members:
             engine.plan(planned_at_s)
-        if not any(engine.has_work for engine in members):
+        shapes = [engine.shape() for engine in members if engine.has_work or len(members) > 1]
+        if not any(shape[0] or shape[3] for shape in shapes):
             return
-        shapes = [engine.shape() for engine in members]
-        if any(engine.chunks for engine in members):
+        segment: Segment
+        if any(shape[3] for shape in shapes):
             alone = self._fused and len(members) == 1
             ends = self._ends(now, shapes, members[0].full_chunks() if alone else 1)
-            self.segment = PrefillSegment(now, ends, len(ends))
+            segment = PrefillSegment(now, ends, len(ends))
         else:
-            run = self._pricing.decode_run(shapes)
-            steps = 1
-            if self._fused:
-                steps = min(engine.decode_steps(run.steps) for engine in members)
-            self.segment = DecodeSegment(now, run.first_step_s, run.growth_s, steps)
-        self._schedule_boundary(self.segment)
+            first_s, growth_s, steps = self._pricing.decode_run(shapes)
+            for engine in members:
+                steps = engine.decode_steps(steps) if self._fused else 1
+            segment = DecodeSegment(now, first_s, growth_s, steps)
+        self.segment = segment
+        self._schedule_boundary(segment)
 
     def _ends(self, now: float, shapes: list[BatchStep], steps: int) -> list[float]:
         """Ends of this step and of those in which the same chunk size follows."""
