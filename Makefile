@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PYTEST_WORKERS ?= 2
 
 .PHONY: demo test check clean
@@ -30,7 +30,7 @@ $(VENV)/.created:
 	  echo "Python's venv module is missing; on Debian: sudo apt install python3-venv" >&2; exit 1; }
 	@# Dependency groups need pip 25.1.
 	@echo "Setting up $(VENV) (once; takes a minute or more)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
 	@touch $@
 
 $(VENV)/.demo-ready: $(VENV)/.created pyproject.toml constraints.txt

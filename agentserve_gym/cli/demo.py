@@ -17,7 +17,10 @@ from agentserve_gym.sim import Scenario, load_scenario
 from agentserve_gym.workloads import TraceWorkload, read_programs
 
 # Both keep a program on one instance; they differ only in where its KV waits during tool gaps.
-POLICIES = ("lru", "dram_cxl")
+POLICIES = {
+    "lru": "it stays in HBM until others need the room, and is computed again if it is gone",
+    "dram_cxl": "it is copied to DRAM, or to CXL if the tools are slow, and loaded back",
+}
 
 # Where the recorded programs lie relative to a checkout, from which ``make demo`` runs.
 RECORDED = Path("../shared/data/traces/programs_coding_interactive_weka.jsonl.gz")
@@ -46,8 +49,11 @@ def demo(
         if source is not None
         else f"programs from the fitted generator ({RECORDED.name} is not here)"
     )
-    note(f"{scenario.description} Replaying {origin} under {' and '.join(POLICIES)}.")
-    runs = run_policies(scenario, POLICIES, seed, record_timeline=True)
+    note(scenario.description)
+    note(f"Replaying {origin}. What becomes of a program's KV while a tool runs:")
+    for name, rule in POLICIES.items():
+        note(f"  {name}: {rule}")
+    runs = run_policies(scenario, list(POLICIES), seed, record_timeline=True)
     sentences = explain(runs)
     programs = f"{runs[0].record.report['programs']} {origin}"
     pictures.draw(picture, runs, sentences[0].rstrip("."), f"{scenario.description} {programs}.")

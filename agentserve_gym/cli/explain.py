@@ -12,7 +12,7 @@ _WORDS = {
     "load": "loading KV",
     "prefill": "prefill",
     "decode": "decode (whose steps share the GPU with prefills)",
-    "gap": "tool gaps",
+    "gap": "tool gaps (sub-agents included)",
 }
 _WORTH_SAYING = 0.05
 
