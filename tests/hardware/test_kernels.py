@@ -1,0 +1,111 @@
+"""Import of kernel tables, with an engine of known formulas in place of aiconfigurator-core."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+from hardware_helpers import MOE, decode, prefill
+
+from agentserve_gym.hardware import CompactLatency, ExpertSpread, kernels, model
+from agentserve_gym.hardware.kernels import KernelSampler, calibrate_import, fit_kernels
+
+
+class FormulaEngine:
+    """Milliseconds per operator by simple formulas, with one dip that smoothing must remove."""
+
+    def __init__(self, moe_ep_size: int = 1, attention_dp_size: int = 1) -> None:
+        self.ranks = moe_ep_size
+        self.engines = attention_dp_size
+
+    def decode_step_per_op(self, gen_tokens, isl, osl):  # noqa: ARG002
+        dip = 0.5 if gen_tokens == 64 else 0.0
+        experts = 0.02 * min(gen_tokens * 8, 128 / self.ranks)
+        exchange = 0.0 if self.engines == 1 else 0.1 + 0.001 * gen_tokens
+        return [
+            ("generation_qkv_gemm", 5.0 + 0.02 * gen_tokens - dip, 0.0, "silicon"),
+            ("generation_ar_1", 0.5 + 0.001 * gen_tokens, 0.0, "silicon"),
+            ("generation_attention", 0.4 + 1e-5 * gen_tokens * isl, 0.0, "silicon"),
+            ("generation_logits_gemm", 0.3 + 0.0004 * gen_tokens, 0.0, "silicon"),
+            ("generation_moe", experts, 0.0, "silicon"),
+            ("generation_moe_pre_dispatch", exchange, 0.0, "silicon"),
+        ]
+
+    def run_static_per_op(self, *, batch_size, isl, osl, prefix=0):  # noqa: ARG002
+        chunk = isl - prefix
+        pairs = chunk * prefix + chunk * (chunk + 1) / 2
+        return [("context_attention", 0.5 + 4e-7 * pairs, 0.0, "silicon"), ("x", 9.0, 0, "")], []
+
+
+def test_a_sampler_tells_the_components_apart():
+    sampler = KernelSampler(FormulaEngine())
+    assert sampler.dense_s(100) == pytest.approx((5.0 + 2.0 + 0.5 + 0.1) * 1e-3)
+    assert sampler.head_s(100) == pytest.approx(0.34e-3)
+    assert sampler.decode_attention_s(10, 1000) == pytest.approx(0.5e-3)
+    assert sampler.prefill_attention_s(100, 50) == pytest.approx((0.5 + 4e-7 * 10_050) * 1e-3)
+
+
+@pytest.fixture
+def few_checks(monkeypatch):
+    monkeypatch.setattr(kernels, "WITHHELD_STEPS", 30)
+
+
+@pytest.mark.usefixtures("few_checks")
+def test_known_formulas_are_recovered_away_from_the_grid():
+    fit = fit_kernels(FormulaEngine, model("llama-3.1-8b"), 300_000)
+    for kind in ("prefill steps", "decode steps", "mixed steps"):
+        assert fit.errors[kind].mean_percent < 1.0, kind
+    latency = CompactLatency(fit.coefficients, ExpertSpread())
+    expected = 5.0 + 0.6 + 0.53 + 0.4 + 0.3 + 0.3 + 0.012
+    assert latency.step_s(decode(30, 30_000)) * 1e3 == pytest.approx(expected, rel=0.02)
+    flat = [latency.step_s(decode(count, count)) for count in (60, 62, 64, 66)]
+    assert flat == sorted(flat)
+
+
+@pytest.mark.usefixtures("few_checks")
+def test_experts_are_sampled_for_several_spreads():
+    fit = fit_kernels(FormulaEngine, model(MOE), 300_000)
+    experts = fit.coefficients.experts
+    assert experts is not None
+    assert experts.dispatch.constant == pytest.approx(0.1e-3, rel=1e-6)
+    assert experts.dispatch.token == pytest.approx(0.0005e-3, rel=1e-6)
+    spread = ExpertSpread(count=128, per_token=8, ranks=2, engines=2)
+    latency = CompactLatency(fit.coefficients, spread)
+    exchange = 0.1e-3 + 0.0005e-3 * 2 * 500
+    assert latency.expert_s(500) == pytest.approx(0.02e-3 * 64 + exchange, rel=0.01)
+    assert latency.step_s(prefill(500)) > latency.expert_s(500)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rtx-4090", "llama-3.1-8b", 1), "no kernel tables for accelerator 'rtx-4090'"),
+        (("h100-sxm", "phi-3.5-moe", 1), "no kernel tables for model 'phi-3.5-moe'"),
+        (("h100-sxm", "llama-3.1-8b", 5), "tensor_parallel = 5 does not divide"),
+        (("h100-sxm", MOE, 2), "imported with tensor_parallel = 1"),
+    ],
+)
+def test_cases_without_tables_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        calibrate_import(*arguments)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("aiconfigurator_core") is not None, reason="the extra is installed"
+)
+def test_without_the_extra_the_message_says_what_to_install():
+    with pytest.raises(ValueError, match=r"agentserve-gym\[calibration\]"):
+        calibrate_import("h100-sxm", "llama-3.1-8b", 1)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("aiconfigurator_core") is None,
+    reason="aiconfigurator-core is not installed",
+)
+def test_the_real_tables_give_the_shipped_coefficients():
+    from agentserve_gym.hardware import read_compact_file
+    from agentserve_gym.hardware.catalogue import DATA
+
+    shipped = read_compact_file(DATA / "timing/a100-80/llama-3.1-8b/tp1.toml")
+    again = calibrate_import("a100-80", "llama-3.1-8b", 1)
+    assert again.decode_attention == shipped.decode_attention
