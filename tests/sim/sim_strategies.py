@@ -1,0 +1,163 @@
+"""Random workloads and scenarios for property tests.
+
+Durations and lengths are generic on purpose: events that coincide by construction may be ordered
+either way, and only equal shapes make the fused and the plain engine comparable.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from agentserve_gym.sim import Scenario, load_scenario
+
+BLOCK = 16
+PREFIXES = {"tools": 200, "system-a": 137, "system-b": 137}
+
+new_tokens = st.one_of(st.sampled_from([1, 15, 16, 17, 32]), st.integers(1, 1200))
+output_tokens = st.one_of(st.sampled_from([1, 2, 16, 17]), st.integers(1, 250))
+
+
+def seconds(high: float) -> st.SearchStrategy[float]:
+    """Generic positive durations."""
+    return st.floats(0.001, high, exclude_max=True).map(lambda x: round(x, 6) + 1.7e-7)
+
+
+gaps = st.one_of(st.just(0.0), seconds(0.2), seconds(10.0))
+
+
+@st.composite
+def tool_calls(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "kind": draw(st.sampled_from(["a", "b", "c"])),
+        "duration_s": draw(seconds(2.0)),
+        "failures": draw(st.sampled_from([0, 0, 0, 1])),
+    }
+
+
+@st.composite
+def programs(draw: st.DrawFn, *, depth: int = 0) -> dict[str, Any]:
+    """An inline program: resets keep at least the shared prefix."""
+    system = draw(st.sampled_from([None, "system-a", "system-b"]))
+    keys = [] if not draw(st.booleans()) else ["tools", *([system] if system else [])]
+    shared = sum(PREFIXES[key] for key in keys)
+    count = draw(st.integers(1, 4))
+    turns = []
+    for number in range(count):
+        turn: dict[str, Any] = {
+            "new_input_tokens": draw(new_tokens),
+            "output_tokens": draw(output_tokens),
+        }
+        if number and draw(st.integers(0, 7)) == 0:
+            turn["new_input_tokens"] = 0
+        elif number and draw(st.integers(0, 7)) == 0:
+            turn["reset_to_tokens"] = shared + draw(st.integers(0, 500))
+        if number < count - 1:
+            if draw(st.booleans()):
+                turn["tools"] = draw(st.lists(tool_calls(), min_size=1, max_size=2))
+            if "tools" not in turn or draw(st.booleans()):
+                turn["gap_s"] = draw(gaps)
+            if depth == 0 and draw(st.integers(0, 6)) == 0:
+                turn["children"] = draw(st.lists(programs(depth=1), min_size=1, max_size=2))
+        turns.append(turn)
+    return {
+        "arrival_s": draw(seconds(4.0)),
+        "prefix": [{"key": key, "tokens": PREFIXES[key]} for key in keys],
+        "turns": turns,
+    }
+
+
+def peak_tokens(program: dict[str, Any]) -> int:
+    """Most tokens that a program, or one of its children, has at once."""
+    chain = sum(segment["tokens"] for segment in program["prefix"])
+    peak = 0
+    for turn in program["turns"]:
+        chain = min(chain, turn.get("reset_to_tokens", chain))
+        chain += turn["new_input_tokens"] + turn["output_tokens"]
+        peak = max([peak, chain, *map(peak_tokens, turn.get("children", ()))])
+    return peak
+
+
+@st.composite
+def nodes(draw: st.DrawFn, name: str, fewest_blocks: int) -> dict[str, Any]:
+    spare = draw(st.sampled_from([1.0, 1.0, 1.3, 2.0, 4.0]))
+    node: dict[str, Any] = {
+        "name": name,
+        "instances": [
+            {
+                "accelerator": "rtx-4090",
+                "count": draw(st.integers(1, 2)),
+                "kv_blocks": int(fewest_blocks * spare),
+            }
+        ],
+        "host_link": {
+            "bandwidth_gbps": draw(st.sampled_from([0.05, 0.5, 20.0])),
+            "duplex_gbps": draw(st.sampled_from([None, 30.0])),
+        },
+    }
+    if draw(st.booleans()):
+        node["dram"] = {"capacity_gib": draw(st.sampled_from([0.1, 0.5, 5.0]))}
+    if draw(st.booleans()):
+        node["peer_link"] = {"bandwidth_gbps": 100.0}
+    return node
+
+
+@st.composite
+def tools(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "concurrency": draw(st.sampled_from([{}, {"a": 1}, {"a": 1, "b": 2}])),
+        "failure_probability": draw(st.sampled_from([0.0, 0.3])),
+        "slowdown_per_call": draw(st.sampled_from([0.0, 0.1])),
+        "timeout_s": draw(st.sampled_from([None, 1.5])),
+    }
+
+
+@st.composite
+def scenarios(
+    draw: st.DrawFn, *, horizon: bool = True, delays: bool = True, most_programs: int = 8
+) -> Scenario:
+    """A scenario with one to three nodes; HBM pools from just large enough to roomy."""
+    workload = draw(st.lists(programs(), min_size=1, max_size=most_programs))
+    fewest = -(-max(map(peak_tokens, workload)) // BLOCK) + 1
+    names = [f"n{i}" for i in range(draw(st.integers(1, 3)))]
+    cluster: dict[str, Any] = {
+        "model": "llama-3.1-8b",
+        "nodes": [draw(nodes(name, fewest)) for name in names],
+    }
+    if draw(st.booleans()):
+        cluster["cxl"] = {
+            "nodes": names[: draw(st.integers(1, len(names)))],
+            "capacity_gib": draw(st.sampled_from([0.1, 2.0])),
+            "bandwidth_gbps": draw(st.sampled_from([1.0, 20.0])),
+        }
+    if draw(st.booleans()):
+        cluster["network"] = {"bandwidth_gbps": draw(st.sampled_from([1.0, 20.0]))}
+    arrivals = [
+        {"kind": "trace"},
+        {"kind": "closed_loop", "concurrency": draw(st.integers(1, 4))},
+        {"kind": "poisson", "rate_per_s": 2.0},
+    ]
+    return load_scenario(
+        {
+            "name": "random",
+            "cluster": cluster,
+            "workload": {"kind": "inline", "programs": workload},
+            "arrivals": draw(st.sampled_from(arrivals)),
+            "engine": {
+                "async_scheduling": draw(st.booleans()),
+                "reclaim_unexpired_pins": draw(st.booleans()),
+                "max_num_seqs": draw(st.sampled_from([1, 2, 4, 64])),
+                "max_num_batched_tokens": draw(st.sampled_from([64, 256, 2048])),
+                "preemption_victim": draw(st.sampled_from(["last_admitted", "fewest_tokens"])),
+            },
+            "router": {
+                "signal_delay_s": draw(st.sampled_from([0.0, 0.05])) if delays else 0.0,
+                "held_order": draw(
+                    st.sampled_from(["turn_arrival", "program_arrival", "shortest_context"])
+                ),
+            },
+            "tools": draw(st.one_of(st.just({}), tools())),
+            "horizon_s": draw(st.sampled_from([None, None, 3.3, 8.7])) if horizon else None,
+        }
+    )

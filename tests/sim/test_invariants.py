@@ -1,0 +1,163 @@
+"""Invariants that hold in every run, whatever the scenario, the workload and the answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sim_helpers import Chooser, audit, drive, simulate
+from sim_strategies import scenarios
+
+from agentserve_gym.sim import Phase, Scenario, Simulation
+from agentserve_gym.sim.programs import ProgramState, ProgramStatus, TurnState
+
+SETTINGS = settings(
+    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+
+
+class Witness:
+    """Records every program and turn of a run, independently of the metrics."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.programs: dict[int, ProgramState] = {}
+        self.finished: list[tuple[int, float]] = []
+        self.released: dict[tuple[int, int], float] = {}
+        self.completed: dict[tuple[int, int], float] = {}
+        self._watch_turns()
+        self._watch_programs()
+
+    def _watch_turns(self) -> None:
+        sink, clock = self.simulation.router, self.simulation.clock
+        ready, ended = sink.turn_ready, self.simulation.orchestrator.turn_finished
+
+        def turn_ready(turn: TurnState) -> None:
+            key = (turn.program.index, turn.number)
+            assert key not in self.released
+            self.released[key] = clock.now
+            self.programs[turn.program.index] = turn.program
+            ready(turn)
+
+        def turn_finished(turn: TurnState) -> None:
+            key = (turn.program.index, turn.number)
+            assert key not in self.completed
+            self.completed[key] = clock.now
+            ended(turn)
+
+        sink.turn_ready = turn_ready  # type: ignore[method-assign]
+        self.simulation.orchestrator.turn_finished = turn_finished  # type: ignore[method-assign]
+
+    def _watch_programs(self) -> None:
+        metrics = self.simulation.metrics
+        book = metrics.program_finished
+
+        def program_finished(program: ProgramState, now_s: float, *rest: Any) -> None:
+            self.finished.append((program.index, now_s))
+            book(program, now_s, *rest)
+
+        metrics.program_finished = program_finished  # type: ignore[method-assign]
+
+
+def watched_run(scenario: Scenario, seed: int, **policy: float) -> Witness:
+    simulation = simulate(scenario, seed=seed)
+    witness = Witness(simulation)
+    drive(simulation, Chooser(seed, len(simulation.engines), **policy), audit)  # type: ignore[arg-type]
+    return witness
+
+
+@SETTINGS
+@given(
+    scenario=scenarios(),
+    seed=st.integers(0, 10_000),
+    invalid=st.sampled_from([0.0, 0.0, 0.2]),
+    hold=st.sampled_from([0.0, 0.3]),
+)
+def test_programs_blocks_and_times_are_accounted_for(
+    scenario: Scenario, seed: int, invalid: float, hold: float
+) -> None:
+    """Blocks, clock and queue accounts are checked after every event by ``audit``."""
+    witness = watched_run(scenario, seed, invalid=invalid, hold=hold)
+    simulation = witness.simulation
+    report = simulation.report()
+    total = len(simulation.workload)
+
+    roots = [i for i, _ in witness.finished if not witness.programs[i].is_subagent]
+    assert len(set(roots)) == len(roots) == report["programs"]
+    assert simulation.orchestrator.arrived == report["programs"] + report["unfinished_programs"]
+    assert not simulation.truncated or scenario.horizon_s == pytest.approx(simulation.now_s)
+    if not simulation.truncated:
+        assert report["programs"] == total
+        assert report["unfinished_programs"] == 0
+        assert not simulation.orchestrator.live
+        assert all(p.status is ProgramStatus.DONE for p in witness.programs.values())
+        assert not simulation.router.held
+        assert set(witness.released) == set(witness.completed)
+
+    check_jct(witness)
+    check_causality(witness)
+
+
+def check_jct(witness: Witness) -> None:
+    """JCT = queue + load + prefill + decode + gap, per program, sub-agents included."""
+    for index, end_s in witness.finished:
+        program = witness.programs[index]
+        parts = sum(program.phase_s[phase] for phase in Phase)
+        assert parts == pytest.approx(end_s - program.arrival_s, rel=1e-9, abs=1e-9)
+        assert all(seconds >= 0.0 for seconds in program.phase_s)
+
+
+def check_causality(witness: Witness) -> None:
+    """A turn is released no sooner than its predecessor's end plus the gap, and ends after it."""
+    spec = witness.simulation.scenario.tools
+    replayed = not (spec.timeout_s or spec.durations)
+    for (index, number), released_s in witness.released.items():
+        program = witness.programs[index]
+        if number:
+            gap_s = program._plan.turns[number - 1].gap_s if replayed else 0.0
+            assert released_s >= witness.completed[index, number - 1] + gap_s - 1e-9
+        ended_s = witness.completed.get((index, number))
+        assert ended_s is None or ended_s > released_s
+
+
+@settings(SETTINGS, max_examples=25)
+@given(scenario=scenarios(horizon=False), seed=st.integers(0, 10_000))
+def test_the_unfinished_time_telescopes_to_the_sum_of_jct(scenario: Scenario, seed: int) -> None:
+    simulation = simulate(scenario, seed=seed)
+    decision = simulation.advance()
+    chooser = Chooser(seed, len(simulation.engines), hold=0.2)
+    before, pieces = 0.0, []
+    while decision is not None:
+        decision = simulation.advance(chooser(decision))
+        now, _ = simulation.unfinished_time()
+        pieces.append(now - before)
+        before = now
+    assert min(pieces) >= 0.0
+    assert sum(pieces) == pytest.approx(sum(simulation.metrics.jct_s), rel=1e-9)
+
+
+def hbm_prefix_blocks(simulation: Simulation) -> int:
+    """Blocks of shared prefixes over all instances."""
+    return sum(
+        entry.blocks
+        for engine in simulation.engines
+        for key, entry in engine.pool.entries.items()
+        if isinstance(key, str)
+    )
+
+
+@settings(SETTINGS, max_examples=25)
+@given(scenario=scenarios(), seed=st.integers(0, 10_000))
+def test_a_shared_prefix_is_cached_once_per_pool(scenario: Scenario, seed: int) -> None:
+    def check(simulation: Simulation) -> None:
+        for pool in simulation.residency.pools():
+            for key, entry in pool.entries.items():
+                if isinstance(key, str):
+                    sizes = {"tools": 12, "system-a": 9, "system-b": 9}
+                    assert entry.blocks <= sizes[key]
+
+    simulation = simulate(scenario, seed=seed)
+    drive(simulation, Chooser(seed, len(simulation.engines)), check)
+    assert hbm_prefix_blocks(simulation) <= 30 * len(simulation.engines)
