@@ -183,6 +183,12 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         scene = Scene.of(self.simulation, self.pending)
         return describe(scene) if self.render_mode == "ansi" else draw(scene)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy or an unpickled environment goes on with its own episode."""
+        self.__dict__.update(state)
+        if self._episode is not None:
+            self._builder.attach(self._episode.simulation.cluster)
+
     # --- beyond Gymnasium ------------------------------------------------------------------------
 
     @property

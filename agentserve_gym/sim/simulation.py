@@ -147,7 +147,8 @@ class Simulation:
                 break
             if horizon is not None and clock.peek() > horizon:
                 self.truncated = True
-                clock.run(until=horizon)
+                if clock.now < horizon:
+                    clock.run(until=horizon)
                 break
             clock.step()
         self.orchestrator.unfinished.advance(clock.now)

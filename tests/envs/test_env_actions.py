@@ -1,0 +1,192 @@
+"""Actions, masks, and what becomes of impossible ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from env_helpers import (
+    IDS,
+    JOINT,
+    OFFLOAD,
+    ROUTING,
+    base,
+    crowded,
+    is_route,
+    play,
+    random_chooser,
+    split_mask,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentserve_gym.baselines import parse_policy
+from agentserve_gym.sim import (
+    KEEP,
+    Hold,
+    Place,
+    PlacementKind,
+    Route,
+    RouteDecision,
+    Simulation,
+    run,
+)
+
+
+def test_spaces() -> None:
+    joint = gym.make(JOINT, max_instances=6)
+    assert joint.action_space == gym.spaces.MultiDiscrete([7, 6])
+    assert gym.make(ROUTING).action_space == gym.spaces.Discrete(5)
+    assert gym.make(OFFLOAD, scenario=crowded(pin_ttls_s=[1.0])).action_space.n == 5
+    assert base(joint).placements.names == ("keep", "pin 2 s", "pin 20 s", "dram", "cxl", "drop")
+    assert base(joint).routes.names[-1] == "hold"
+
+
+def test_joint_masks_follow_the_decision() -> None:
+    env = gym.make(JOINT, scenario=crowded(), max_instances=5)
+    env.reset(seed=0)
+    unwrapped = base(env)
+    kinds = set()
+    for _ in play(env, random_chooser(3)):
+        pending = unwrapped.pending
+        routes, placements = split_mask(unwrapped, unwrapped.action_masks())
+        if isinstance(pending, RouteDecision):
+            kinds.add(("route", pending.may_hold))
+            assert routes.tolist() == [True, True, False, False, False, pending.may_hold]
+            assert placements.tolist() == [True] + [False] * 5
+        elif pending is not None:
+            kinds.add(("placement", True))
+            assert routes.tolist() == [False] * 5 + [True]
+            assert placements.tolist() == [True, True, True, True, False, True]
+    assert kinds == {("route", True), ("route", False), ("placement", True)}
+
+
+def test_actions_mean_what_they_say() -> None:
+    env = base(gym.make(JOINT, scenario=crowded()))
+    assert [env.routes.answer(action) for action in range(3)] == [Route(0), Route(1), Hold()]
+    assert [env.placements.answer(action) for action in range(6)] == [
+        KEEP,
+        Place(PlacementKind.PIN, ttl_s=2.0),
+        Place(PlacementKind.PIN, ttl_s=20.0),
+        Place(PlacementKind.DRAM),
+        Place(PlacementKind.CXL),
+        Place(PlacementKind.DROP),
+    ]
+
+
+@pytest.mark.parametrize("ttl_s", [0.1, 6.0, 7.0, 1e4])
+def test_pins_take_the_nearest_ttl(ttl_s: float) -> None:
+    actions = base(gym.make(JOINT, scenario=crowded())).placements
+    wanted = 1 if ttl_s < (2.0 * 20.0) ** 0.5 else 2
+    assert actions.action(Place(PlacementKind.PIN, ttl_s=ttl_s)) == wanted
+
+
+@pytest.mark.parametrize("policy", ["affinity+lru", "round_robin+dram"])
+def test_encoding_a_heuristic_reproduces_its_run(policy: str) -> None:
+    scenario = crowded()
+    simulation = Simulation(scenario, 0)
+    heuristic = parse_policy(policy)
+    heuristic.bind(simulation)
+    expected = run(simulation, heuristic)
+
+    env = gym.make(JOINT, scenario=scenario)
+    env.reset(seed=0)
+    fresh = parse_policy(policy)
+    fresh.bind(base(env).simulation)
+    *_, last = play(env, lambda env: base(env).encode(fresh.decide(base(env).pending)))
+    assert last.info["metrics"]["jct_s/mean"] == expected["jct_s"]["mean"]
+
+
+@pytest.mark.parametrize("env_id", IDS[1:])
+def test_encoding_in_single_decision_environments(env_id: str) -> None:
+    env = gym.make(env_id, scenario=crowded(), baseline="round_robin+dram")
+    env.reset(seed=0)
+    policy = parse_policy("round_robin+dram")
+    policy.bind(base(env).simulation)
+    *_, last = play(env, lambda env: base(env).encode(policy.decide(base(env).pending)))
+
+    simulation = Simulation(crowded(), 0)
+    whole = parse_policy("round_robin+dram")
+    whole.bind(simulation)
+    assert last.info["metrics"]["jct_s/mean"] == run(simulation, whole)["jct_s"]["mean"]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "action"),
+    [
+        (JOINT, [0]),
+        (JOINT, [0, 0, 0]),
+        (JOINT, 1),
+        (JOINT, [0.5, 0]),
+        (JOINT, np.array([0.0, 0.0])),
+        (JOINT, None),
+        (ROUTING, [0, 1]),
+        (ROUTING, 0.5),
+        (ROUTING, None),
+        (OFFLOAD, np.zeros((2,), np.int64)),
+        (OFFLOAD, "keep"),
+    ],
+)
+def test_wrong_shapes_raise(env_id: str, action: Any) -> None:
+    env = base(gym.make(env_id, scenario=crowded()))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="action is"):
+        env.step(action)
+    env.step(env.action_space.sample())
+
+
+@pytest.mark.parametrize("action", [1, np.int64(1), np.array(1), np.array([1])])
+def test_integers_of_any_kind_are_actions(action: Any) -> None:
+    env = base(gym.make(ROUTING, scenario=crowded()))
+    env.reset(seed=0)
+    env.step(action)
+    assert env.simulation.metrics.invalid_answers == 0
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**31), far=st.booleans())
+def test_impossible_actions_fall_back_and_are_counted(env_id: str, seed: int, far: bool) -> None:
+    env = gym.make(env_id, scenario=crowded(), max_instances=4)
+    env.reset(seed=0)
+    unwrapped = base(env)
+    generator = np.random.default_rng(seed)
+    low, high = (-(2**40), 2**40) if far else (-2, 9)
+    invalid = 0
+
+    def choose(_: Any) -> Any:
+        nonlocal invalid
+        picks = generator.integers(low, high, size=2)
+        parts = split_mask(unwrapped, unwrapped.action_masks())
+        asked = int(len(parts) == 2 and not is_route(env))
+        pick = int(picks[asked])
+        mask = parts[asked]
+        invalid += not (0 <= pick < mask.size and mask[pick])
+        return picks if len(parts) == 2 else pick
+
+    *_, last = play(env, choose)
+    assert last.terminated
+    assert last.info["invalid_actions"] == invalid
+    assert not far or invalid == last.info["steps"]
+
+
+def test_an_impossible_route_goes_home_and_an_impossible_placement_keeps() -> None:
+    env = gym.make(JOINT, scenario=crowded())
+    env.reset(seed=0)
+    *_, bad = play(env, lambda _: [99, 99])
+    env.reset(seed=0)
+
+    def safe(env: gym.Env[Any, Any]) -> Any:
+        pending = base(env).pending
+        assert pending is not None
+        views = pending.cluster.instances
+        fewest = min(range(len(views)), key=lambda i: (views[i].sent_turns, i))
+        home = pending.program.home
+        return [home if home >= 0 else fewest, 0]
+
+    *_, good = play(env, safe)
+    assert bad.info["metrics"]["jct_s/mean"] == good.info["metrics"]["jct_s/mean"]
+    assert bad.info["invalid_actions"] == bad.info["steps"]
+    assert good.info["invalid_actions"] == 0
