@@ -33,7 +33,7 @@ def dump(*rows: Any) -> bytes:
     [
         ("empty.jsonl", b"", "empty.jsonl: the file is empty"),
         ("blank.jsonl", b"\n\n", "blank.jsonl: the file holds no records"),
-        ("none.jsonl.gz", gzip.compress(b""), "holds no records"),
+        ("none.jsonl.gz", gzip.compress(b"", mtime=0), "holds no records"),
         ("fake.jsonl.gz", dump(MOONCAKE), "not a gzip file although its name ends in .gz"),
         ("cut.jsonl.gz", gzip.compress(dump(*[MOONCAKE] * 99))[:-20], "truncated gzip after line"),
         ("cut.jsonl", dump(MOONCAKE) + b'{"timestamp": 1', "line 2: not valid JSON"),
