@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,15 +17,13 @@ if TYPE_CHECKING:
     from agentserve_gym.train import Evaluation, PairedDifference
 
 Report = Callable[[str, int, int], None]
-_SHARES_NOTED = 10
-_HEADINGS = (
-    "mean JCT, s", "slowdown", "SLO missed", "difference", "bootstrap", "t", "relative", "wins",
-)  # fmt: skip
+_SECONDS_BETWEEN_LINES = 15.0
+_HEADINGS = ("mean JCT, s", "slowdown", "SLO missed", "difference", "relative", "wins")
 
 
 @contextmanager
 def reporting() -> Iterator[Report]:
-    """A bar for what is going on; where standard error is a file, a line every tenth instead."""
+    """A bar for what is going on; where standard error is a file, a line now and then instead."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -44,15 +43,16 @@ class _Bar:
 
 
 class _Lines:
-    """A line at the beginning of everything, and whenever another tenth is done."""
+    """A line at the beginning of everything, and now and then while it goes on."""
 
     def __init__(self) -> None:
-        self._last = ("", 0)
+        self._what = ""
+        self._said_at_s = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        now = (what, _SHARES_NOTED * done // max(total, 1))
-        if now != self._last:
-            self._last = now
+        now_s = time.monotonic()
+        if what != self._what or now_s - self._said_at_s > _SECONDS_BETWEEN_LINES:
+            self._what, self._said_at_s = what, now_s
             note(f"{what} {done} of {total}")
 
 
@@ -62,14 +62,14 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         title=f"{evaluation.scenario}, {len(evaluation.seeds)} held-out seeds",
         title_justify="left",
         title_style="bold",
-        caption=f"difference: {evaluation.policy.policy} minus the row's policy in "
-        f"{evaluation.unit}, paired by seed, with 95 % intervals; negative is better",
+        caption=f"difference: {evaluation.policy.policy} minus the row's policy, "
+        f"{evaluation.unit}, paired by seed, with its 95 % bootstrap interval; negative is better",
         caption_justify="left",
     )
-    table.add_column("policy", overflow="fold")
+    table.add_column("policy", no_wrap=True)
     for heading in _HEADINGS:
         table.add_column(heading, justify="right")
-    none = ("",) * 5
+    none = ("",) * 3
     for scores, cells in [
         (evaluation.policy, none),
         *(
@@ -88,11 +88,9 @@ def evaluation_table(evaluation: Evaluation) -> Table:
 
 
 def _difference_cells(difference: PairedDifference) -> tuple[str, ...]:
-    bootstrap, t = difference.bootstrap, difference.t
+    low, high = difference.bootstrap.low, difference.bootstrap.high
     return (
-        f"{difference.mean:+.3g}",
-        f"{bootstrap.low:+.3g} to {bootstrap.high:+.3g}",
-        f"{t.low:+.3g} to {t.high:+.3g}",
+        f"{difference.mean:+.3g} [{low:+.3g}, {high:+.3g}]",
         f"{difference.relative:+.1%}",
-        f"{difference.wins} of {difference.pairs}",
+        f"{difference.wins}/{difference.pairs}",
     )

@@ -5,6 +5,7 @@ All of it happens between rollouts, where a learner's state is whole.
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from dataclasses import dataclass, field
@@ -59,7 +60,8 @@ class Keeper:
         started = time.perf_counter()
         history = self.selection.history
         learner.policy.set_training_mode(False)
-        policy = LearnedPolicy(scorer_of(learner.policy), self._card, "selection")
+        scorer = copy.deepcopy(scorer_of(learner.policy)).cpu()
+        policy = LearnedPolicy(scorer, self._card, "selection")
         mean = score(policy, self._scenario, self._seeds, report).mean(self._reward)
         if all(mean < earlier for _, earlier in history):
             save_model(self._run / MODEL_NAME, learner, self._card)

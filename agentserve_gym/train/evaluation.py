@@ -72,6 +72,11 @@ class Evaluation:
     others: list[Scores]
     differences: list[PairedDifference]
 
+    @property
+    def unit(self) -> str:
+        """Of the metric."""
+        return METRICS[self.metric]
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
         others = [
@@ -82,7 +87,7 @@ class Evaluation:
             "scenario": self.scenario,
             "seeds": self.seeds,
             "metric": self.metric,
-            "unit": METRICS[self.metric],
+            "unit": self.unit,
             "policies": [self.policy.as_row(), *others],
         }
 

@@ -142,8 +142,9 @@ def imitate(
         Agreement on the decisions kept out, and the share of variance that the critic explains.
     """
     trained = len(shown.actions) - max(1, int(_VALIDATION_SHARE * len(shown.actions)))
+    device = next(scorer.parameters()).device
     data = tuple(
-        torch.from_numpy(part)
+        torch.from_numpy(part).to(device)
         for part in (shown.observations, shown.masks, shown.actions, shown.returns)
     )
     learn = tuple(part[:trained] for part in data)

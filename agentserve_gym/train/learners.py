@@ -38,6 +38,19 @@ def make_card(settings: TrainSettings) -> ModelCard:
     )
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not have; SB3 would quietly take the CPU.
+
+    Raises:
+        ValueError: naming the device.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used: {reason}") from error
+
+
 def make_learner(settings: TrainSettings, workers: VecEnv) -> BaseAlgorithm:
     """A fresh learner; torch computes on one thread from here on (the network is too small for a
     second to help)."""

@@ -33,7 +33,7 @@ from agentserve_gym.train.imitation import (
     imitate,
 )
 from agentserve_gym.train.learned import load_policy
-from agentserve_gym.train.learners import component_sizes, make_card, make_learner
+from agentserve_gym.train.learners import check_device, component_sizes, make_card, make_learner
 from agentserve_gym.train.sb3_policies import actor_critic_of, scorer_of
 from agentserve_gym.train.seeds import evaluation_seeds, training_seed
 from agentserve_gym.train.settings import TrainSettings, make_settings, read_settings
@@ -49,10 +49,11 @@ def train(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluatio
         The evaluation, and the content of ``results.json``.
 
     Raises:
-        ValueError: if the folder holds a run already.
+        ValueError: if the folder holds a run already, or torch does not have the device.
     """
     if (run / SETTINGS_NAME).exists():
         raise ValueError(f"{run} holds a run already; resume it, or choose another folder")
+    check_device(settings.device)
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / SETTINGS_NAME, settings.model_dump(mode="json"))
     return _go(settings, run, report)

@@ -158,7 +158,8 @@ class TrainSettings(StrictModel):
     @classmethod
     def _scenario_exists(cls, scenario: str) -> str:
         load_scenario(scenario)
-        return scenario
+        # A file must be found again when the run is resumed from elsewhere.
+        return str(Path(scenario).resolve()) if Path(scenario).suffix else scenario
 
     @field_validator("baseline")
     @classmethod
@@ -232,24 +233,18 @@ def read_settings(path: Path) -> dict[str, Any]:
     return values
 
 
-def set_key(values: dict[str, Any], assignment: str) -> None:
-    """Enter ``a.b=value`` into nested mappings; the value is read as JSON, else as text.
+def set_key(values: dict[str, Any], key: str, value: Any) -> None:
+    """Enter ``a.b`` into nested mappings.
 
     Raises:
-        ValueError: if it is not written so.
+        ValueError: if ``a`` is not a group there.
     """
-    key, equals, text = assignment.partition("=")
-    if not equals or not key.strip():
-        raise ValueError(f"cannot read {assignment!r}; write KEY=VALUE, such as ppo.gamma=0.999")
-    *groups, last = key.strip().split(".")
+    *groups, last = key.split(".")
     for group in groups:
         values = values.setdefault(group, {})
         if not isinstance(values, dict):
-            raise ValueError(f"cannot set {key}: {group} is not a group of settings")
-    try:
-        values[last] = json.loads(text)
-    except json.JSONDecodeError:
-        values[last] = text
+            raise ValueError(f"settings: cannot set {key!r}: {group!r} is not a group of settings")
+    values[last] = value
 
 
 def _explain(item: Any) -> str:
