@@ -298,5 +298,7 @@ class BlockPool:
         if missing > 0:
             return False
         for index in victims:
+            # All that is cached goes first, as if the blocks were taken one by one.
+            self._reclaim(self.cached)
             self.unpin(index)
         return True

@@ -112,7 +112,9 @@ class Residency:
             self._drop(program)
         elif kind is PlacementKind.PREFETCH:
             self._prefetch(program)
-        self.engines[program.home].pool.set_rank(program.index, place.rank)
+        engine = self.engines[program.home]
+        engine.synchronize()
+        engine.pool.set_rank(program.index, place.rank)
 
     def program_returned(self, program: ProgramState) -> None:
         """The tool gap is over: a pin ends unless it lasts until admission."""

@@ -195,14 +195,14 @@ class Chooser:
         invalid: float = 0.0,
         hold: float = 0.0,
         kinds: Sequence[PlacementKind] = tuple(PlacementKind),
-        priorities: bool = True,
+        ranks: bool = True,
     ) -> None:
         self.seed = seed
         self.instances = instances
         self.invalid = invalid
         self.hold = hold
         self.kinds = list(kinds)
-        self.priorities = priorities
+        self.ranks = ranks
 
     def __call__(self, decision: Decision) -> Answer:
         who, asked = decision.program, decision.program.turns_done
@@ -229,7 +229,7 @@ class Chooser:
             return wrong[int(draw(1) * len(wrong))]  # type: ignore[no-any-return]
         if draw(2) < self.hold:
             return Hold(float(int(draw(6) * 2)), int(draw(7) * 2))
-        priority = float(int(draw(3) * 3)) if self.priorities else 0.0
+        priority = float(int(draw(3) * 3))
         restore = list(Restore)[int(draw(5) * 3)]
         promote = draw(8) if draw(9) < 0.2 else None
         return Route(int(draw(4) * self.instances), priority, restore, promote)
@@ -245,7 +245,7 @@ class Chooser:
             return wrong[int(draw(1) * len(wrong))]  # type: ignore[no-any-return]
         kind = self.kinds[int(draw(2) * len(self.kinds))]
         again = 0.05 + draw(3) if draw(4) < 0.2 else None
-        rank = round(4 * draw(7) - 2) if draw(8) < 0.3 else 0.0
+        rank = round(4 * draw(7) - 2) if self.ranks and draw(8) < 0.3 else 0.0
         return Place(kind, 0.01 + 3 * draw(5) ** 2, draw(6) < 0.5, again, rank, draw(9) < 0.3)
 
 
