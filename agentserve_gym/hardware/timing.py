@@ -22,7 +22,8 @@ class BatchStep(NamedTuple):
         prefill_history_tokens: sum of the tokens already computed before each chunk.
         prefill_area: sum over chunks of ``n * h + n * (n + 1) / 2`` (n chunk, h history):
             query-key pairs of causal attention.
-        sampled_count: sequences that emit a token in this step (decodes, and prefills that end).
+        sampled_count: sequences whose last position gets logits: all of them, since vLLM samples
+            unfinished prefills too and drops the token.
     """
 
     decode_count: int = 0

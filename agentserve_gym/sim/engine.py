@@ -154,11 +154,19 @@ class Engine:
             if steps < segment.steps:
                 self._stepper.shorten(steps)
 
-    def synchronize(self) -> None:
-        """Bring block allocation up to the present, inside a run of fused steps."""
+    def synchronize(self) -> int:
+        """Bring block allocation up to the present, inside a run of fused steps.
+
+        Returns:
+            Steps of the current run that have ended by now.
+        """
         segment = self._stepper.segment
-        if segment is not None and segment.steps > 1:
-            self._allocate(segment.started(self._clock.now))
+        if segment is None:
+            return 0
+        done = segment.completed(self._clock.now)
+        if segment.steps > 1:
+            self._allocate(min(done + 1, segment.steps))
+        return done
 
     def steps_done(self) -> int:
         """Steps of the current run that have ended by now."""
@@ -520,17 +528,16 @@ class Engine:
     def _mixed_shape(self, chunks: list[TurnState]) -> BatchStep:
         batch = self.batch
         count = len(batch.turns)
-        tokens = history = ends = 0
+        tokens = history = 0
         area = 0.0
         for turn in chunks:
             chunk, computed = turn.chunk_tokens, turn.computed_tokens
             tokens += chunk
             history += computed
             area += chunk * computed + 0.5 * chunk * (chunk + 1)
-            ends += computed + chunk == turn.target_tokens
         return BatchStep(
             count, batch.context_tokens(), batch.longest_context_tokens(), len(chunks),
-            tokens, history, area, count + ends,
+            tokens, history, area, count + len(chunks),
         )  # fmt: skip
 
 

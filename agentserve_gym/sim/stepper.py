@@ -228,7 +228,7 @@ class Stepper:
             longest += 1
             history += chunk
             area = chunk * history + own_pairs
-            shape = BatchStep(count, context, longest, 1, chunk, history, area, count)
+            shape = BatchStep(count, context, longest, 1, chunk, history, area, count + 1)
             ends.append(ends[-1] + step_s((shape,)))
         return ends
 

@@ -17,6 +17,7 @@ from agentserve_gym.hardware.timing import LatencyModel
 from agentserve_gym.sim.clock import Clock
 from agentserve_gym.sim.decisions import Tier
 from agentserve_gym.sim.engine import Engine
+from agentserve_gym.sim.links import Path
 from agentserve_gym.sim.pools import Key
 from agentserve_gym.sim.programs import ProgramState, TurnState
 from agentserve_gym.sim.residency import Residency, Restorable
@@ -57,11 +58,10 @@ class Load(NamedTuple):
 
 def read_load(engine: Engine) -> Load:
     """The engine's load at this moment."""
-    engine.synchronize()
-    return _read_synchronized(engine)
+    return _read_synchronized(engine, engine.synchronize())
 
 
-def _read_synchronized(engine: Engine) -> Load:
+def _read_synchronized(engine: Engine, steps_done: int) -> Load:
     pool, batch = engine.pool, engine.batch
     decoding, queued_tokens = len(batch.turns), engine.queued_tokens
     return Load(
@@ -71,7 +71,7 @@ def _read_synchronized(engine: Engine) -> Load:
         decoding,
         queued_tokens,
         queued_tokens + (engine.prefill_tokens_left() if engine.prefilling else 0),
-        batch.context_tokens() + decoding * engine.steps_done() if decoding else 0,
+        batch.context_tokens() + decoding * steps_done if decoding else 0,
         pool.free,
         pool.cached,
         pool.pinned if pool.pins else 0,
@@ -109,8 +109,8 @@ class LiveSignals:
 
     def look(self, program: ProgramState, limit: int) -> tuple[int, Load]:
         engine = self._engine
-        engine.synchronize()
-        return engine.pool.match(program, limit), _read_synchronized(engine)
+        steps_done = engine.synchronize()
+        return engine.pool.match(program, limit), _read_synchronized(engine, steps_done)
 
 
 class DelayedSignals:
@@ -230,6 +230,7 @@ class ClusterView:
         self.programs: Mapping[int, ProgramState] = {}
         self.live_context_tokens = 0
         self._residency = residency
+        self._load_paths: dict[tuple[int, int, int], Path] = {}
         self._engines = engines
         self._clock = clock
 
@@ -280,9 +281,13 @@ class ClusterView:
         topology = self._residency.topology
         if tier is Tier.HBM and not topology.can_migrate(source, instance):
             return inf
+        key = (int(tier), source, instance)
+        path = self._load_paths.get(key)
+        if path is None:
+            path = self._load_paths[key] = topology.load_path(tier, source, instance)
         size = tokens * topology.block_bytes / topology.block_size_tokens
         now = self._clock.now
-        return topology.load_path(tier, source, instance).end_s(now, size) - now
+        return path.end_s(now, size) - now
 
     def offload_s(self, program: ProgramState, tier: Tier, tokens: int) -> float:
         """Time to move ``tokens`` from the program's home to a lower tier, as links are queued."""
