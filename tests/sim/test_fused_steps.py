@@ -12,24 +12,16 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sim_helpers import Chooser, LinearLatency, drive, program, scenario, simulate
+from sim_helpers import Chooser, drive, simulate
 from sim_strategies import scenarios
 
 from agentserve_gym.sim import (
-    KEEP,
     Answer,
     Decision,
-    Place,
-    PlacementKind,
-    Route,
-    RouteDecision,
     Scenario,
     Simulation,
 )
 from agentserve_gym.sim.metrics import TurnRecord
-from agentserve_gym.sim.pools import BlockPool
-from agentserve_gym.sim.programs import ProgramState
-from agentserve_gym.workloads.program import Program, Turn
 
 SETTINGS = settings(
     max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
@@ -57,7 +49,9 @@ def assert_same(fused: Simulation, plain: Simulation) -> None:
     assert one["residency"] == two["residency"]
 
 
-def run_both(scenario: Scenario, seed: int, answer: Callable[[], Callable[[Decision], Answer]]) -> None:
+def run_both(
+    scenario: Scenario, seed: int, answer: Callable[[], Callable[[Decision], Answer]]
+) -> None:
     fused = drive(simulate(scenario, seed=seed), answer())
     plain = drive(simulate(scenario, seed=seed, fused=False), answer())
     assert_same(fused, plain)
