@@ -2,14 +2,17 @@
 
 import typer
 
+from agentserve_gym.cli.calibrate import calibrate
 from agentserve_gym.cli.demo import demo
 from agentserve_gym.cli.errors import OneLineErrors
 from agentserve_gym.cli.evaluate import evaluate
 from agentserve_gym.cli.policies import policies
+from agentserve_gym.cli.replay import replay
 from agentserve_gym.cli.run import run
 from agentserve_gym.cli.scenarios import scenarios
 from agentserve_gym.cli.trace import trace
 from agentserve_gym.cli.train import train
+from agentserve_gym.cli.validate import validate
 
 app = typer.Typer(
     name="agentserve",
@@ -19,5 +22,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, train, evaluate, scenarios, policies, trace):
+app.add_typer(calibrate)
+for command in (
+    demo,
+    evaluate,
+    policies,
+    replay,
+    run,
+    scenarios,
+    trace,
+    train,
+    validate,
+):
     app.command()(command)

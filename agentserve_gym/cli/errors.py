@@ -25,6 +25,10 @@ _BAD_INPUT: tuple[type[BaseException], ...] = (
 class OneLineErrors(TyperGroup):
     """A command group that turns errors of its commands' input into one line."""
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Commands and groups of commands together, by name."""
+        return sorted(super().list_commands(ctx))
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:

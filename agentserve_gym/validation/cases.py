@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agentserve_gym.validation.replay import ReplaySettings
-from agentserve_gym.workloads import Program, read_programs
+from agentserve_gym.validation.replay import Column, ReplaySettings
+from agentserve_gym.validation.targets import published_run
+from agentserve_gym.workloads import Program, TraceError, read_programs
 
-Column = np.ndarray[Any, np.dtype[np.float64]]
+_REQUEST_FIELDS = (
+    "input_toks", "output_toks", "arrival_time", "queued_ts", "first_token_ts", "last_token_ts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,14 @@ def find_cases(folder: Path) -> list[Path]:
     """Folders at or below ``folder`` that hold ``meta.json`` and ``requests.jsonl``, sorted.
 
     Raises:
-        ValueError: if the folder does not exist.
+        ValueError: if the folder does not exist or holds none.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of measured runs")
-    return sorted(path.parent for path in folder.rglob("requests.jsonl") if _meta(path.parent))
+    found = sorted(path.parent for path in folder.rglob("requests.jsonl") if _meta(path.parent))
+    if not found:
+        raise ValueError(f"{folder} has no folder with meta.json and requests.jsonl")
+    return found
 
 
 def read_case(folder: Path) -> MeasuredCase:
@@ -56,21 +63,15 @@ def read_case(folder: Path) -> MeasuredCase:
     above, whose requests have the same lengths.
 
     Raises:
-        ValueError: something is missing or no workload matches.
+        ValueError: naming the file, and the field or line, that is missing or wrong; or no workload
+            matches.
     """
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    with open(folder / "requests.jsonl", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines if line.strip()]
-    if not rows:
-        raise ValueError(f"{folder / 'requests.jsonl'} is empty")
-    offset = min(row["queued_ts"] - row["arrival_time"] for row in rows)
-    arrival = np.array([row["arrival_time"] + offset for row in rows])
-    first = np.array([row["first_token_ts"] for row in rows])
-    last = np.array([row["last_token_ts"] for row in rows])
-    tokens = np.array([row["output_toks"] for row in rows])
+    settings = _settings(folder, _read_meta(folder / "meta.json"))
+    rows = _read_requests(folder / "requests.jsonl")
+    inputs, tokens, arrived, queued, first, last = rows.T
+    arrival = arrived + (queued - arrived).min()
     order = np.argsort(arrival, kind="stable")
-    lengths = [(rows[i]["input_toks"], rows[i]["output_toks"]) for i in order]
-    settings = _settings(folder, meta)
+    lengths = [(int(inputs[i]), int(tokens[i])) for i in order]
     return MeasuredCase(
         folder.name,
         replace(settings, workload=_workload(folder, lengths)),
@@ -85,25 +86,92 @@ def _meta(folder: Path) -> bool:
     return (folder / "meta.json").is_file()
 
 
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(meta, dict) or not isinstance(meta.get("engine_kwargs"), dict):
+        raise ValueError(f"{path} has no engine_kwargs; allowed: a mapping of vLLM's arguments")
+    return meta
+
+
+def _read_requests(path: Path) -> Column:
+    """One row per request, with the columns of ``_REQUEST_FIELDS``."""
+    rows: list[list[float]] = []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            rows.append(_request(line, f"{path}, line {number}"))
+    if not rows:
+        raise ValueError(f"{path} is empty; at least 1 request is needed")
+    return np.array(rows, dtype=np.float64)
+
+
+def _request(line: str, where: str) -> list[float]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: not valid JSON: {error}") from error
+    values: list[float] = []
+    for name in _REQUEST_FIELDS:
+        value = row.get(name) if isinstance(row, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise ValueError(f"{where}: {name} is {value!r}; allowed: a number")
+        values.append(float(value))
+    if not values[3] <= values[4] <= values[5]:
+        raise ValueError(
+            f"{where}: queued_ts, first_token_ts and last_token_ts are {values[3:]}; "
+            "each must be at least the one before"
+        )
+    return values
+
+
 def _settings(folder: Path, meta: dict[str, Any]) -> ReplaySettings:
     engine = meta["engine_kwargs"]
-    tensor = engine.get("tensor_parallel_size") or 1
-    data = engine.get("data_parallel_size") or 1
-    experts = tensor * data if engine.get("enable_expert_parallel") else 1
-    return ReplaySettings(
+    where = folder / "meta.json"
+    if not isinstance(engine.get("model"), str):
+        raise ValueError(
+            f"{where}: engine_kwargs.model is {engine.get('model')!r}; a name is needed"
+        )
+    tensor = _count(engine, "tensor_parallel_size", 1, where)
+    data = _count(engine, "data_parallel_size", 1, where)
+    settings = ReplaySettings(
         Path(),
         meta.get("accelerator") or folder.name.split("_")[0],
         engine["model"].split("/")[-1].lower(),
         tensor,
         data,
-        experts,
-        engine["max_num_seqs"],
-        engine["max_num_batched_tokens"],
+        tensor * data if engine.get("enable_expert_parallel") else 1,
+        _count(engine, "max_num_seqs", 128, where),
+        _count(engine, "max_num_batched_tokens", 2048, where),
         meta.get("kv_blocks"),
     )
+    published = published_run(settings)
+    if settings.kv_blocks is None and published is not None:
+        return replace(settings, kv_blocks=published.kv_blocks)
+    return settings
+
+
+def _count(engine: dict[str, Any], name: str, default: int, where: Path) -> int:
+    """A whole number of at least 1; the default where vLLM's was left to it."""
+    value = engine.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"{where}: engine_kwargs.{name} is {value!r}; allowed: an integer of at least 1"
+        )
+    return value
 
 
 def _workload(folder: Path, lengths: list[tuple[int, int]]) -> Path:
+    # Many files may lie here: what is not a workload is passed over.
     candidates = [
         path
         for place in (folder, folder.parent)
@@ -111,7 +179,10 @@ def _workload(folder: Path, lengths: list[tuple[int, int]]) -> Path:
         if path.name != "requests.jsonl"
     ]
     for path in candidates:
-        programs = sorted(read_programs(path), key=_arrival)
+        try:
+            programs = sorted(read_programs(path), key=_arrival)
+        except TraceError:
+            continue
         if [(p.turns[0].input_tokens, p.turns[0].output_tokens) for p in programs] == lengths:
             return path
     raise ValueError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agentserve_gym.validation.cases import Column, MeasuredCase
-from agentserve_gym.validation.replay import Replay
+from agentserve_gym.validation.replay import Column, Replay
+
+if TYPE_CHECKING:
+    from agentserve_gym.validation.cases import MeasuredCase
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from agentserve_gym.sim import (
 )
 from agentserve_gym.sim.metrics import TurnRecord
 
+Column = np.ndarray[Any, np.dtype[np.float64]]
+
 
 @dataclass(frozen=True, slots=True)
 class ReplaySettings:
@@ -96,11 +98,11 @@ class Replay:
     turns: list[TurnRecord]
     report: dict[str, Any]
 
-    def ttft_s(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def ttft_s(self) -> Column:
         """From release to first token, per turn."""
         return np.array([turn.first_token_s - turn.ready_s for turn in self.turns])
 
-    def tpot_s(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def tpot_s(self) -> Column:
         """Per output token after the first, for turns that have one."""
         return np.array(
             [
@@ -110,7 +112,7 @@ class Replay:
             ]
         )
 
-    def e2e_s(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def e2e_s(self) -> Column:
         """From release to last token, per turn."""
         return np.array([turn.end_s - turn.ready_s for turn in self.turns])
 
@@ -152,7 +154,16 @@ def replay(settings: ReplaySettings) -> Replay:
     Raises:
         ValueError: a setting or the workload is wrong, or a request cannot fit the KV pool.
     """
-    simulation = Simulation(settings.scenario(), record_turns=True)
+    return replay_scenario(settings.scenario())
+
+
+def replay_scenario(scenario: Scenario) -> Replay:
+    """Replay a scenario's workload as it arrives, with prefix caching and nothing else.
+
+    Raises:
+        ValueError: unknown hardware, or a request cannot fit the KV pool.
+    """
+    simulation = Simulation(scenario, record_turns=True)
     report = run(simulation, DataParallelBalancer())
     turns = sorted(
         simulation.metrics.records or [], key=lambda turn: (turn.ready_s, turn.program_id)
@@ -164,7 +175,7 @@ def _score(load: Load) -> int:
     return 4 * load.queued_turns + load.running_turns
 
 
-def _figures(values: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+def _figures(values: Column) -> dict[str, float]:
     p50, p90, p99 = np.percentile(values, (50, 90, 99)) if len(values) else (0.0, 0.0, 0.0)
     mean = float(values.mean()) if len(values) else 0.0
     return {"mean": mean, "p50": float(p50), "p90": float(p90), "p99": float(p99)}

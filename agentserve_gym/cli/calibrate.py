@@ -1,0 +1,123 @@
+"""``agentserve calibrate``: coefficients from profile tables, kernel tables, or a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentserve_gym.cli.output import JsonOption, print_json
+from agentserve_gym.hardware import CompactFile, model, write_compact_file
+
+calibrate = typer.Typer(
+    name="calibrate",
+    help="Make timing coefficients from profile tables, kernel tables, or your own GPU.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="The coefficient file to write, ending in .toml.")
+]
+TensorParallelOption = Annotated[int, typer.Option("--tp", help="Tensor parallelism.")]
+ModelOption = Annotated[str, typer.Option(help="Name in the catalogue.")]
+
+
+@calibrate.command("fit")
+def fit(
+    profile: Annotated[
+        Path, typer.Argument(help="Profile folder, named <accelerator>/<model>/tp<k>.")
+    ],
+    output: OutputOption,
+    accelerator: Annotated[
+        str | None, typer.Option(help="What the profile is of, where its path does not say.")
+    ] = None,
+    of_model: Annotated[str | None, typer.Option("--model", help="Likewise.")] = None,
+    tp: Annotated[int | None, typer.Option(help="Likewise.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Fit the compact form to a folder of profile tables."""
+    from agentserve_gym.hardware.fit import ProfileCase, calibrate_fit
+
+    given = (accelerator, of_model, tp)
+    case = None
+    if accelerator is not None and of_model is not None and tp is not None:
+        case = ProfileCase(accelerator, of_model, tp)
+    elif any(value is not None for value in given):
+        raise ValueError("give all of --accelerator, --model and --tp, or none of them")
+    _require_toml(output)
+    _write(calibrate_fit(profile, case), output, json)
+
+
+@calibrate.command("import")
+def import_kernels(
+    accelerator: Annotated[str, typer.Option(help="Name in the catalogue.")],
+    of_model: Annotated[str, typer.Option("--model", help="Name in the catalogue.")],
+    output: OutputOption,
+    tp: TensorParallelOption = 1,
+    json: JsonOption = False,
+) -> None:
+    """Sample aiconfigurator-core's kernel tables (extra: calibration) and fit the compact form."""
+    from agentserve_gym.hardware.kernels import calibrate_import
+
+    _require_toml(output)
+    _write(calibrate_import(accelerator, of_model, tp), output, json)
+
+
+@calibrate.command("measure")
+def measure(
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Profile folder to write; name it <accelerator>/<model>/tp<k>."
+        ),
+    ],
+    of_model: Annotated[
+        str, typer.Option("--model", help="Name in the catalogue.")
+    ] = "llama-3.1-8b",
+    tp: TensorParallelOption = 1,
+    device: Annotated[str, typer.Option(help="A torch device: cuda, or cpu to try it.")] = "cuda",
+    quick: Annotated[bool, typer.Option(help="A tiny grid: tries it out, fits nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Time layers, attention and host copies on this machine's GPU (extra: train)."""
+    from agentserve_gym.hardware.measure import MeasureGrid, measure_profile
+
+    grid = MeasureGrid()
+    if quick:
+        grid = MeasureGrid((1, 16), (1, 2), (16,), (0, 16), (1, 2), (16, 32), (1,), repeats=1)
+    folder = measure_profile(device, output, grid, model(of_model), tp)
+    files = sorted(path.name for path in folder.iterdir())
+    if json:
+        print_json({"folder": str(folder), "files": files})
+        return
+    typer.echo(f"{folder}: {', '.join(files)}")
+    typer.echo(f"next: agentserve calibrate fit {folder} -o FILE.toml")
+
+
+def _require_toml(output: Path) -> None:
+    """Refuse a name that no scenario could use, and a folder that is not there, before the work."""
+    if output.suffix != ".toml":
+        raise ValueError(f"output is {str(output)!r}; allowed: a file whose name ends in .toml")
+    if not output.absolute().parent.is_dir():
+        raise ValueError(f"output is {str(output)!r}, but there is no folder {output.parent}")
+
+
+def _write(file: CompactFile, output: Path, json: bool) -> None:
+    write_compact_file(output, file)
+    if json:
+        print_json(
+            {
+                "file": str(output),
+                "accelerator": file.accelerator,
+                "model": file.model,
+                "tensor_parallel": file.tensor_parallel,
+                "provenance": file.provenance,
+                "source": file.source,
+                "error": file.error,
+            }
+        )
+        return
+    typer.echo(f"{output}: {file.accelerator}, {file.model}, tp{file.tensor_parallel}")
+    typer.echo(f"{file.provenance}; {file.error}")

@@ -1,0 +1,245 @@
+"""``agentserve validate``: the simulator against measured runs and published trends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+import agentserve_gym
+from agentserve_gym.cli.output import JsonOption, console, note, print_json, progress
+from agentserve_gym.validation import find_cases, read_case
+from agentserve_gym.validation.ablations import pool_error, run_ablations
+from agentserve_gym.validation.cases import MeasuredCase
+from agentserve_gym.validation.findings import Findings
+from agentserve_gym.validation.page import case_rows, write_report
+from agentserve_gym.validation.steps import compact_against_tables, forward_passes
+from agentserve_gym.validation.study import (
+    TIMINGS,
+    profile_folder,
+    run_case,
+    run_unmeasured,
+    unmeasured_runs,
+    with_timing,
+)
+from agentserve_gym.validation.trends import SOFT_TRENDS
+
+RUNS = Path("shared/data/vllm_runs")
+"""Where measured runs lie beside a checkout."""
+
+Job = tuple[str, Callable[[], None]]
+
+
+class Timing(StrEnum):
+    """Which timing sources are compared."""
+
+    PROFILE = "profile"
+    COMPACT = "compact"
+    ROOFLINE = "roofline"
+    ALL = "all"
+
+
+def validate(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of measured runs; default: shared/data beside the checkout."),
+    ] = None,
+    timing: Annotated[Timing, typer.Option(help="Timing source of the replays.")] = Timing.ALL,
+    profiles: Annotated[
+        Path | None,
+        typer.Option(help="Folder of profile tables; default: profiles/ beside the runs."),
+    ] = None,
+    details: Annotated[
+        bool,
+        typer.Option(
+            help="Also what each mechanism is worth, and single steps against tables and GPUs."
+        ),
+    ] = False,
+    trends: Annotated[
+        bool, typer.Option(help="Also published trends, on small setups (takes a minute or two).")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write validation.md and its pictures to this folder.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Replay measured runs of real engines and print how far the simulation is off."""
+    runs = folder or default_runs()
+    if runs is None and not trends:
+        raise ValueError(
+            "no folder of measured runs: name one, with meta.json and requests.jsonl per run "
+            f"(there is no {RUNS} beside the checkout)"
+        )
+    findings = Findings()
+    jobs: list[Job] = []
+    if runs is not None:
+        tables = profiles if profiles is not None else _beside(runs)
+        jobs += replay_jobs(findings, runs, timing, tables, details=details)
+        jobs += step_jobs(findings, tables) if details else []
+    if trends:
+        jobs += [(f"trend {number}", _trend(findings, number)) for number in SOFT_TRENDS]
+    _work(jobs)
+    if report is not None:
+        note(f"report: {write_report(findings, report)}")
+    if json:
+        print_json(findings.as_dict())
+    else:
+        print_findings(findings)
+
+
+def default_runs() -> Path | None:
+    """The measured runs beside the checkout, if they are there."""
+    folder = Path(agentserve_gym.__file__).resolve().parents[2] / RUNS
+    return folder if folder.is_dir() else None
+
+
+def replay_jobs(
+    findings: Findings, runs: Path, timing: Timing, profiles: Path | None, *, details: bool
+) -> list[Job]:
+    """One job per replay of a measured or published run.
+
+    Raises:
+        ValueError: a case cannot be read, or has no tables where they are asked for.
+    """
+    cases = [read_case(path) for path in find_cases(runs)]
+    jobs: list[Job] = []
+    for case in cases:
+        jobs += [
+            (f"{case.name}, {name}", _case(findings, case, name, profiles))
+            for name in _timings(case, timing, profiles)
+        ]
+        if details:
+            jobs.append((f"{case.name}, ablations", _ablations(findings, case.name)))
+    for run in unmeasured_runs(runs, cases):
+        settings = run.settings(runs)
+        best = "compact" if profile_folder(settings, profiles) is None else "profile"
+        name = best if timing is Timing.ALL else timing.value
+
+        def unmeasured(run: Any = run, name: str = name) -> None:
+            findings.unmeasured.append(run_unmeasured(run, runs, name, profiles))
+
+        jobs.append((f"{run.accelerator} {run.model}, {name}", unmeasured))
+        if details and run.preemptions is not None:
+            timed = with_timing(settings, name, profiles)
+            label = f"{run.accelerator}, {run.model}, tp{run.tensor_parallel}"
+
+            def pool(label: str = label, timed: Any = timed) -> None:
+                findings.pools.append(pool_error(label, timed))
+
+            jobs.append((f"{label}, KV pool", pool))
+    return jobs
+
+
+def step_jobs(findings: Findings, profiles: Path | None) -> list[Job]:
+    """Single steps: the compact form against tables, and every source against real prefills."""
+
+    def steps() -> None:
+        if profiles is not None:
+            findings.steps += compact_against_tables(profiles)
+
+    def passes() -> None:
+        findings.passes += [*forward_passes("auto"), *forward_passes("roofline")]
+
+    return [("compact form against tables", steps), ("forward passes", passes)]
+
+
+def print_findings(findings: Findings) -> None:
+    """Tables for people."""
+    out = console()
+    for name, results in findings.by_case().items():
+        heading, *rows = case_rows(results)
+        out.print(_table(f"{name}: simulated / measured - 1", heading, rows))
+    for result in findings.unmeasured:
+        run, figures = result.run, result.replayed.as_dict()
+        reference = f" (reference {run.preemptions})" if run.preemptions is not None else ""
+        out.print(
+            f"{run.accelerator} {run.model} tp{run.tensor_parallel}, {result.timing}, not measured "
+            f"here: TTFT {figures['ttft_ms']['mean'] / 1e3:.2f} s, TPOT "
+            f"{figures['tpot_ms']['mean']:.2f} ms, E2E {figures['e2e_s']['mean']:.2f} s, "
+            f"{figures['preemptions']} preemptions{reference}"
+        )
+    for ablation in findings.ablations:
+        errors = ablation.without
+        out.print(
+            f"{errors.case} without [{ablation.name}]: TTFT {errors.mean['ttft']:+.1%}, TPOT "
+            f"{errors.mean['tpot']:+.1%}, E2E {errors.mean['e2e']:+.1%}, per request "
+            f"{errors.per_request['ttft']:.1%} of TTFT, {errors.per_request['e2e']:.1%} of E2E",
+            markup=False,
+        )
+    for pool in findings.pools:
+        out.print(
+            f"{pool.run} with {pool.wrong_blocks} KV blocks for {pool.blocks}: TTFT "
+            f"{pool.ttft:+.1%}, E2E {pool.e2e:+.1%}"
+        )
+    if findings.steps:
+        rows = [
+            (e.case, e.kind, f"{e.mean:.2%}", f"{e.p90:.2%}", f"{e.bias:+.2%}")
+            for e in findings.steps
+        ]
+        heading = ("case", "steps", "mean error", "p90", "bias")
+        out.print(_table("Compact form against tables", heading, rows))
+    if findings.passes:
+        heading = ("prompt tokens", *(str(tokens) for tokens in findings.passes[0].tokens))
+        rows = [
+            (f"{p.case}, {p.kind}", *(f"{error:+.0%}" for error in p.errors))
+            for p in findings.passes
+        ]
+        out.print(_table("Errors against real prefills", heading, rows))
+    if findings.trends:
+        rows = [
+            (t.number, t.band, t.measured, "yes" if t.within else "no") for t in findings.trends
+        ]
+        out.print(_table("Published trends", ("", "band", "measured", "within"), rows))
+
+
+def _beside(runs: Path) -> Path | None:
+    folder = runs.resolve().parent / "profiles"
+    return folder if folder.is_dir() else None
+
+
+def _timings(case: MeasuredCase, timing: Timing, profiles: Path | None) -> Sequence[str]:
+    if timing is not Timing.ALL:
+        with_timing(case.settings, timing.value, profiles)  # refuse before anything runs
+        return (timing.value,)
+    has_tables = profile_folder(case.settings, profiles) is not None
+    return TIMINGS if has_tables else TIMINGS[1:]
+
+
+def _case(
+    findings: Findings, case: MeasuredCase, timing: str, profiles: Path | None
+) -> Callable[[], None]:
+    return lambda: findings.cases.append(run_case(case, timing, profiles))
+
+
+def _ablations(findings: Findings, name: str) -> Callable[[], None]:
+    def run() -> None:
+        whole = findings.by_case()[name][0]
+        findings.ablations += run_ablations(whole.case, whole.errors)
+
+    return run
+
+
+def _trend(findings: Findings, number: str) -> Callable[[], None]:
+    return lambda: findings.trends.append(SOFT_TRENDS[number]())
+
+
+def _work(jobs: list[Job]) -> None:
+    with progress() as bar:
+        task = bar.add_task("validate", total=len(jobs))
+        for name, job in jobs:
+            bar.update(task, description=name)
+            job()
+            bar.advance(task)
+
+
+def _table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for position, column in enumerate(heading):
+        table.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,51 @@
+"""Everything that one validation run found, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentserve_gym.validation.ablations import AblationResult, PoolError
+from agentserve_gym.validation.steps import ForwardPasses, StepErrors
+from agentserve_gym.validation.study import CaseResult, UnmeasuredResult
+from agentserve_gym.validation.trends.trend import Trend
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was run; a part that was not run is empty.
+
+    Attributes:
+        cases: measured cases, one result per timing source. ``unmeasured``: published runs of which
+            only the workload is here.
+        ablations, pools: cases with one mechanism left out or a wrong KV pool.
+        steps: the compact form against tables. ``passes``: timing sources against real prefills.
+        trends: published statements.
+    """
+
+    cases: list[CaseResult] = field(default_factory=list)
+    unmeasured: list[UnmeasuredResult] = field(default_factory=list)
+    ablations: list[AblationResult] = field(default_factory=list)
+    pools: list[PoolError] = field(default_factory=list)
+    steps: list[StepErrors] = field(default_factory=list)
+    passes: list[ForwardPasses] = field(default_factory=list)
+    trends: list[Trend] = field(default_factory=list)
+
+    def by_case(self) -> dict[str, list[CaseResult]]:
+        """Results by case, in order."""
+        grouped: dict[str, list[CaseResult]] = {}
+        for result in self.cases:
+            grouped.setdefault(result.case.name, []).append(result)
+        return grouped
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, one list per part."""
+        return {
+            "cases": [result.as_dict() for result in self.cases],
+            "unmeasured": [result.as_dict() for result in self.unmeasured],
+            "ablations": [result.as_dict() for result in self.ablations],
+            "pools": [result.as_dict() for result in self.pools],
+            "steps": [result.as_dict() for result in self.steps],
+            "forward_passes": [result.as_dict() for result in self.passes],
+            "trends": [trend.as_dict() for trend in self.trends],
+        }

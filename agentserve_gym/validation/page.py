@@ -1,0 +1,264 @@
+"""The validation report: one Markdown page and its pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from agentserve_gym.validation.compare import CaseErrors
+from agentserve_gym.validation.findings import Findings
+from agentserve_gym.validation.pictures import draw_case
+from agentserve_gym.validation.study import CaseResult, UnmeasuredResult
+
+PAGE = "validation.md"
+PICTURES = "validation"
+
+_OPENING = """# Validation
+
+What this simulator gets right, by how much it is off, and what nobody has checked. Every number on
+this page is computed by `agentserve validate --details --trends --report docs`; run it to get your
+own. Errors are simulated / measured - 1.
+"""
+
+_MEASURED = """## Real engine runs
+
+vLLM 0.19, 300 ShareGPT requests at 10 per second, prefix caching and asynchronous scheduling on
+(published with LLMServingSim 2.0). Nothing is fitted to these runs: `profile` interpolates tables
+of single layers measured on the same GPU, `compact` is a closed form fitted to those tables (what
+the default scenarios use), `roofline` knows data-sheet numbers and efficiencies fitted to
+tables. "Per request" is the mean absolute error over requests. Targets: RTX PRO 6000 Llama-8B TTFT
+4 %, TPOT 1.5 %, E2E 2 %, per-request E2E 2.5 %; Qwen3-30B-A3B 10, 2, 2 and 3 %; the roofline has
+none. For comparison, the best public simulator, tuned by its authors, is at TTFT -4.3 / -15.7 %,
+TPOT -1.0 / -1.7 % and E2E -1.9 / -2.2 % on the two runs, and takes minutes.
+"""
+
+_UNMEASURED = """## Published runs whose measurements were withheld
+
+Replayed here without their measurements; somebody else compares them.
+"""
+
+_ABLATIONS = """## What each mechanism is worth
+
+The same runs with one mechanism left out, under profile timing.
+"""
+
+_POOLS = """A KV pool that is 31 % too large, as memory arithmetic gives it that forgets what the
+engine keeps for itself, changes these simulated means (LLMServingSim's published ablation of the
+saturated run: TTFT -20.7 %, E2E -12.5 %):
+"""
+
+_STEPS = """## The compact form against its tables
+
+Whole steps at 400 random places per case, decodes of unequal contexts, none of them a grid point by
+design. (Each coefficient file in the catalogue also states the held-out error of its own fit.)
+"""
+
+_PASSES = """## Single prefills on real GPUs
+
+vLLM 0.19, one prompt, one output token, host overhead included, median of ten. Nothing is fitted to
+these rows. `auto` is what scenarios use: for the B200 that is the sum of measured kernels without
+host overhead, which is why short prompts of the small model come out far too fast. Believe
+differences between policies there, not absolute times below some 20 ms.
+"""
+
+_TRENDS = """## Published trends
+
+Statements of papers about agent serving, each measured on a small setup. These are reported, not
+enforced: a miss is information. (The hard ones, on locality, retention, thrashing, tiers and
+accounting, are tests under `tests/sim` and `tests/validation`, each naming its source.)
+"""
+
+_NOT_VALIDATED = """## What is not validated
+
+- **No agentic run of a real engine.** The measured runs are single-turn requests. Multi-turn
+  programs, tool gaps, retention, offloading and routing rest on the engine semantics that those
+  runs confirm and on published trends, not on a measurement of the same thing.
+- **Tiers and links.** DRAM, CXL, PCIe and NVLink transfers use published bandwidths and latencies;
+  no transfer was timed against a real engine's offloading connector, and fragmentation of KV blocks
+  enters only through those published effective rates.
+- **Data-centre GPUs.** A100, H100, H200, B200, GB200 and L40S are priced by summed kernels
+  (aiconfigurator-core) without host overhead. No end-to-end run on them was available; the B200
+  rows above are the only check.
+- **The roofline** is for comparison of hardware that does not exist yet, not for absolute times.
+- **One engine version** (vLLM 0.19, bf16, block size 16). Other engines, quantized weights or KV,
+  speculative decoding, LoRA, multimodal inputs and disaggregated prefill are not modelled.
+- **Data parallelism** was checked on one run with two engines. Larger groups, pipeline parallelism
+  and expert load imbalance were not; experts are assumed to be hit uniformly at random.
+- **The router's own time** and the network between router and engines are not modelled; signals
+  may lag by a set delay.
+- **Tools** replay recorded or fitted durations; contention on tool hosts is a model without data.
+- **Learned policies** have not been deployed on a real cluster.
+"""
+
+
+Rows = list[tuple[str, ...]]
+
+
+def write_report(findings: Findings, folder: Path) -> Path:
+    """Write ``validation.md``, and a picture per measured case, to a folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ModuleNotFoundError: naming the extra to install, where matplotlib is missing.
+        OSError: the folder cannot be written.
+    """
+    pictures = {name: draw_case(results) for name, results in findings.by_case().items()}
+    place = folder / PICTURES if pictures else folder
+    place.mkdir(parents=True, exist_ok=True)
+    for name, content in pictures.items():
+        _replace(place / f"{name}.png", content)
+    _replace(folder / PAGE, page(findings).encode("utf-8"))
+    return folder / PAGE
+
+
+def page(findings: Findings) -> str:
+    """The page as Markdown; a part that was not run is left out."""
+    parts = [_OPENING]
+    if findings.cases:
+        parts.append(_MEASURED)
+    for name, results in findings.by_case().items():
+        parts += [f"### {name}\n", _markdown(case_rows(results))]
+        parts.append(f"![{name}: measured and simulated]({PICTURES}/{name}.png)\n")
+    if findings.unmeasured:
+        parts += [_UNMEASURED, _markdown(_unmeasured_rows(findings.unmeasured))]
+    if findings.ablations:
+        parts += [_ABLATIONS, _markdown(_ablation_rows(findings))]
+    if findings.pools:
+        parts += [_POOLS, _markdown(_pool_rows(findings))]
+    if findings.steps:
+        parts += [_STEPS, _markdown(_step_rows(findings))]
+    if findings.passes:
+        parts += [_PASSES, _markdown(_pass_rows(findings))]
+    if findings.trends:
+        parts += [_TRENDS, _markdown(_trend_rows(findings))]
+    return "\n".join([*parts, _NOT_VALIDATED])
+
+
+def case_rows(results: Sequence[CaseResult]) -> Rows:
+    """The error table of one case: a heading, then one row per figure, one column per timing."""
+    run = results[0].published
+    errors = [result.errors for result in results]
+    rows: Rows = [("", *(one.timing for one in errors), "allowed")]
+    for name, label in (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E")):
+        allowed = f"{getattr(run, name):.1%}" if run is not None else ""
+        rows.append((f"{label} mean", *(f"{one.mean[name]:+.2%}" for one in errors), allowed))
+        rows.append((f"{label} p50", *(f"{one.p50[name]:+.2%}" for one in errors), ""))
+        rows.append((f"{label} p99", *(f"{one.p99[name]:+.2%}" for one in errors), ""))
+    for name, label in (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E")):
+        allowed = f"{run.per_request_e2e:.1%}" if run is not None and name == "e2e" else ""
+        own = (f"{one.per_request[name]:.2%}" for one in errors)
+        rows.append((f"{label} per request", *own, allowed))
+    rows.append(("makespan", *(f"{one.makespan:+.2%}" for one in errors), ""))
+    reference = str(run.preemptions) if run is not None and run.preemptions is not None else ""
+    rows.append(("preemptions", *(str(one.preemptions) for one in errors), reference))
+    rows.append(("targets", *(_verdict(result.missed) for result in results), ""))
+    return rows
+
+
+def _verdict(missed: list[str] | None) -> str:
+    if missed is None:
+        return "none set"
+    return "met" if not missed else "missed: " + ", ".join(missed)
+
+
+def _unmeasured_rows(results: Sequence[UnmeasuredResult]) -> Rows:
+    rows: Rows = [("run, timing", "TTFT, s", "TPOT, ms", "E2E, s", "makespan, s", "preemptions")]
+    for result in results:
+        run, figures = result.run, result.replayed.as_dict()
+        preemptions = str(figures["preemptions"])
+        if run.preemptions is not None:
+            preemptions += f" (measured about {run.preemptions})"
+        rows.append(
+            (
+                f"{run.accelerator}, {run.model}, tp{run.tensor_parallel}, {result.timing}",
+                f"{figures['ttft_ms']['mean'] / 1e3:.2f}",
+                f"{figures['tpot_ms']['mean']:.2f}",
+                f"{figures['e2e_s']['mean']:.2f}",
+                f"{figures['makespan_s']:.1f}",
+                preemptions,
+            )
+        )
+    return rows
+
+
+def _ablation_rows(findings: Findings) -> Rows:
+    rows: Rows = [("case", "without", "TTFT", "TPOT", "E2E", "per request TTFT", "per request E2E")]
+    seen: set[str] = set()
+    for result in findings.ablations:
+        if result.whole.case not in seen:
+            seen.add(result.whole.case)
+            rows.append(_ablation_row("nothing: the whole model", result.whole))
+        rows.append(_ablation_row(result.name, result.without))
+    return rows
+
+
+def _ablation_row(name: str, errors: CaseErrors) -> tuple[str, ...]:
+    means = [f"{errors.mean[figure]:+.2%}" for figure in ("ttft", "tpot", "e2e")]
+    own = [f"{errors.per_request[figure]:.2%}" for figure in ("ttft", "e2e")]
+    return (errors.case, name, *means, *own)
+
+
+def _pool_rows(findings: Findings) -> Rows:
+    rows: Rows = [("run", "blocks", "with", "TTFT", "E2E", "preemptions")]
+    rows += [
+        (
+            pool.run,
+            f"{pool.blocks:,}",
+            f"{pool.wrong_blocks:,}",
+            f"{pool.ttft:+.1%}",
+            f"{pool.e2e:+.1%}",
+            f"{pool.preemptions} to {pool.wrong_preemptions}",
+        )
+        for pool in findings.pools
+    ]
+    return rows
+
+
+def _step_rows(findings: Findings) -> Rows:
+    rows: Rows = [("case", "steps", "mean error", "p90", "bias")]
+    rows += [
+        (e.case, e.kind, f"{e.mean:.2%}", f"{e.p90:.2%}", f"{e.bias:+.2%}") for e in findings.steps
+    ]
+    return rows
+
+
+def _pass_rows(findings: Findings) -> Rows:
+    tokens = findings.passes[0].tokens
+    rows: Rows = [("engine, timing", *(f"{count:,}" for count in tokens))]
+    rows += [
+        (f"{p.case}, {p.source} ({p.kind})", *(f"{error:+.0%}" for error in p.errors))
+        for p in findings.passes
+    ]
+    return rows
+
+
+def _trend_rows(findings: Findings) -> Rows:
+    rows: Rows = [("", "published", "setup", "band", "here", "within")]
+    rows += [
+        (
+            t.number,
+            f"{t.statement} ({t.source})",
+            t.setup,
+            t.band,
+            t.measured,
+            "yes" if t.within else "**no**",
+        )
+        for t in findings.trends
+    ]
+    return rows
+
+
+def _markdown(rows: Sequence[Iterable[str]]) -> str:
+    """A Markdown table; the first row is the heading."""
+    heading, *body = [[cell.replace("|", "/") for cell in row] for row in rows]
+    lines = [heading, ["-"] * len(heading), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_bytes(content)
+    partial.replace(path)
