@@ -1,0 +1,131 @@
+"""Links: bandwidth, latency, and sharing by all transfers that cross them."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentserve_gym.sim.decisions import Tier
+from agentserve_gym.sim.links import Link, Path
+from agentserve_gym.sim.scenario import ClusterSpec
+from agentserve_gym.sim.topology import Topology
+
+GB = 1e9
+
+
+def test_a_transfer_takes_size_over_bandwidth_plus_latency() -> None:
+    path = Path((Link("a", 10 * GB, 0.002),))
+    assert path.start(5.0, 1 * GB) == pytest.approx(5.0 + 0.1 + 0.002)
+
+
+def test_transfers_on_a_link_queue() -> None:
+    """n simultaneous transfers end after 1/B, 2/B, ..., n/B: each has 1/n of it on average."""
+    link = Link("a", 10 * GB)
+    ends = [Path((link,)).start(0.0, 1 * GB) for _ in range(4)]
+    assert ends == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert link.backlog_s(0.15) == pytest.approx(0.25)
+    assert link.backlog_s(9.0) == 0.0
+    assert link.moved_bytes == 4 * GB
+
+
+def test_an_idle_link_starts_at_once() -> None:
+    path = Path((Link("a", 10 * GB),))
+    path.start(0.0, 1 * GB)
+    assert path.start(3.0, 1 * GB) == pytest.approx(3.1)
+
+
+def test_a_path_is_as_fast_as_its_slowest_link_and_sums_latencies() -> None:
+    fast, slow = Link("fast", 100 * GB, 0.001), Link("slow", 10 * GB, 0.002)
+    assert Path((fast, slow)).start(0.0, 1 * GB) == pytest.approx(0.1 + 0.003)
+    # The fast link is free again after a hundredth of a second, the slow one after a tenth.
+    assert fast.backlog_s(0.0) == pytest.approx(0.01)
+    assert slow.backlog_s(0.0) == pytest.approx(0.1)
+
+
+def test_an_estimate_moves_nothing() -> None:
+    link = Link("a", 10 * GB)
+    assert Path((link,)).end_s(1.0, 2 * GB) == pytest.approx(1.2)
+    assert link.moved_bytes == 0.0
+    assert link.free_at_s == 0.0
+
+
+def cluster(**more: object) -> ClusterSpec:
+    spec = {"accelerator": "rtx-4090", "count": 2, "kv_blocks": 10}
+    node = {
+        "instances": [spec],
+        "host_link": {"bandwidth_gbps": 10.0, "latency_us": 0.0, "duplex_gbps": None},
+        "dram": {"capacity_gib": 1.0, "bandwidth_gbps": 40.0, "latency_us": 0.0},
+    }
+    return ClusterSpec.model_validate(
+        {
+            "model": "llama-3.1-8b",
+            "nodes": [{"name": "n0", **node}, {"name": "n1", **node}],
+            **more,
+        }
+    )
+
+
+def topology(**more: object) -> Topology:
+    return Topology(cluster(**more), 16, 131_072)
+
+
+def test_instances_of_a_node_share_its_dram_but_not_their_host_links() -> None:
+    parts = topology()
+    first = parts.load_path(Tier.DRAM, -1, 0).start(0.0, 1 * GB)
+    second = parts.load_path(Tier.DRAM, -1, 1).start(0.0, 1 * GB)
+    other_node = parts.load_path(Tier.DRAM, -1, 2).start(0.0, 1 * GB)
+    assert first == second == other_node == pytest.approx(0.1)
+    # Ten more from instance 1 wait for its host link; DRAM itself could do four times as much.
+    assert parts.load_path(Tier.DRAM, -1, 1).end_s(0.0, 1 * GB) == pytest.approx(0.2)
+    assert parts.links["n0 dram"].backlog_s(0.0) == pytest.approx(0.05)
+
+
+def test_both_directions_share_a_duplex_cap() -> None:
+    spec = cluster().model_dump()
+    for node in spec["nodes"]:
+        node["host_link"]["duplex_gbps"] = 15.0
+    parts = Topology(ClusterSpec.model_validate(spec), 16, 131_072)
+    parts.offload_path(0, Tier.DRAM).start(0.0, 3 * GB)
+    # Alone a load of 3 GB takes .3 s; behind the offload the shared 15 GB/s give .4 s for both.
+    assert parts.load_path(Tier.DRAM, -1, 0).end_s(0.0, 3 * GB) == pytest.approx(0.4)
+
+
+def test_the_cxl_pool_is_shared_by_its_nodes_up_to_its_own_bandwidth() -> None:
+    parts = topology(
+        cxl={
+            "nodes": ["n0", "n1"],
+            "capacity_gib": 1.0,
+            "bandwidth_gbps": 20.0,
+            "pool_bandwidth_gbps": 10.0,
+            "latency_us": 0.0,
+        }
+    )
+    ends = [parts.load_path(Tier.CXL, -1, at).start(0.0, 1 * GB) for at in (0, 2)]
+    assert ends == pytest.approx([0.1, 0.2])
+
+
+def test_migration_goes_over_the_peer_link_the_host_or_the_network() -> None:
+    plain = topology()
+    assert plain.can_migrate(0, 1)
+    assert not plain.can_migrate(0, 2)
+    assert plain.load_path(Tier.HBM, 0, 1).end_s(0.0, 1 * GB) == pytest.approx(0.1)
+    networked = topology(network={"bandwidth_gbps": 5.0, "latency_us": 0.0})
+    assert networked.can_migrate(0, 2)
+    assert networked.load_path(Tier.HBM, 0, 2).end_s(0.0, 1 * GB) == pytest.approx(0.2)
+    spec = cluster().model_dump()
+    spec["nodes"][0]["peer_link"] = {"bandwidth_gbps": 100.0, "latency_us": 0.0}
+    peers = Topology(ClusterSpec.model_validate(spec), 16, 131_072)
+    assert peers.load_path(Tier.HBM, 0, 1).end_s(0.0, 1 * GB) == pytest.approx(0.01)
+
+
+def test_lower_tiers_hold_whole_blocks_of_all_ranks() -> None:
+    pool = topology().dram[0]
+    assert pool is not None
+    # 1 GiB / (16 tokens x 128 KiB).
+    assert pool.capacity == 512
+
+
+def test_host_bandwidth_grows_with_the_ranks_of_an_instance() -> None:
+    spec = cluster().model_dump()
+    spec["nodes"][0]["instances"][0]["tensor_parallel"] = 2
+    parts = Topology(ClusterSpec.model_validate(spec), 16, 131_072)
+    assert parts.load_path(Tier.DRAM, -1, 0).end_s(0.0, 1 * GB) == pytest.approx(0.05)
