@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentserve_gym.envs.rendering.canvas import Canvas, Color
-from agentserve_gym.envs.rendering.font import text_width
+from agentserve_gym.envs.rendering.font import ADVANCE, text_width
 from agentserve_gym.envs.rendering.scene import STATUS_NAMES, InstanceScene, PoolScene, Scene
 from agentserve_gym.sim import ProgramStatus
 
@@ -50,7 +50,7 @@ def draw(scene: Scene) -> NDArray[np.uint8]:
     columns = 2 if len(scene.instances) <= 8 else 4
     rows = -(-len(scene.instances) // columns)
     width = 2 * _MARGIN + columns * (_PANEL_WIDTH + _GAP) - _GAP
-    height = 72 + rows * (_PANEL_HEIGHT + _GAP) + _tier_rows(scene, columns) * _ROW + 132
+    height = 72 + rows * (_PANEL_HEIGHT + _GAP) + _tier_rows(scene, columns) * _ROW + 140
     canvas = Canvas(_up(width), _up(height), _BACKGROUND)
     _header(canvas, scene, width)
     y = 72
@@ -63,8 +63,8 @@ def draw(scene: Scene) -> NDArray[np.uint8]:
         x = _MARGIN + number % columns * (_PANEL_WIDTH + _GAP)
         _pool(canvas, x + 12, y + number // columns * _ROW, _PANEL_WIDTH - 24, tier, tier.name)
     y += _tier_rows(scene, columns) * _ROW
-    _programs(canvas, _MARGIN, y + 4, width - 2 * _MARGIN, scene)
-    canvas.text(_MARGIN, y + 106, "> " + scene.question, _INK)
+    _programs(canvas, _MARGIN, y + 10, width - 2 * _MARGIN, scene)
+    canvas.text(_MARGIN, y + 114, _fitting("> " + scene.question, width - 2 * _MARGIN), _INK)
     return canvas.pixels
 
 
@@ -143,6 +143,13 @@ def _programs(canvas: Canvas, x: int, y: int, width: int, scene: Scene) -> None:
         canvas.fill(left, y + 59, _SQUARE, _SQUARE, color)
         canvas.text(left + 18, y + 58, f"{scene.programs[status]}", _INK)
         canvas.text(left + 18, y + 76, STATUS_NAMES[status], _FAINT)
+
+
+def _fitting(text: str, width: int) -> str:
+    """The text, or as much of its beginning as fits, with dots for the rest."""
+    if text_width(text, 2) <= width:
+        return text
+    return text[: width // (2 * ADVANCE) - 3] + "..."
 
 
 def _thousands(count: int) -> str:
