@@ -146,7 +146,7 @@ class TrainSettings(StrictModel):
     reward: Literal["jct", "slowdown", "slo"] = "jct"
     baseline: str = "affinity+lru"
     imitate: str = "auto"
-    checkpoint_every: PositiveInt = 20_000
+    checkpoint_every: PositiveInt = 40_000
     width: PositiveInt = 64
     device: str = "cpu"
     ppo: PpoSettings = PpoSettings()
