@@ -14,8 +14,9 @@ Observation
     each group and each ``group.feature`` to its slice. Rows of instances that do not exist (with
     ``max_instances`` above the scenario's) are zero. Scales, raw number x to [0, 1]: ``flag`` 0 or
     1; ``share`` min(x, 1); ``share of F`` min(x / F, 1); ``log, unit U, full F``
-    min(ln(1 + x / U) / ln(1 + F / U), 1). Nothing in it depends on what a live router could not
-    know: output lengths, gap durations and turns to come stay hidden.
+    min(ln(1 + x / U) / ln(1 + F / U), 1). The table is that of the default pin TTLs; there is a
+    ``within_ttl`` feature for each that a scenario has. Nothing in it depends on what a live router
+    could not know: output lengths, gap durations and turns to come stay hidden.
 
 {table}
 

@@ -53,10 +53,15 @@ class Feature:
     def rule(self) -> str:
         """The rule in words."""
         if self.scale == "log":
-            return f"log, unit {self.unit:g}, full {self.full:g} {self.symbol}"
+            return f"log, unit {self.unit:g}, full {_plain(self.full)} {self.symbol}"
         if self.scale == "share" and self.full != 1.0:
-            return f"share of {self.full:g} {self.symbol}"
+            return f"share of {_plain(self.full)} {self.symbol}".rstrip()
         return self.scale
+
+
+def _plain(number: float) -> str:
+    """A number without an exponent."""
+    return f"{number:,.0f}" if number == int(number) else f"{number:g}"
 
 
 def _flag(name: str, text: str) -> Feature:

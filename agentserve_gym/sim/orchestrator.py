@@ -154,10 +154,10 @@ class Orchestrator:
     def _create(self, plan: Program, stream: int, parent: ProgramState | None) -> ProgramState:
         program = ProgramState(plan, self._created, stream, self._block_size, parent)
         self._created += 1
-        self.live[program.index] = program
         return program
 
     def _start(self, program: ProgramState) -> None:
+        self.live[program.index] = program
         program.arrival_s = program._phase_since_s = self._clock.now
         self._release_turn(program)
 

@@ -48,7 +48,8 @@ def test_joint_masks_follow_the_decision() -> None:
     env = gym.make(JOINT, scenario=crowded(), max_instances=5)
     env.reset(seed=0)
     unwrapped = base(env)
-    kinds = set()
+    assert isinstance(unwrapped.pending, RouteDecision)
+    kinds = {("route", unwrapped.pending.may_hold)}  # nothing runs yet, so holding is not allowed
     for _ in play(env, random_chooser(3)):
         pending = unwrapped.pending
         routes, placements = split_mask(unwrapped, unwrapped.action_masks())

@@ -351,3 +351,31 @@ def test_what_is_yet_to_come_reaches_no_observation(
 
 def test_keep_is_what_the_helper_says() -> None:
     assert base(gym.make(JOINT)).placements.answer(0) is KEEP
+
+
+def test_sub_agents_count_from_their_start_only() -> None:
+    """A sub-agent that starts 5 s into the gap is not known to be coming."""
+    content = crowded().model_dump(mode="json")
+    parent, other = content["workload"]["programs"][:2]
+    child = {"arrival_s": 5.0, "turns": [{"new_input_tokens": 50, "output_tokens": 5}]}
+    parent["turns"][0] |= {"children": [child], "tools": [], "gap_s": 1.0}
+    content["workload"]["programs"] = [parent, {**other, "arrival_s": 0.1}]
+    env = gym.make(JOINT, scenario=load_scenario(content))
+    observation, _ = env.reset(seed=0)
+    seen = []
+    while True:
+        seen.append(
+            (
+                base(env).simulation.now_s,
+                _raw(env, observation, "global.live_programs"),
+                _raw(env, observation, "program.subagent"),
+            )
+        )
+        observation, _, terminated, _, _ = env.step([0, 0])
+        if terminated:
+            break
+    before = [live for time_s, live, _ in seen if time_s < 5.0]
+    assert max(before) == pytest.approx(2.0, rel=1e-3)
+    assert any(subagent for *_, subagent in seen)
+    starts = next(live for _, live, subagent in seen if subagent)
+    assert starts == pytest.approx(3.0, rel=1e-3)
