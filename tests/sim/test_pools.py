@@ -215,7 +215,7 @@ def test_what_does_not_lie_here_cannot_be_pinned_nor_anything_twice() -> None:
     store(pool, program, 2)
     assert pool.pin(program, 1.0, until_admitted=False) is not None
     assert pool.pin(program, 9.0, until_admitted=False) is None
-    assert not pool.pins[0].deadline_s == 9.0
+    assert pool.pins[0].deadline_s == 1.0
 
 
 def test_soft_pins_give_way_latest_deadline_first() -> None:
