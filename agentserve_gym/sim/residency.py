@@ -16,7 +16,7 @@ from agentserve_gym.sim.clock import Call, Clock
 from agentserve_gym.sim.decisions import Place, PlacementKind, Restore, Tier
 from agentserve_gym.sim.engine import Engine
 from agentserve_gym.sim.pools import BlockPool, Key
-from agentserve_gym.sim.programs import ProgramState, TurnState
+from agentserve_gym.sim.programs import ProgramState, ProgramStatus, TurnState
 from agentserve_gym.sim.topology import Topology
 
 
@@ -232,7 +232,8 @@ class Residency:
         engine = self.engines[transfer.instance]
         engine.synchronize()
         transfer.source.release(transfer.source_keys)
-        if transfer.version == program.version and not transfer.stay_warm:
+        waits = program.status is ProgramStatus.TOOL_GAP and transfer.version == program.version
+        if waits and not transfer.stay_warm:
             transfer.source.make_coldest(program.index)
         self._freed(engine)
 
