@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+import torch
+
 from agentserve_gym.envs import AgentServeEnv, ObservationLayout
 from agentserve_gym.train.network import ActorCritic, NetworkShape, Scorer
 

@@ -8,13 +8,14 @@ import shutil
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-from conftest import small_scenario
+pytest.importorskip("torch")
+import torch
 from sb3_contrib import MaskablePPO
+from train_helpers import SMALL_RUN, small_scenario
 
 from agentserve_gym.baselines import parse_policy, run_policy
 from agentserve_gym.sim import Simulation, load_scenario
-from agentserve_gym.train import load_policy, resume, runs, train
+from agentserve_gym.train import load_policy, make_settings, resume, runs, train
 from agentserve_gym.train.checkpoints import list_checkpoints
 from agentserve_gym.train.learned import find_model
 from agentserve_gym.train.runs import silent
@@ -53,10 +54,6 @@ def without_wall_time(results):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """One small run: its folder, evaluation and results."""
-    from conftest import SMALL_RUN
-
-    from agentserve_gym.train import make_settings
-
     folder = tmp_path_factory.mktemp("runs")
     file = folder / "small.json"
     file.write_text(json.dumps(small_scenario()))
@@ -68,9 +65,8 @@ def trained(tmp_path_factory):
 def test_a_run_leaves_what_it_promises(trained):
     run, evaluation, results = trained
     names = {entry.name for entry in run.iterdir()}
-    assert names == {
-        "settings.json", "imitation.json", "model.zip", "checkpoints", "tensorboard", "results.json",
-    }  # fmt: skip
+    files = {"settings.json", "imitation.json", "model.zip", "results.json"}
+    assert names == files | {"checkpoints", "tensorboard"}
     assert json.loads((run / "results.json").read_text()) == results
     assert [path.name for path in list_checkpoints(run)] == ["step_000000192", "step_000000256"]
     assert [entry["step"] for entry in results["selection"]["history"]] == [0, 64, 128, 192, 256]
@@ -119,7 +115,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(small_run, tmp_pat
     assert results["selection"]["history"][-1]["step"] == 64
 
 
-def test_a_seed_determines_a_run(trained, small_run, tmp_path):
+def test_a_seed_determines_a_run(small_run, tmp_path):
     settings = small_run(steps=64)
     results = [train(settings, tmp_path / name, silent)[1] for name in ("one", "two")]
     assert without_wall_time(results[0]) == without_wall_time(results[1])
@@ -161,7 +157,7 @@ def test_dqn_resumes_with_its_replay_buffer(small_run, tmp_path):
 
 def test_it_decides_as_the_model_does_in_the_environment(trained):
     run, _, _ = trained
-    settings = runs.make_settings(runs.read_settings(run / "settings.json"))
+    settings = make_settings(runs.read_settings(run / "settings.json"))
     env = make_env(settings)
     model = MaskablePPO.load(find_model(run), device="cpu")
     observation, _ = env.reset(options={"workload_seed": 7})
