@@ -44,13 +44,14 @@ def time_by_phase(axes: Any, runs: Sequence[RunRecord]) -> None:
     """Mean seconds of a program by phase, tool gaps aside; one bar a policy."""
     style.tidy(axes, "Where a program's time goes, tool gaps aside")
     axes.grid(axis="y", visible=False)
-    names = [run.policy for run in runs]
+    rows = range(len(runs))
     left = np.zeros(len(runs))
     for phase, colour in style.PHASE_COLOURS.items():
         seconds = np.array([_mean_phase_s(run, phase) for run in runs])
         label = style.PHASE_LABELS[phase]
-        axes.barh(names, seconds, left=left, color=colour, label=label, height=0.5)
+        axes.barh(rows, seconds, left=left, color=colour, label=label, height=0.5)
         left += seconds
+    axes.set_yticks(rows, [_short(run.policy) for run in runs])
     axes.set_xlim(0, max(float(left.max()) * 1.14, 1e-9))
     for row, total in enumerate(left):
         axes.text(
@@ -64,7 +65,7 @@ def time_by_phase(axes: Any, runs: Sequence[RunRecord]) -> None:
 def hbm_occupancy(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges) -> None:
     """HBM of all instances over time: in use, pinned, cached."""
     report = run.report
-    style.tidy(axes, f"{run.policy}: HBM (hit rate {_hit_rate(report, 'hbm')})")
+    style.tidy(axes, f"{_short(run.policy)}: HBM (hit rate {_hit_rate(report, 'hbm')})")
     held = binned_mean(timeline.time_s, timeline.held[Tier.HBM], edges_s)
     pinned = binned_mean(timeline.time_s, timeline.pinned, edges_s)
     used = binned_mean(timeline.time_s, timeline.occupancy[Tier.HBM], edges_s)
@@ -146,6 +147,11 @@ def _percent(value: float, _position: int) -> str:
 
 def _mean_phase_s(run: RunRecord, phase: str) -> float:
     return float(run.report["phase_s"][phase]) / max(int(run.report["programs"]), 1)
+
+
+def _short(policy: str) -> str:
+    """A policy's name, cut where it would run into the next column."""
+    return policy if len(policy) <= 30 else f"{policy[:29]}…"
 
 
 def _hit_rate(report: Any, tier: str) -> str:
