@@ -11,8 +11,6 @@ from agentserve_gym.cli.learning import evaluation_table, reporting
 from agentserve_gym.cli.output import JsonOption, console, print_json
 from agentserve_gym.sim import load_scenario
 
-_DEFAULT_POLICIES = ("affinity+lru", "affinity+dram", "dynamo+dram")
-
 
 def evaluate(
     model: Annotated[Path, typer.Option(help="A run's folder, or a model.zip.")],
@@ -37,13 +35,14 @@ def evaluate(
     from agentserve_gym.baselines import parse_policy
     from agentserve_gym.train import evaluate as compare
     from agentserve_gym.train import evaluation_seeds, load_policy
+    from agentserve_gym.train.settings import COMPARED
 
     learned = load_policy(model)
     card = learned.card
     if env is not None and env != card.env:
         raise typer.BadParameter(f"env is {env!r}, but {model} was trained in {card.env}")
     loaded = load_scenario(scenario or card.scenario)
-    others = [parse_policy(name) for name in policy or _DEFAULT_POLICIES]
+    others = [parse_policy(name) for name in policy or COMPARED]
     with reporting() as report:
         result = compare(
             learned, others, loaded, evaluation_seeds(seeds), metric or card.reward, report

@@ -19,6 +19,10 @@ from agentserve_gym.sim.scenario import PositiveInt, StrictModel, load_scenario
 Algorithm = Literal["maskable-ppo", "ppo", "dqn"]
 EnvId = Literal["AgentServe-v0", "AgentServeRouting-v0", "AgentServeOffload-v0"]
 
+COMPARED = ("affinity+lru", "affinity+dram", "least_loaded+dram", "dynamo+dram", "lmetric+dram")
+"""Heuristics that a run chooses its teacher from and is compared with, unless it is set otherwise:
+the stock policy, and the best of a survey on the default preset (docs/training.md)."""
+
 Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -36,9 +40,9 @@ class PpoSettings(StrictModel):
         target_kl: an update ends early where the policy moved further than 1.5 times this.
     """
 
-    learning_rate: Rate = 1e-4
+    learning_rate: Rate = 3e-4
     rollout_steps: PositiveInt = 512
-    batch_size: PositiveInt = 512
+    batch_size: PositiveInt = 256
     epochs: PositiveInt = 5
     gamma: Share = 1.0
     gae_lambda: Share = 0.95
@@ -79,10 +83,8 @@ class ImitationSettings(StrictModel):
         epochs, batch_size, learning_rate: of the regression on its decisions and returns.
     """
 
-    candidates: list[str] = Field(
-        default=["affinity+lru", "affinity+dram", "least_loaded+dram", "dynamo+dram"], min_length=1
-    )
-    measured_episodes: PositiveInt = 8
+    candidates: list[str] = Field(default=list(COMPARED), min_length=1)
+    measured_episodes: PositiveInt = 6
     episodes: PositiveInt = 32
     epochs: PositiveInt = 12
     batch_size: PositiveInt = 256
@@ -105,9 +107,7 @@ class EvaluationSettings(StrictModel):
         selection_seeds: how many selection seeds (others) decide which checkpoint is kept.
     """
 
-    policies: list[str] = Field(
-        default=["affinity+lru", "affinity+dram", "least_loaded+dram", "dynamo+dram"], min_length=1
-    )
+    policies: list[str] = Field(default=list(COMPARED), min_length=1)
     seeds: Annotated[int, Field(ge=2, le=100)] = 30
     selection_seeds: Annotated[int, Field(ge=2, le=100)] = 16
 
