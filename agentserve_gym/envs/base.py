@@ -78,10 +78,15 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         self.observation_layout = self._builder.layout.slices()
         self.instance_features = tuple(feature.name for feature in INSTANCE_FEATURES)
         self.observation_space = spaces.Box(0.0, 1.0, (self._builder.layout.size,), np.float32)
+        self.action_space = self._make_action_space()
         self._episode: Episode | None = None
         self._mask: Mask = np.zeros(self._mask_size(), np.int8)
 
     # --- what a subclass chooses -----------------------------------------------------------------
+
+    @abstractmethod
+    def _make_action_space(self) -> spaces.Space[Any]:
+        """The action space, from ``routes`` and ``placements``."""
 
     @abstractmethod
     def _mask_size(self) -> int:

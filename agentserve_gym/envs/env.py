@@ -36,12 +36,9 @@ class AgentServeEnv(AgentServeBase):
     {shared}
     """
 
-    def __init__(self, scenario: ScenarioLike = "default", **options: Any) -> None:
-        """See ``AgentServeBase.__init__``."""
-        super().__init__(scenario, **options)
-        self.action_space = spaces.MultiDiscrete(
-            np.array([self.routes.size, self.placements.size], dtype=np.int64)
-        )
+    def _make_action_space(self) -> spaces.Space[Any]:
+        sizes = (self.routes.size, self.placements.size)
+        return spaces.MultiDiscrete(np.array(sizes, dtype=np.int64))
 
     def _mask_size(self) -> int:
         return self.routes.size + self.placements.size
@@ -112,10 +109,8 @@ class AgentServeRoutingEnv(_OneDecisionEnv):
     {shared}
     """
 
-    def __init__(self, scenario: ScenarioLike = "default", **options: Any) -> None:
-        """See ``AgentServeBase.__init__``; also ``baseline``: who places KV."""
-        super().__init__(scenario, **options)
-        self.action_space = spaces.Discrete(self.routes.size)
+    def _make_action_space(self) -> spaces.Space[Any]:
+        return spaces.Discrete(self.routes.size)
 
     def _mask_size(self) -> int:
         return self.routes.size
@@ -151,10 +146,8 @@ class AgentServeOffloadEnv(_OneDecisionEnv):
     {shared}
     """
 
-    def __init__(self, scenario: ScenarioLike = "default", **options: Any) -> None:
-        """See ``AgentServeBase.__init__``; also ``baseline``: who routes."""
-        super().__init__(scenario, **options)
-        self.action_space = spaces.Discrete(self.placements.size)
+    def _make_action_space(self) -> spaces.Space[Any]:
+        return spaces.Discrete(self.placements.size)
 
     def _mask_size(self) -> int:
         return self.placements.size
