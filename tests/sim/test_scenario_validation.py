@@ -1,0 +1,337 @@
+"""Bad scenarios are refused before anything runs, with a message that names what to change."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentserve_gym.sim import Scenario, Simulation, load_scenario, preset_names
+
+GOOD: dict[str, Any] = {
+    "name": "good",
+    "cluster": {
+        "model": "llama-3.1-8b",
+        "nodes": [
+            {
+                "name": "n0",
+                "instances": [{"accelerator": "rtx-4090", "count": 2, "kv_blocks": 100}],
+                "dram": {"capacity_gib": 1.0},
+                "peer_link": {"bandwidth_gbps": 100.0},
+            }
+        ],
+        "cxl": {"nodes": ["n0"], "capacity_gib": 1.0, "bandwidth_gbps": 20.0},
+        "network": {"bandwidth_gbps": 10.0},
+    },
+    "workload": {
+        "kind": "inline",
+        "programs": [{"arrival_s": 0.0, "turns": [{"new_input_tokens": 50, "output_tokens": 5}]}],
+    },
+    "arrivals": {"kind": "trace"},
+    "engine": {},
+    "router": {},
+    "tools": {},
+    "objective": {},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The good scenario with one value replaced; numbers in the path index lists."""
+    scenario = copy.deepcopy(GOOD)
+    *parents, last = path.split(".")
+    at: Any = scenario
+    for part in parents:
+        at = at[int(part)] if part.isdigit() else at[part]
+    at[last] = value
+    return scenario
+
+
+def without(path: str) -> dict[str, Any]:
+    scenario = changed(path, None)
+    *parents, last = path.split(".")
+    at: Any = scenario
+    for part in parents:
+        at = at[int(part)] if part.isdigit() else at[part]
+    del at[last]
+    return scenario
+
+
+def test_the_good_scenario_is_good() -> None:
+    scenario = load_scenario(GOOD)
+    simulation = Simulation(scenario)
+    assert len(simulation.engines) == 2
+
+
+def test_a_scenario_survives_serialization() -> None:
+    scenario = load_scenario(GOOD)
+    again = load_scenario(json.loads(scenario.model_dump_json()))
+    assert again == scenario
+    assert load_scenario(scenario) is scenario
+
+
+def test_a_scenario_is_immutable() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_scenario(GOOD).name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_and_starts(name: str) -> None:
+    scenario = load_scenario(name)
+    assert scenario.name == name
+    assert scenario.description
+    decision = Simulation(scenario, 0).advance()
+    assert decision is not None
+
+
+# --- keys and names -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "nearest"),
+    [
+        ("", "horizont_s", "horizon_s"),
+        ("engine", "max_num_seq", "max_num_seqs"),
+        ("cluster.nodes.0", "drem", "dram"),
+        ("cluster.nodes.0.instances.0", "kv_block", "kv_blocks"),
+        ("cluster.cxl", "capacity_gb", "capacity_gib"),
+        ("router", "signal_delays", "signal_delay_s"),
+        ("tools", "max_retry", "max_retries"),
+        ("workload.programs.0.turns.0", "output_token", "output_tokens"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_known_one(
+    path: str, key: str, nearest: str
+) -> None:
+    where = f"{path}.{key}" if path else key
+    with pytest.raises(ValueError, match="unknown key") as caught:
+        load_scenario(changed(where, 1))
+    assert key in str(caught.value)
+    assert f"did you mean {nearest!r}" in str(caught.value)
+
+
+def test_an_unknown_key_like_no_other_is_named_alone() -> None:
+    with pytest.raises(ValueError, match="unknown key 'zzzzzz'") as caught:
+        load_scenario(changed("zzzzzz", 1))
+    assert "did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["cluster", "workload", "arrivals", "cluster.model", "name"])
+def test_a_missing_part_is_named(path: str) -> None:
+    with pytest.raises(ValueError, match=f"{path.split('.')[-1]} is missing"):
+        load_scenario(without(path))
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest_and_the_list() -> None:
+    with pytest.raises(ValueError, match="unknown scenario 'defualt'") as caught:
+        load_scenario("defualt")
+    assert "did you mean 'default'" in str(caught.value)
+    for name in preset_names():
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "match"),
+    [
+        ("cluster.model", "llama-9", "llama-9"),
+        ("cluster.nodes.0.instances.0.accelerator", "rtx-9999", "rtx-9999"),
+        ("cluster.nodes.0.instances.0.timing", "guesswork", "guesswork"),
+    ],
+)
+def test_unknown_hardware_is_named(path: str, value: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        Simulation(load_scenario(changed(path, value)))
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+POSITIVE = [
+    "horizon_s",
+    "objective.jct_unit_s",
+    "objective.slo_ttft_s",
+    "tools.timeout_s",
+    "cluster.nodes.0.dram.capacity_gib",
+    "cluster.nodes.0.dram.bandwidth_gbps",
+    "cluster.nodes.0.peer_link.bandwidth_gbps",
+    "cluster.cxl.capacity_gib",
+    "cluster.cxl.bandwidth_gbps",
+    "cluster.cxl.pool_bandwidth_gbps",
+    "cluster.network.bandwidth_gbps",
+]
+NOT_NEGATIVE = [
+    "router.signal_delay_s",
+    "tools.slowdown_per_call",
+    "tools.retry_delay_s",
+    "cluster.network.latency_us",
+    "cluster.nodes.0.dram.latency_us",
+    "workload.programs.0.arrival_s",
+]
+COUNTS = [
+    "cluster.nodes.0.instances.0.count",
+    "cluster.nodes.0.instances.0.kv_blocks",
+    "cluster.nodes.0.instances.0.tensor_parallel",
+    "engine.max_num_seqs",
+    "engine.max_num_batched_tokens",
+    "engine.block_size_tokens",
+]
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("path", POSITIVE + NOT_NEGATIVE)
+@pytest.mark.parametrize("value", [NAN, INF, -INF, -1.0, "many"], ids=str)
+def test_numbers_must_be_finite_and_not_negative(path: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=path.rsplit(".", 1)[-1]):
+        load_scenario(changed(path, value))
+
+
+@pytest.mark.parametrize("path", POSITIVE)
+def test_zero_is_no_capacity_bandwidth_or_time(path: str) -> None:
+    with pytest.raises(ValueError, match=path.rsplit(".", 1)[-1]):
+        load_scenario(changed(path, 0.0))
+
+
+@pytest.mark.parametrize("path", COUNTS)
+@pytest.mark.parametrize("value", [0, -3, 1.5, NAN], ids=str)
+def test_counts_are_whole_and_at_least_one(path: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=path.rsplit(".", 1)[-1]):
+        load_scenario(changed(path, value))
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, 1.1, NAN])
+def test_memory_utilization_is_a_share(value: float) -> None:
+    with pytest.raises(ValueError, match="memory_utilization"):
+        load_scenario(changed("engine.memory_utilization", value))
+
+
+@pytest.mark.parametrize("value", [1.0, -0.1, NAN])
+def test_failures_must_end_some_time(value: float) -> None:
+    with pytest.raises(ValueError, match="failure_probability"):
+        load_scenario(changed("tools.failure_probability", value))
+
+
+@pytest.mark.parametrize("ttls", [[0.0], [-2.0], [NAN], [2.0, INF]])
+def test_pin_ttls_are_positive(ttls: list[float]) -> None:
+    with pytest.raises(ValueError, match="pin_ttls_s"):
+        load_scenario(changed("pin_ttls_s", ttls))
+
+
+# --- what does not go together --------------------------------------------------------------------
+
+
+def test_no_instances_or_nodes_is_no_cluster() -> None:
+    with pytest.raises(ValueError, match="instances"):
+        load_scenario(changed("cluster.nodes.0.instances", []))
+    with pytest.raises(ValueError, match="nodes"):
+        load_scenario(changed("cluster.nodes", []))
+
+
+def test_node_names_must_differ() -> None:
+    nodes = [GOOD["cluster"]["nodes"][0]] * 2
+    with pytest.raises(ValueError, match="node names must differ"):
+        load_scenario(changed("cluster.nodes", nodes))
+
+
+def test_a_cxl_pool_must_name_nodes_that_exist() -> None:
+    with pytest.raises(ValueError, match=r"'n7'.*'n0'"):
+        load_scenario(changed("cluster.cxl.nodes", ["n7"]))
+
+
+def test_every_decode_must_fit_a_step() -> None:
+    with pytest.raises(ValueError, match=r"max_num_batched_tokens is 64.*max_num_seqs \(128\)"):
+        load_scenario(changed("engine.max_num_batched_tokens", 64))
+
+
+def test_a_tier_smaller_than_a_block_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"n0\.dram\.capacity_gib is 0\.001.*KV block"):
+        Simulation(load_scenario(changed("cluster.nodes.0.dram.capacity_gib", 0.001)))
+    with pytest.raises(ValueError, match=r"cxl\.capacity_gib is 0\.001.*KV block"):
+        Simulation(load_scenario(changed("cluster.cxl.capacity_gib", 0.001)))
+
+
+def test_a_program_that_cannot_fit_is_refused_with_its_name_tokens_and_the_pool() -> None:
+    big = {
+        "program_id": "giant",
+        "arrival_s": 0.0,
+        "turns": [
+            {"new_input_tokens": 1000, "output_tokens": 100, "gap_s": 1.0},
+            {"new_input_tokens": 500, "output_tokens": 7},
+        ],
+    }
+    with pytest.raises(ValueError, match="'giant'") as caught:
+        Simulation(load_scenario(changed("workload.programs", [big])))
+    # 1,607 tokens; 99 usable blocks of 16.
+    assert "1607 tokens" in str(caught.value)
+    assert "instance 0 hbm holds 1584" in str(caught.value)
+
+
+def test_a_sub_agent_that_cannot_fit_is_refused_too() -> None:
+    child = {"program_id": "kid", "turns": [{"new_input_tokens": 5000, "output_tokens": 1}]}
+    parent = {
+        "arrival_s": 0.0,
+        "turns": [
+            {"new_input_tokens": 10, "output_tokens": 1, "gap_s": 1.0, "children": [child]},
+            {"new_input_tokens": 10, "output_tokens": 1},
+        ],
+    }
+    with pytest.raises(ValueError, match="'kid' needs 5001 tokens"):
+        Simulation(load_scenario(changed("workload.programs", [parent])))
+
+
+def test_a_program_that_just_fits_runs() -> None:
+    """99 of 100 blocks: one is kept for a level of a prefix that may only be used in part."""
+    fits = {"arrival_s": 0.0, "turns": [{"new_input_tokens": 1500, "output_tokens": 84}]}
+    Simulation(load_scenario(changed("workload.programs", [fits])))
+    fits["turns"][0]["output_tokens"] = 85  # type: ignore[index]
+    with pytest.raises(ValueError, match="1585"):
+        Simulation(load_scenario(changed("workload.programs", [fits])))
+
+
+def test_a_generated_window_beyond_the_pool_is_refused() -> None:
+    spec = {"kind": "generated", "mix": {"function_calling": 1.0}, "programs": 2}
+    scenario = changed("workload", {**spec, "max_context_tokens": 99_999})
+    scenario["arrivals"] = {"kind": "poisson", "rate_per_s": 1.0}
+    with pytest.raises(ValueError, match="max_context_tokens is 99999.*instance 0 hbm"):
+        Simulation(load_scenario(scenario))
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(ValueError, match="seed is -1"):
+        Simulation(load_scenario(GOOD), -1)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_files_of_both_kinds_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "good.json"
+    path.write_text(json.dumps(GOOD), encoding="utf-8")
+    assert load_scenario(path) == load_scenario(str(path)) == load_scenario(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("bad.json", "{", "not valid JSON"),
+        ("bad.toml", "a = = 1", "not valid TOML"),
+        ("list.json", "[1]", "must hold a mapping"),
+        ("wrong.json", '{"name": 3}', "wrong.json"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, name: str, content: str, match: str) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=match) as caught:
+        load_scenario(path)
+    assert name in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot read scenario file") as caught:
+        load_scenario(tmp_path / "nowhere.toml")
+    assert "nowhere.toml" in str(caught.value)
+
+
+def test_every_field_can_be_given_by_its_scenario_type() -> None:
+    assert isinstance(Scenario.model_validate(GOOD), Scenario)
