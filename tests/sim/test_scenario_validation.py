@@ -292,7 +292,7 @@ def test_a_generated_window_beyond_the_pool_is_refused() -> None:
     spec = {"kind": "generated", "mix": {"function_calling": 1.0}, "programs": 2}
     scenario = changed("workload", {**spec, "max_context_tokens": 99_999})
     scenario["arrivals"] = {"kind": "poisson", "rate_per_s": 1.0}
-    with pytest.raises(ValueError, match="max_context_tokens is 99999.*instance 0 hbm"):
+    with pytest.raises(ValueError, match=r"max_context_tokens is 99999.*instance 0 hbm"):
         Simulation(load_scenario(scenario))
 
 
