@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import subprocess
 import sys
 
 import pytest
@@ -251,10 +252,19 @@ def test_missing_matplotlib_names_the_extra(refused, tmp_path, monkeypatch):
 # --- optional parts ------------------------------------------------------------------------------
 
 
-def test_missing_torch_names_the_train_extra():
-    error = ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")
-    assert one_line(error) == (
-        "torch is not installed; install it with: pip install 'agentserve-gym[train]'"
+@pytest.mark.parametrize("command", [["train"], ["evaluate", "--model", "runs/none"]])
+def test_missing_torch_names_the_train_extra(command):
+    source = (
+        "import sys; sys.modules['torch'] = None\n"
+        f"from agentserve_gym.cli import app; app({command!r})"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert finished.stderr == (
+        "agentserve: torch is not installed; install it with: pip install 'agentserve-gym[train]'\n"
     )
 
 
