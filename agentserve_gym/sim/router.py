@@ -26,6 +26,7 @@ from agentserve_gym.sim.engine import Engine
 from agentserve_gym.sim.metrics import Metrics
 from agentserve_gym.sim.programs import ProgramState, ProgramStatus, TurnState
 from agentserve_gym.sim.residency import Residency
+from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.views import ClusterView
 
 
@@ -43,6 +44,7 @@ class Router:
         cluster: ClusterView,
         metrics: Metrics,
         clock: Clock,
+        tools: ToolSimulator,
         held_order: str,
     ) -> None:
         self.held: list[TurnState] = []
@@ -52,6 +54,7 @@ class Router:
         self._cluster = cluster
         self._metrics = metrics
         self._clock = clock
+        self._tools = tools
         self._held_order = held_order
         self._fresh: deque[TurnState] = deque()
         self._gaps: deque[ProgramState] = deque()
@@ -96,10 +99,15 @@ class Router:
             for position, turn in enumerate(self.held):
                 if turn.hold_lane not in self._refused_lanes:
                     return self._offer(self.held.pop(position))
-        if self.held and self.in_engines == 0:
+        if self.held and not self._progress_without_held:
             return self._offer(self.held.pop(0))
         self._offer_held = False
         return None
+
+    @property
+    def _progress_without_held(self) -> bool:
+        """Whether a turn will end or a tool gap be over even if nothing held is ever sent."""
+        return self.in_engines > 0 or self._tools.open_gaps > 0
 
     def _placement(self, program: ProgramState) -> PlacementDecision:
         self._cluster.held_turns = len(self.held)
@@ -115,7 +123,7 @@ class Router:
 
     def _offer(self, turn: TurnState) -> RouteDecision:
         self._cluster.held_turns = len(self.held)
-        may_hold = self.in_engines > 0
+        may_hold = self._progress_without_held
         offers = turn.offers
         turn.offers += 1
         return RouteDecision(self._clock.now, turn.program, turn, self._cluster, may_hold, offers)

@@ -89,6 +89,7 @@ class Simulation:
             self.cluster,
             self.metrics,
             self.clock,
+            self.tools,
             scenario.router.held_order,
         )
         self.orchestrator = Orchestrator(

@@ -98,6 +98,7 @@ class ToolSimulator:
         statistics: what may be learned from completed calls.
         running: calls in progress per kind. ``queued``: calls waiting for a slot.
         failures: attempts that failed so far. ``timeouts``: attempts cut.
+        open_gaps: gaps whose tools are not all done.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class ToolSimulator:
         self.queued: dict[str, deque[_ToolRun]] = {}
         self.failures = 0
         self.timeouts = 0
+        self.open_gaps = 0
         self._spec = spec
         self._clock = clock
         self._seed = seed
@@ -123,6 +125,7 @@ class ToolSimulator:
     def start(self, program: ProgramState, turn: Turn, number: int) -> None:
         """Begin the gap after ``turn``; ``on_done(program)`` is called when it is over."""
         now = self._clock.now
+        self.open_gaps += 1
         if self._plain and not any(call.failures for call in turn.tools):
             self._clock.call_at(now + turn.gap_s, self._on_plain_gap_done, (program, turn))
             return
@@ -140,6 +143,7 @@ class ToolSimulator:
             self.statistics.learn(call.kind, call.duration_s)
         if not turn.tools:
             self.statistics.learn(turn.gap_kind, turn.gap_s)
+        self.open_gaps -= 1
         self._on_done(program)
 
     def _duration(self, call: ToolCall, identity: tuple[int, int, int]) -> float:
@@ -208,4 +212,5 @@ class ToolSimulator:
         self._queue(event.argument)
 
     def _on_gap_done(self, event: Call) -> None:
+        self.open_gaps -= 1
         self._on_done(event.argument)
