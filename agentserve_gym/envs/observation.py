@@ -22,6 +22,7 @@ from agentserve_gym.envs.features import (
 )
 from agentserve_gym.envs.instance_rows import InstanceRows
 from agentserve_gym.envs.prefill_estimate import PrefillEstimate
+from agentserve_gym.envs.recent_calls import RecentCalls
 from agentserve_gym.hardware.timing import BatchStep
 from agentserve_gym.sim import (
     ClusterView,
@@ -78,7 +79,7 @@ class ObservationBuilder:
         self._rows = InstanceRows()
         self._prefill_s: list[PrefillEstimate] = []
         self._estimates: dict[int, PrefillEstimate] = {}
-        self._within: dict[int, tuple[int, KindStatistics, list[float]]] = {}
+        self._recent: dict[int, RecentCalls] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"max_instances": self.layout.max_instances, "pin_ttls_s": self._ttls_s}
@@ -90,7 +91,7 @@ class ObservationBuilder:
     def attach(self, cluster: ClusterView) -> None:
         """Begin an episode on a cluster: write what never changes within it."""
         self._raw[:] = 0.0
-        self._within = {}
+        self._recent = {}
         estimates = [self._estimate(view) for view in cluster.instances]
         self._estimates = {id(estimate.latency): estimate for estimate in estimates}
         for view, prefill_s in zip(cluster.instances, estimates, strict=True):
@@ -211,15 +212,11 @@ class ObservationBuilder:
         )
 
     def _shares_within(self, kind: KindStatistics) -> list[float]:
-        """Share of recent durations within each pin TTL; counted anew only after a new call."""
-        known = self._within.get(id(kind))
-        if known is not None and known[0] == kind.count and known[1] is kind:
-            return known[2]
-        recent = kind.recent
-        number = max(len(recent), 1)
-        shares = [sum([value <= ttl for value in recent]) / number for ttl in self._ttls_s]
-        self._within[id(kind)] = (kind.count, kind, shares)
-        return shares
+        """Share of recent durations within each pin TTL."""
+        known = self._recent.get(id(kind))
+        if known is None or known.kind is not kind:
+            known = self._recent[id(kind)] = RecentCalls(kind, self._ttls_s)
+        return known.shares_within()
 
     def _finish(
         self, single: list[float], rows: InstanceRows, cluster: ClusterView, routing: bool
