@@ -18,7 +18,7 @@ class FormulaEngine:
         self.ranks = moe_ep_size
         self.engines = attention_dp_size
 
-    def decode_step_per_op(self, gen_tokens, isl, osl):  # noqa: ARG002
+    def decode_step_per_op(self, gen_tokens, isl, osl):
         dip = 0.5 if gen_tokens == 64 else 0.0
         experts = 0.02 * min(gen_tokens * 8, 128 / self.ranks)
         exchange = 0.0 if self.engines == 1 else 0.1 + 0.001 * gen_tokens
@@ -31,7 +31,7 @@ class FormulaEngine:
             ("generation_moe_pre_dispatch", exchange, 0.0, "silicon"),
         ]
 
-    def run_static_per_op(self, *, batch_size, isl, osl, prefix=0):  # noqa: ARG002
+    def run_static_per_op(self, *, batch_size, isl, osl, prefix=0):
         chunk = isl - prefix
         pairs = chunk * prefix + chunk * (chunk + 1) / 2
         return [("context_attention", 0.5 + 4e-7 * pairs, 0.0, "silicon"), ("x", 9.0, 0, "")], []
