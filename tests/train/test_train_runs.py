@@ -31,7 +31,7 @@ class Killed(Exception):
 def kill_at(decisions):
     """A report that ends the process's work in the middle of learning."""
 
-    def report(what, done, total):  # noqa: ARG001
+    def report(what, done, total):
         if what.startswith("learning") and done >= decisions:
             raise Killed
 
@@ -105,7 +105,7 @@ def test_resume_equals_an_uninterrupted_run(trained, small_run, tmp_path):
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(small_run, tmp_path):
-    def report(what, done, total):  # noqa: ARG001
+    def report(what, done, total):
         raise Killed
 
     run = tmp_path / "early"
