@@ -9,7 +9,7 @@ from agentserve_gym.sim.engine import Engine, EngineHost, EngineLimits
 from agentserve_gym.sim.pools import BlockPool
 from agentserve_gym.sim.residency import Residency
 from agentserve_gym.sim.scenario import EngineSpec, InstanceSpec, Scenario
-from agentserve_gym.sim.stepper import LockstepPricing, SinglePricing, Stepper
+from agentserve_gym.sim.stepper import LockstepStepper, SingleStepper, Stepper
 from agentserve_gym.sim.tools import ToolStatistics
 from agentserve_gym.sim.topology import Topology
 from agentserve_gym.sim.views import ClusterView, DelayedSignals, InstanceView, LiveSignals
@@ -62,13 +62,11 @@ def _stepper(
     instance: InstanceSpec, latency: LatencyModel, clock: Clock, spec: EngineSpec, fused: bool
 ) -> Stepper:
     lockstep = instance.expert_parallel > 1 and instance.data_parallel > 1
-    pricing: LockstepPricing | SinglePricing
+    timing = {"async_scheduling": spec.async_scheduling, "fused": fused}
     if lockstep and isinstance(latency, SharedExpertLatency):
         graphs = spec.max_cudagraph_tokens or largest_graph_tokens(spec.max_num_seqs)
-        pricing = LockstepPricing(latency, graphs)
-    else:
-        pricing = SinglePricing(latency)
-    return Stepper(pricing, clock, async_scheduling=spec.async_scheduling, fused=fused)
+        return LockstepStepper(latency, graphs, clock, **timing)
+    return SingleStepper(latency, clock, **timing)
 
 
 def _kv_blocks(scenario: Scenario, instance: InstanceSpec) -> int:

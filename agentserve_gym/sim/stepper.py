@@ -8,8 +8,8 @@ past. A stepper drives one engine, or a data-parallel group whose engines step t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Protocol
@@ -19,7 +19,7 @@ from agentserve_gym.hardware.lockstep import (
     lockstep_decode_run,
     lockstep_step_s,
 )
-from agentserve_gym.hardware.timing import BatchStep, DecodeRun, LatencyModel
+from agentserve_gym.hardware.timing import BatchStep, LatencyModel
 from agentserve_gym.sim.clock import LATE, Call, Clock
 
 if TYPE_CHECKING:
@@ -105,46 +105,7 @@ class PrefillSegment:
         return min(self.completed(now_s) + 1, self.steps)
 
 
-class StepPricing(Protocol):
-    """Prices the steps of all engines that step together; one batch per engine."""
-
-    def step_s(self, steps: Sequence[BatchStep]) -> float:
-        """Seconds that one step takes."""
-        ...
-
-    def decode_run(self, steps: Sequence[BatchStep]) -> DecodeRun:
-        """Price the run that starts with these decode-only steps."""
-        ...
-
-
-class SinglePricing:
-    """One engine on its own."""
-
-    def __init__(self, latency: LatencyModel) -> None:
-        self._latency = latency
-
-    def step_s(self, steps: Sequence[BatchStep]) -> float:
-        return self._latency.step_s(steps[0])
-
-    def decode_run(self, steps: Sequence[BatchStep]) -> DecodeRun:
-        return self._latency.decode_run(steps[0])
-
-
-class LockstepPricing:
-    """A data-parallel group with expert parallelism: a step ends when its slowest member's does."""
-
-    def __init__(self, latency: SharedExpertLatency, graph_tokens: int) -> None:
-        self._latency = latency
-        self._graph_tokens = graph_tokens
-
-    def step_s(self, steps: Sequence[BatchStep]) -> float:
-        return lockstep_step_s(self._latency, steps, self._graph_tokens)
-
-    def decode_run(self, steps: Sequence[BatchStep]) -> DecodeRun:
-        return lockstep_decode_run(self._latency, steps, self._graph_tokens)
-
-
-class Stepper:
+class Stepper(ABC):
     """Runs the steps of its engines.
 
     Attributes:
@@ -152,12 +113,9 @@ class Stepper:
         segment: the steps that run now, ``None`` when idle.
     """
 
-    def __init__(
-        self, pricing: StepPricing, clock: Clock, *, async_scheduling: bool, fused: bool
-    ) -> None:
+    def __init__(self, clock: Clock, *, async_scheduling: bool, fused: bool) -> None:
         self.members: list[Engine] = []
         self.segment: Segment | None = None
-        self._pricing = pricing
         self._clock = clock
         self._async = async_scheduling
         self._fused = fused
@@ -178,6 +136,10 @@ class Stepper:
         segment.steps = steps
         self._schedule_boundary(segment)
 
+    @abstractmethod
+    def _plan(self, planned_at_s: float) -> Segment | None:
+        """Plan the steps that start now, from what was known at ``planned_at_s``."""
+
     def _on_kick(self, _call: Call) -> None:
         self._kick_at_s = -1.0
         if self.segment is None:
@@ -188,52 +150,94 @@ class Stepper:
         if segment is None or call.argument != self._event_serial:
             return
         finished = [engine.complete(segment) for engine in self.members]
-        last_start_s = segment.boundary_s(segment.steps - 1)
+        planned_at_s = self._clock.now
+        if self._async:
+            planned_at_s = segment.boundary_s(segment.steps - 1)
         self.segment = None
-        self._begin(last_start_s if self._async else self._clock.now)
+        self._begin(planned_at_s)
         for engine, turns in zip(self.members, finished, strict=True):
-            engine.announce(turns)
+            if turns:
+                engine.announce(turns)
 
     def _begin(self, planned_at_s: float) -> None:
-        now = self._clock.now
-        members = self.members
-        for engine in members:
-            engine.plan(planned_at_s)
-        shapes = [engine.shape() for engine in members if engine.has_work or len(members) > 1]
-        if not any(shape[0] or shape[3] for shape in shapes):
-            return
-        segment: Segment
-        if any(shape[3] for shape in shapes):
-            alone = self._fused and len(members) == 1
-            ends = self._ends(now, shapes, members[0].full_chunks() if alone else 1)
-            segment = PrefillSegment(now, ends, len(ends))
-        else:
-            first_s, growth_s, steps = self._pricing.decode_run(shapes)
-            for engine in members:
-                steps = engine.decode_steps(steps) if self._fused else 1
-            segment = DecodeSegment(now, first_s, growth_s, steps)
-        self.segment = segment
-        self._schedule_boundary(segment)
+        segment = self.segment = self._plan(planned_at_s)
+        if segment is not None:
+            self._schedule_boundary(segment)
 
-    def _ends(self, now: float, shapes: list[BatchStep], steps: int) -> list[float]:
-        """Ends of this step and of those in which the same chunk size follows."""
-        step_s = self._pricing.step_s
-        ends = [now + step_s(shapes)]
+    def _schedule_boundary(self, segment: Segment) -> None:
+        self._event_serial += 1
+        end_s = segment.boundary_s(segment.steps)
+        self._clock.call_at(end_s, self._on_boundary, self._event_serial)
+
+
+class SingleStepper(Stepper):
+    """One engine on its own."""
+
+    def __init__(
+        self, latency: LatencyModel, clock: Clock, *, async_scheduling: bool, fused: bool
+    ) -> None:
+        super().__init__(clock, async_scheduling=async_scheduling, fused=fused)
+        self._latency = latency
+
+    def _plan(self, planned_at_s: float) -> Segment | None:
+        engine = self.members[0]
+        engine.plan(planned_at_s)
+        now = self._clock.now
+        if engine.chunks:
+            steps = engine.full_chunks() if self._fused else 1
+            return PrefillSegment(now, self._ends(now, engine.shape(), steps), steps)
+        if not engine.batch.turns:
+            return None
+        first_s, growth_s, steps = self._latency.decode_run(engine.batch.shape())
+        steps = engine.decode_steps(steps) if self._fused else 1
+        return DecodeSegment(now, first_s, growth_s, steps)
+
+    def _ends(self, now: float, shape: BatchStep, steps: int) -> list[float]:
+        """Ends of this step and of those after it in which the same prefill goes on."""
+        step_s = self._latency.step_s
+        ends = [now + step_s(shape)]
         if steps == 1:
             return ends
-        count, context, longest, _, chunk, history, _, _ = shapes[0]
+        count, context, longest, _, chunk, history, _, sampled = shape
         own_pairs = 0.5 * chunk * (chunk + 1)
         for _ in range(1, steps):
             context += count
             longest += 1
             history += chunk
             area = chunk * history + own_pairs
-            shape = BatchStep(count, context, longest, 1, chunk, history, area, count + 1)
-            ends.append(ends[-1] + step_s((shape,)))
+            step = BatchStep(count, context, longest, 1, chunk, history, area, sampled)
+            ends.append(ends[-1] + step_s(step))
         return ends
 
-    def _schedule_boundary(self, segment: Segment) -> None:
-        self._event_serial += 1
-        self._clock.call_at(
-            segment.boundary_s(segment.steps), self._on_boundary, self._event_serial
-        )
+
+class LockstepStepper(Stepper):
+    """A data-parallel group with expert parallelism: a step ends when its slowest member's does."""
+
+    def __init__(
+        self,
+        latency: SharedExpertLatency,
+        graph_tokens: int,
+        clock: Clock,
+        *,
+        async_scheduling: bool,
+        fused: bool,
+    ) -> None:
+        super().__init__(clock, async_scheduling=async_scheduling, fused=fused)
+        self._latency = latency
+        self._graph_tokens = graph_tokens
+
+    def _plan(self, planned_at_s: float) -> Segment | None:
+        for engine in self.members:
+            engine.plan(planned_at_s)
+        if not any(engine.has_work for engine in self.members):
+            return None
+        now = self._clock.now
+        shapes = [engine.shape() for engine in self.members]
+        if any(engine.chunks for engine in self.members):
+            step_s = lockstep_step_s(self._latency, shapes, self._graph_tokens)
+            return PrefillSegment(now, [now + step_s], 1)
+        run = lockstep_decode_run(self._latency, shapes, self._graph_tokens)
+        steps = 1
+        if self._fused:
+            steps = min(engine.decode_steps(run.steps) for engine in self.members)
+        return DecodeSegment(now, run.first_step_s, run.growth_s, steps)
