@@ -1,0 +1,173 @@
+"""Small setups for published trends: synthetic agents on a few instances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agentserve_gym.baselines import parse_policy
+from agentserve_gym.sim import Scenario, Simulation, load_scenario, run
+
+Draw = Callable[[np.random.Generator], float]
+
+
+def constant(value: float) -> Draw:
+    """Always the same."""
+    return lambda _: value
+
+
+def exponential(mean: float) -> Draw:
+    """Exponential with this mean."""
+    return lambda random: float(random.exponential(mean))
+
+
+def lognormal(median: float, sigma: float) -> Draw:
+    """Log-normal: heavy-tailed for ``sigma`` above 1."""
+    return lambda random: float(median * np.exp(sigma * random.standard_normal()))
+
+
+def either(first: Draw, second: Draw, share: float) -> Draw:
+    """One draw with probability ``share``, else the other."""
+    return lambda random: first(random) if random.random() < share else second(random)
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    """Synthetic agents.
+
+    Attributes:
+        programs: how many. ``rate_per_s``: Poisson arrivals; ``None``: all at time 0.
+        turns: turns of a program. ``first_tokens``, ``new_tokens``, ``output_tokens``: of the first
+            prompt, of what each later turn adds, and of each answer.
+        gap_s: tool gaps.
+        reuse: share of each later prompt that the program had before; the rest is new, and the
+            prompt keeps its length. ``None``: an append-only chain.
+        slow_tool_s: gaps from this on are calls of the tool ``slow``, shorter ones of ``fast``;
+            ``None``: one tool for all.
+    """
+
+    programs: int
+    rate_per_s: float | None = None
+    turns: Draw = constant(10)
+    first_tokens: Draw = constant(4000)
+    new_tokens: Draw = constant(500)
+    output_tokens: Draw = constant(100)
+    gap_s: Draw = constant(1.0)
+    reuse: float | None = None
+    slow_tool_s: float | None = None
+    seed: int = 0
+
+    def build(self) -> list[dict[str, Any]]:
+        """The programs as an inline workload has them."""
+        random = np.random.default_rng(self.seed)
+        arrival_s = 0.0
+        programs = []
+        for _ in range(self.programs):
+            programs.append({"arrival_s": arrival_s, "turns": self._turns(random)})
+            if self.rate_per_s is not None:
+                arrival_s += float(random.exponential(1.0 / self.rate_per_s))
+        return programs
+
+    def _turns(self, random: np.random.Generator) -> list[dict[str, Any]]:
+        count = _whole(self.turns, random)
+        first = _whole(self.first_tokens, random)
+        turns: list[dict[str, Any]] = []
+        for number in range(count):
+            turn: dict[str, Any] = {"output_tokens": _whole(self.output_tokens, random)}
+            if number == 0:
+                turn["new_input_tokens"] = first
+            elif self.reuse is None:
+                turn["new_input_tokens"] = _whole(self.new_tokens, random)
+            else:
+                kept = round(first * self.reuse)
+                turn |= {"reset_to_tokens": kept, "new_input_tokens": first - kept}
+            if number < count - 1:
+                turn |= self._gap(self.gap_s(random))
+            turns.append(turn)
+        return turns
+
+    def _gap(self, seconds: float) -> dict[str, Any]:
+        if self.slow_tool_s is None:
+            return {"gap_s": seconds}
+        kind = "fast" if seconds < self.slow_tool_s else "slow"
+        return {"tools": [{"kind": kind, "duration_s": seconds}]}
+
+
+def cluster(
+    programs: list[dict[str, Any]],
+    *,
+    accelerator: str = "h100-sxm",
+    model: str = "llama-3.1-8b",
+    tensor_parallel: int = 1,
+    instances: int = 1,
+    kv_tokens: int = 100_000,
+    dram_gib: float | None = None,
+    host_gbps: float = 50.0,
+    concurrency: int | None = None,
+    node: dict[str, Any] | None = None,
+    **parts: Any,
+) -> Scenario:
+    """One node of equal instances that serves the programs.
+
+    Args:
+        kv_tokens: HBM pool of each instance.
+        dram_gib: host memory for KV; ``None`` for no such tier.
+        host_gbps: the host link of each GPU, each direction.
+        concurrency: closed loop with so many programs at once, instead of their arrivals.
+        node: further settings of the node. ``parts``: further parts of the scenario.
+    """
+    arrivals: dict[str, Any] = {"kind": "trace"}
+    if concurrency is not None:
+        arrivals = {"kind": "closed_loop", "concurrency": concurrency}
+    instance = {
+        "accelerator": accelerator,
+        "tensor_parallel": tensor_parallel,
+        "count": instances,
+        "kv_blocks": kv_tokens // 16,
+    }
+    host: dict[str, Any] = {
+        "name": "node0",
+        "instances": [instance],
+        "host_link": {"bandwidth_gbps": host_gbps},
+    }
+    if dram_gib is not None:
+        host["dram"] = {"capacity_gib": dram_gib, "bandwidth_gbps": 1000.0}
+    return load_scenario(
+        {
+            "name": "trend",
+            "cluster": {"model": model, "nodes": [{**host, **(node or {})}]},
+            "workload": {"kind": "inline", "programs": programs},
+            "arrivals": arrivals,
+            **parts,
+        }
+    )
+
+
+def report(scenario: Scenario, policy: str, seed: int = 0) -> dict[str, Any]:
+    """The report of one run under a policy."""
+    simulation = Simulation(scenario, seed)
+    chosen = parse_policy(policy)
+    chosen.bind(simulation)
+    return run(simulation, chosen)
+
+
+def reports(scenario: Scenario, policies: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Reports by policy."""
+    return {policy: report(scenario, policy) for policy in policies}
+
+
+def mean_jct_s(scenario: Scenario, policy: str) -> float:
+    """Mean job completion time under a policy, seconds."""
+    return float(report(scenario, policy)["jct_s"]["mean"])
+
+
+def hit_share(outcome: dict[str, Any]) -> float:
+    """Share of prompt tokens found in any tier."""
+    return float(sum(outcome["hit_rate"].values()))
+
+
+def _whole(draw: Draw, random: np.random.Generator) -> int:
+    return max(round(draw(random)), 1)
