@@ -132,7 +132,7 @@ class Admission(Part):
         """Whether the turn may go to ``instance`` now."""
         raise NotImplementedError
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:
+    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
         """How a turn that may not go to ``instance`` waits: by default in one queue for all."""
         return Hold()
 
@@ -147,7 +147,7 @@ class Scheduling(Part):
         """The turn's place in the queue: lowest first, then first come, first served."""
         raise NotImplementedError
 
-    def promote_after_s(self, decision: RouteDecision) -> float | None:
+    def promote_after_s(self, decision: RouteDecision) -> float | None:  # noqa: ARG002
         """After which wait in the queue the turn goes to its front; ``None`` for never."""
         return None
 

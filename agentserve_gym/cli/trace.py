@@ -17,7 +17,7 @@ _COLUMNS = ("mean", "p10", "p50", "p90", "p99", "max")
 
 def trace(
     file: Annotated[Path, typer.Argument(help="A workload file, plain or gzip.")],
-    format: Annotated[
+    format: Annotated[  # noqa: A002
         str, typer.Option(help="Its format; auto looks at the first record.")
     ] = "auto",
     to: Annotated[

@@ -34,7 +34,7 @@ _LAST_DRAWN_SEED = 2**31
 class AgentServeBase(gym.Env[Observation, Any], ABC):
     """A simulation as an environment: subclasses choose which decisions are asked."""
 
-    metadata: dict[str, Any] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012
         "render_modes": ["ansi", "rgb_array"],
         "render_fps": 8,
     }

@@ -43,7 +43,7 @@ class AgentServeEnv(AgentServeBase):
     def _mask_size(self) -> int:
         return self.routes.size + self.placements.size
 
-    def _asks(self, decision: Decision) -> bool:
+    def _asks(self, decision: Decision) -> bool:  # noqa: ARG002
         return True
 
     def _answer(self, decision: Decision, action: Any) -> Answer:
@@ -118,7 +118,7 @@ class AgentServeRoutingEnv(_OneDecisionEnv):
     def _asks(self, decision: Decision) -> bool:
         return isinstance(decision, RouteDecision)
 
-    def _answer(self, decision: Decision, action: Any) -> Answer:
+    def _answer(self, decision: Decision, action: Any) -> Answer:  # noqa: ARG002
         return self.routes.answer(one_integer(action))
 
     def _write_mask(self, decision: Decision | None) -> None:
@@ -155,7 +155,7 @@ class AgentServeOffloadEnv(_OneDecisionEnv):
     def _asks(self, decision: Decision) -> bool:
         return not isinstance(decision, RouteDecision)
 
-    def _answer(self, decision: Decision, action: Any) -> Answer:
+    def _answer(self, decision: Decision, action: Any) -> Answer:  # noqa: ARG002
         return self.placements.answer(one_integer(action))
 
     def _write_mask(self, decision: Decision | None) -> None:

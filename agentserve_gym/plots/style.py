@@ -59,7 +59,7 @@ def require_matplotlib() -> None:
         ModuleNotFoundError: naming the extra to install, where it is missing.
     """
     try:
-        import matplotlib
+        import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(how_to_install("matplotlib"), name="matplotlib") from error
 

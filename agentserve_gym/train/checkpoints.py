@@ -49,7 +49,7 @@ def save_checkpoint(run: Path, learner: BaseAlgorithm, extra: dict[str, Any]) ->
     progress = {
         "counters": {name: getattr(learner, name) for name in _COUNTERS if hasattr(learner, name)},
         "workers": workers.envs,
-        "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),
+        "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),  # noqa: NPY002
         "replay": _replay_state(getattr(learner, "replay_buffer", None)),
         "extra": extra,
     }
@@ -95,7 +95,7 @@ def load_checkpoint(run: Path, learner: BaseAlgorithm) -> dict[str, Any]:
     workers.envs = progress["workers"]
     python, legacy, tensors = progress["random"]
     random.setstate(python)
-    np.random.set_state(legacy)
+    np.random.set_state(legacy)  # noqa: NPY002
     torch.set_rng_state(tensors)
     extra: dict[str, Any] = progress["extra"]
     return extra

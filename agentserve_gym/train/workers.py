@@ -42,8 +42,8 @@ class TrainingEpisodes(gym.Wrapper[NDArray[Any], Any, NDArray[Any], Any]):
     def reset(
         self,
         *,
-        seed: int | None = None,
-        options: dict[str, Any] | None = None,
+        seed: int | None = None,  # noqa: ARG002
+        options: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Start the next training workload."""
         self.episode += 1

@@ -24,7 +24,7 @@ def test_hand_computed_pairs():
     assert found.mean == -2.0
     assert found.relative == -0.2
     assert found.wins == 3
-    assert (found.t.low, found.t.high) == pytest.approx((-2 - 4.3027 / 3**0.5, -2 + 4.3027 / 3**0.5), abs=1e-4)  # fmt: skip
+    assert (found.t.low, found.t.high) == pytest.approx((-2 - 4.3027 / 3**0.5, -2 + 4.3027 / 3**0.5), abs=1e-4)  # fmt: skip  # noqa: E501
     assert -3.0 <= found.bootstrap.low < -2.0 < found.bootstrap.high <= -1.0
 
 

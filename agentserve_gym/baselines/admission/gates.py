@@ -16,7 +16,7 @@ from agentserve_gym.sim import Hold, RouteDecision
 class NoAdmissionControl(Admission):
     """Queues form in the engines only."""
 
-    def admits(self, decision: RouteDecision, instance: int) -> bool:
+    def admits(self, decision: RouteDecision, instance: int) -> bool:  # noqa: ARG002
         return True
 
 
@@ -73,10 +73,10 @@ class CapacityGate(Admission):
         need = decision.turn.prompt_tokens - view.cached_tokens(decision.turn)
         return need <= room - self._pending.tokens(decision, instance)
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:
+    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
         return Hold(lane=instance)
 
-    def turn_held(self, decision: RouteDecision) -> None:
+    def turn_held(self, decision: RouteDecision) -> None:  # noqa: ARG002
         self.count("held")
 
     def dispatched(self, decision: RouteDecision, instance: int) -> None:

@@ -23,13 +23,13 @@ class RouterQueue(Admission):
     threshold: float = number(4.0)
     order: str = choice("fcfs", "wspt")
 
-    def admits(self, decision: RouteDecision, instance: int) -> bool:
+    def admits(self, decision: RouteDecision, instance: int) -> bool:  # noqa: ARG002
         return any(
             view.load().prefill_backlog_tokens <= self.threshold * view.max_num_batched_tokens
             for view in decision.cluster.instances
         )
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:
+    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
         shortest_first = self.order == "wspt"
         return Hold(priority=float(decision.turn.prompt_tokens) if shortest_first else 0.0)
 
@@ -37,5 +37,5 @@ class RouterQueue(Admission):
         if decision.offers == 0:
             self.count("held")
 
-    def dispatched(self, decision: RouteDecision, instance: int) -> None:
+    def dispatched(self, decision: RouteDecision, instance: int) -> None:  # noqa: ARG002
         self.count("sent")

@@ -103,7 +103,7 @@ class ThunderAgent(Admission):
         self._context = {i: tokens for i, tokens in self._context.items() if i in live}
         self._paused &= live.keys()
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:
+    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
         return Hold(priority=float(decision.turn.prompt_tokens))
 
     def dispatched(self, decision: RouteDecision, instance: int) -> None:

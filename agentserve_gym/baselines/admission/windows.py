@@ -75,7 +75,7 @@ class Concur(Admission):
             window.size = max(window.size * self.beta, 1.0)
             self.count("cut")
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:
+    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
         return Hold(lane=instance)
 
     def turn_held(self, decision: RouteDecision) -> None:
@@ -121,7 +121,7 @@ class WorkingSet(Admission):
         room = self.share * view.kv_blocks * view.block_size_tokens - used
         return used == 0 or decision.turn.prompt_tokens <= room
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:
+    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
         return Hold(lane=instance)
 
     def turn_held(self, decision: RouteDecision) -> None:

@@ -15,7 +15,7 @@ from agentserve_gym.sim import KEEP, Place, PlacementDecision, PlacementKind
 class LRU(Residency):
     """The stock prefix cache."""
 
-    def place(self, decision: PlacementDecision) -> Place:
+    def place(self, decision: PlacementDecision) -> Place:  # noqa: ARG002
         self.count("kept")
         return KEEP
 
@@ -30,7 +30,7 @@ class LRU(Residency):
 class EvictAtTurnEnd(Residency):
     """No prefix cache between turns."""
 
-    def place(self, decision: PlacementDecision) -> Place:
+    def place(self, decision: PlacementDecision) -> Place:  # noqa: ARG002
         self.count("dropped")
         return Place(PlacementKind.DROP)
 
@@ -44,7 +44,7 @@ class FixedTTL(Residency):
 
     seconds: float = number(2.0, low=1e-3)
 
-    def place(self, decision: PlacementDecision) -> Place:
+    def place(self, decision: PlacementDecision) -> Place:  # noqa: ARG002
         self.count("pinned")
         return Place(PlacementKind.PIN, ttl_s=self.seconds)
 
@@ -54,7 +54,7 @@ class FixedTTL(Residency):
 class RetainAlways(Residency):
     """Pin every context without a deadline."""
 
-    def place(self, decision: PlacementDecision) -> Place:
+    def place(self, decision: PlacementDecision) -> Place:  # noqa: ARG002
         self.count("pinned")
         return Place(PlacementKind.PIN, ttl_s=inf, until_admitted=True)
 

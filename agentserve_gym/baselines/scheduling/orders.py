@@ -17,7 +17,7 @@ AHEAD = -1e9
 class TurnFCFS(Scheduling):
     """The engine's own order."""
 
-    def priority(self, decision: RouteDecision, instance: int) -> float:
+    def priority(self, decision: RouteDecision, instance: int) -> float:  # noqa: ARG002
         return 0.0
 
 
@@ -28,10 +28,10 @@ class TurnFCFS(Scheduling):
 class ProgramFCFS(Scheduling):
     """Turns of older programs first."""
 
-    def priority(self, decision: RouteDecision, instance: int) -> float:
+    def priority(self, decision: RouteDecision, instance: int) -> float:  # noqa: ARG002
         return decision.program.arrival_s
 
-    def dispatched(self, decision: RouteDecision, instance: int) -> None:
+    def dispatched(self, decision: RouteDecision, instance: int) -> None:  # noqa: ARG002
         if decision.turn.number:
             self.count("later_turns")
 
@@ -46,11 +46,11 @@ class ProgramFCFS(Scheduling):
 class PinnedFirst(Scheduling):
     """Stamped while the pin is still there: released first, this would be program FCFS."""
 
-    def priority(self, decision: RouteDecision, instance: int) -> float:
+    def priority(self, decision: RouteDecision, instance: int) -> float:  # noqa: ARG002
         pinned = decision.cluster.is_pinned(decision.program)
         return decision.program.arrival_s + (AHEAD if pinned else 0.0)
 
-    def dispatched(self, decision: RouteDecision, instance: int) -> None:
+    def dispatched(self, decision: RouteDecision, instance: int) -> None:  # noqa: ARG002
         pinned = decision.cluster.is_pinned(decision.program)
         self.count("pinned" if pinned else "unpinned")
 
@@ -67,12 +67,12 @@ class SearchedOrder(Scheduling):
 
     most_tokens: int = number(10_000)
 
-    def priority(self, decision: RouteDecision, instance: int) -> float:
+    def priority(self, decision: RouteDecision, instance: int) -> float:  # noqa: ARG002
         program = decision.program
         context = min(decision.turn.prompt_tokens, self.most_tokens)
         pinned = decision.cluster.is_pinned(program)
         return program.arrival_s + context / 1000.0 + (AHEAD if pinned else 0.0)
 
-    def dispatched(self, decision: RouteDecision, instance: int) -> None:
+    def dispatched(self, decision: RouteDecision, instance: int) -> None:  # noqa: ARG002
         pinned = decision.cluster.is_pinned(decision.program)
         self.count("pinned" if pinned else "unpinned")

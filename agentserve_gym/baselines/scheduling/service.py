@@ -52,7 +52,7 @@ class LeastAttained(Scheduling):
             return 0
         return min(int(log2(service_s / self.quantum_s)) + 1, self.levels - 1)
 
-    def priority(self, decision: RouteDecision, instance: int) -> float:
+    def priority(self, decision: RouteDecision, instance: int) -> float:  # noqa: ARG002
         return float(self.level(self.service_s(decision.program)))
 
     def promote_after_s(self, decision: RouteDecision) -> float | None:
@@ -70,7 +70,7 @@ class LeastAttained(Scheduling):
         served = program.attained_service_s - account.served_then_s
         account.limit_s = max(self.beta * served - waited, 0.0) if served > 0.0 else inf
 
-    def dispatched(self, decision: RouteDecision, instance: int) -> None:
+    def dispatched(self, decision: RouteDecision, instance: int) -> None:  # noqa: ARG002
         demoted = self.level(self.service_s(decision.program)) > 0
         self.count("demoted" if demoted else "top")
 

@@ -44,7 +44,7 @@ _TELLING_KEYS = {
 }
 
 
-def read_programs(path: str | Path, format: str = "auto") -> list[Program]:
+def read_programs(path: str | Path, format: str = "auto") -> list[Program]:  # noqa: A002
     """Read a workload file into programs, in file order.
 
     Args:
