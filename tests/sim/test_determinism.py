@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -193,14 +194,12 @@ def test_draws_are_hashes_of_who_asks() -> None:
     assert mix(1, 2, 3) != mix(1, 3, 2)
     assert mix(0) != mix(0, 0)
     draws = [uniform(7, i) for i in range(20_000)]
-    assert 0.0 < min(draws)
+    assert min(draws) > 0.0
     assert max(draws) < 1.0
     mean = sum(draws) / len(draws)
     variance = sum((draw - mean) ** 2 for draw in draws) / len(draws)
     # Standard errors: .002 for the mean, .0005 for the variance.
     assert mean == pytest.approx(0.5, abs=0.01)
     assert variance == pytest.approx(1 / 12, abs=0.002)
-    neighbours = sum((a - 0.5) * (b - 0.5) for a, b in zip(draws, draws[1:], strict=False))
+    neighbours = sum((a - 0.5) * (b - 0.5) for a, b in pairwise(draws))
     assert neighbours / len(draws) == pytest.approx(0.0, abs=0.002)
-
-

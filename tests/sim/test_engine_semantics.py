@@ -281,9 +281,6 @@ def test_a_prefix_hit_leaves_at_least_one_token_to_compute() -> None:
     assert prompts_that_are_all_prefix(8).metrics.hit_tokens[0] == 16
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a prompt that is all prefix publishes none of its computed blocks"
-)
 def test_a_prompt_that_is_all_prefix_leaves_its_blocks_to_others() -> None:
     assert prompts_that_are_all_prefix(0).metrics.hit_tokens[0] == 16
 

@@ -2,7 +2,7 @@
 
 Whatever reads or changes an engine's pool between step boundaries must first bring the lazily
 applied allocations up to the present, and reclaiming for many steps at once must take the blocks
-that step by step reclaiming takes. Each known way to break that has a test of its own below.
+that step by step reclaiming takes (see also ``test_pools``).
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sim_helpers import Chooser, drive, simulate
+from sim_helpers import Chooser, drive, program, scenario, simulate
 from sim_strategies import scenarios
 
 from agentserve_gym.sim import (
+    KEEP,
     Answer,
     Decision,
+    Place,
+    PlacementKind,
+    Route,
+    RouteDecision,
     Scenario,
     Simulation,
 )
@@ -66,3 +71,72 @@ def run_both(
 def test_fused_and_plain_steps_agree(scenario: Scenario, seed: int, ranks: bool) -> None:
     count = sum(node.instances[0].count for node in scenario.cluster.nodes)
     run_both(scenario, seed, lambda: Chooser(seed, count, hold=0.1, ranks=ranks))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_lockstep_group_agrees_too(seed: int) -> None:
+    """Two engines that share their experts step together; one of them idles at times."""
+    programs = [
+        program(
+            (300 + 997 * i % 700, 90, 0.31), (41, 70, 1.13), (5, 33), arrival_s=0.37 * i,
+            prefix=[("system", 200)],
+        )
+        for i in range(6)
+    ]  # fmt: skip
+    group = {
+        "accelerator": "rtx-pro-6000",
+        "data_parallel": 2,
+        "expert_parallel": 2,
+        "kv_blocks": 110,
+    }
+    config = scenario(
+        programs,
+        model="qwen3-30b-a3b-instruct-2507",
+        node={"instances": [group], "dram": {"capacity_gib": 1.0}},
+        engine={"max_num_seqs": 8, "max_num_batched_tokens": 256},
+    )
+    run_both(config, seed, lambda: Chooser(seed, 2, hold=0.1))
+
+
+@pytest.mark.parametrize("kind", [PlacementKind.KEEP, PlacementKind.PIN])
+def test_a_rank_given_during_a_run_does_not_reach_back(kind: PlacementKind) -> None:
+    """What was allocated before the rank was given came from the least recently used."""
+    programs = [
+        program((320, 1, 90.0), (10, 1), program_id="first"),
+        program((320, 1, 90.0), (10, 1), program_id="second", arrival_s=0.61),
+        program((64, 700), program_id="long", arrival_s=3.03),
+    ]
+    config = scenario(programs, kv_blocks=60)
+
+    def answer() -> Callable[[Decision], Answer]:
+        def decide(decision: Decision) -> Answer:
+            if isinstance(decision, RouteDecision):
+                return Route(0)
+            if decision.elapsed_s or decision.program.program_id == "second":
+                return Place(kind, ttl_s=5.0, rank=-1.0) if decision.elapsed_s else KEEP
+            return Place(PlacementKind.KEEP, ask_again_s=11.7)
+
+        return decide
+
+    run_both(config, 0, answer)
+
+
+@settings(SETTINGS, max_examples=30)
+@given(scenario=scenarios(horizon=False, delays=False), seed=st.integers(0, 10_000))
+def test_looking_at_the_cluster_changes_nothing(scenario: Scenario, seed: int) -> None:
+    """Views, restorables and estimates synchronize engines; a policy may ask as often as it likes."""
+    count = sum(node.instances[0].count for node in scenario.cluster.nodes)
+    chooser = Chooser(seed, count)
+
+    def look(decision: Decision) -> Answer:
+        cluster = decision.cluster
+        for view in cluster.instances:
+            view.load()
+            view.signals.cached_blocks(decision.program, 1000)
+            if isinstance(decision, RouteDecision):
+                for copy in [*cluster.restorables(decision.turn, view.index), None]:
+                    assert cluster.first_token_s(decision.turn, view.index, copy) > 0.0
+        return chooser(decision)
+
+    looked = drive(simulate(scenario, seed=seed), look)
+    assert_same(looked, drive(simulate(scenario, seed=seed), chooser))

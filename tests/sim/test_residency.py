@@ -237,11 +237,6 @@ def test_a_program_that_returns_during_its_offload_is_served_from_hbm() -> None:
     assert records(outrun_copy())["a", 1].first_token_s == pytest.approx(6.7 + 1 + 0.52)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an offload that ends after its program's next turn makes that turn's context, which "
-    "was to stay in HBM and is longer than the copy, the first to be reclaimed",
-)
 def test_an_offload_that_was_outrun_leaves_the_order_alone() -> None:
     # old (10 blocks, used at 2.6) is colder than a (13, used at 8.22); b needs 13, 7 are free.
     pool = outrun_copy().engines[0].pool
@@ -466,11 +461,6 @@ def pinned_twice() -> tuple[Simulation, Callable[[Decision], Answer]]:
     )
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="pin serials are per pool: the deadline of an old pin on one instance ends the newer "
-    "pin of the same number on another",
-)
 def test_an_old_pins_deadline_leaves_a_newer_pin_alone() -> None:
     simulation, decide = pinned_twice()
     # The first deadline is at 22.6; the second turn ends after 3.6 + 1, so its pin after 24.6.

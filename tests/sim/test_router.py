@@ -236,7 +236,6 @@ def test_an_impossible_route_falls_back_and_is_counted(answer: Any) -> None:
     assert simulation.report()["invalid_answers"] == 1
 
 
-@pytest.mark.xfail(strict=True, reason="an instance or a priority of the wrong kind is not caught")
 @pytest.mark.parametrize("answer", [Route(0.5), Route("0"), Route(0, priority=NAN)], ids=str)  # type: ignore[arg-type]
 def test_a_malformed_route_falls_back_and_is_counted(answer: Any) -> None:
     simulation = drive(

@@ -210,9 +210,6 @@ def test_a_gap_without_listed_tools_counts_as_its_gap_kind() -> None:
     assert user.mean_s == 30.0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="without tool settings, calls are learned when the whole gap is over"
-)
 def test_a_short_call_is_learned_when_it_completes_not_when_the_gap_ends() -> None:
     host = Host()
     host.start([call(2.0, "bash"), call(9.0, "web")])
@@ -220,7 +217,6 @@ def test_a_short_call_is_learned_when_it_completes_not_when_the_gap_ends() -> No
     assert host.tools.statistics.kind("bash") is not None
 
 
-@pytest.mark.xfail(strict=True, reason="the wait before a retry is counted as tool time")
 def test_the_wait_before_a_retry_is_not_tool_time() -> None:
     host = Host(retry_delay_s=10.0)
     host.start([call(2.0, failures=1)])
@@ -230,7 +226,6 @@ def test_the_wait_before_a_retry_is_not_tool_time() -> None:
     assert statistics.mean_s == 4.0
 
 
-@pytest.mark.xfail(strict=True, reason="people's waits are treated as calls on the tool hosts")
 def test_tool_settings_leave_a_person_alone() -> None:
     host = Host(timeout_s=60.0, slowdown_per_call=0.5)
     host.start([call(1.0)])
