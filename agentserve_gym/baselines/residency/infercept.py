@@ -145,25 +145,25 @@ class InferCept(MinWaste):
     def reset(self) -> None:
         super().reset()
         self._budgets: dict[int, _Budget] = {}
-        self._wastes: dict[int, tuple[int, float]] = {}
+        self._preserved: dict[int, _Preserved] = {}
 
     def turn_ready(self, decision: RouteDecision) -> None:
-        self._wastes.pop(decision.program.index, None)
+        self._preserved.pop(decision.program.index, None)
 
     def place(self, decision: PlacementDecision) -> Place:
         tipping_s = self.tipping_s(decision)
         context = max(decision.program.context_tokens, 1)
-        waste = min(decision.elapsed_s, tipping_s) * context
+        started_s = decision.time_s - decision.elapsed_s
+        this = _Preserved(decision.instance, context, started_s, tipping_s)
         index = decision.program.index
-        self._wastes[index] = (decision.instance, waste)
-        if decision.cluster.has_dram[decision.instance] and self._may_swap(decision, waste):
+        self._preserved.pop(index, None)
+        if decision.cluster.has_dram[decision.instance] and self._may_swap(decision, this):
             self._budgets[decision.instance].tokens -= context
-            del self._wastes[index]
             self.count("swapped")
             return Place(PlacementKind.DRAM)
         if decision.elapsed_s < tipping_s:
+            self._preserved[index] = this
             return self.preserve(decision, tipping_s)
-        del self._wastes[index]
         self.count("discarded")
         return KEEP
 
@@ -173,19 +173,37 @@ class InferCept(MinWaste):
             tipping_s = min(tipping_s, decision.elapsed_s + 2 * self.soonest_s)
         return super().preserve(decision, tipping_s)
 
-    def _may_swap(self, decision: PlacementDecision, waste: float) -> bool:
-        """Whether the budget is open and nobody on the instance wastes more."""
+    def _may_swap(self, decision: PlacementDecision, this: _Preserved) -> bool:
+        """Whether the budget is open and no other context on the instance wastes more."""
+        now_s = decision.time_s
+        waste = this.waste(now_s)
         if waste <= 0.0:
             return False
-        at = decision.instance
-        budget = self._budgets.setdefault(at, _Budget())
+        budget = self._budgets.setdefault(this.instance, _Budget())
         budget.refill(decision, self._pass_s(decision))
-        largest = max((w for instance, w in self._wastes.values() if instance == at), default=-inf)
-        return budget.tokens > 0.0 and waste >= largest
+        return budget.tokens > 0.0 and not any(
+            other.waste(now_s) > waste
+            for other in self._preserved.values()
+            if other.instance == this.instance
+        )
 
     def _pass_s(self, decision: PlacementDecision) -> float:
         view = decision.cluster.instances[decision.instance]
         return self.forward(view).seconds(in_flight_tokens(view, view.load()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Preserved:
+    """A context that waits in HBM, and the gap from which recomputing would waste less."""
+
+    instance: int
+    context_tokens: int
+    started_s: float
+    tipping_s: float
+
+    def waste(self, now_s: float) -> float:
+        """Token-seconds wasted so far by the better of preserving and discarding."""
+        return min(now_s - self.started_s, self.tipping_s) * self.context_tokens
 
 
 class _Budget:

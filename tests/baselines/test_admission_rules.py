@@ -1,0 +1,205 @@
+"""Each admission rule in a built setup, next to one that decides differently there."""
+
+from __future__ import annotations
+
+from baseline_helpers import (
+    FakeCluster,
+    FakeInstance,
+    gap,
+    inline,
+    inline_program,
+    make_program,
+    route,
+    run_named,
+)
+
+from agentserve_gym.baselines import Admission, parse_policy
+from agentserve_gym.sim import Hold, ProgramStatus
+
+
+def admission(name: str) -> Admission:
+    return parse_policy(name).admission  # type: ignore[attr-defined,no-any-return]
+
+
+def admits(rule: Admission, *arguments, **more) -> bool:  # type: ignore[no-untyped-def]
+    """Ask, and carry out what follows."""
+    decision = route(*arguments, **more)
+    yes = rule.admits(decision, 0)
+    if yes:
+        rule.dispatched(decision, 0)
+        decision.cluster.instances[0].sent_turns += 1
+        decision.program.status = ProgramStatus.QUEUED
+    else:
+        rule.turn_held(decision)
+    return yes
+
+
+def test_gate_holds_what_does_not_fit_a_full_pool() -> None:
+    """Pools of 1000 blocks; the prompt takes 1000 tokens, 62.5 blocks."""
+    rule = admission("gate")
+    full = FakeCluster(FakeInstance(0, free_blocks=20, cached_blocks=42))
+    fits = FakeCluster(FakeInstance(0, free_blocks=20, cached_blocks=43))
+    roomy = FakeCluster(FakeInstance(0, free_blocks=100))
+    assert not admits(rule, full)
+    assert admits(rule, fits)
+    assert admits(rule, roomy, make_program(prompt=9000))  # utilisation 0.9: the gate is open
+    assert admits(admission("none"), full)
+    assert rule.counts == {"held": 1, "admitted_pinned": 0, "admitted": 2}
+    assert rule.hold(route(full), 1) == Hold(lane=1)
+
+
+def test_gate_counts_only_the_uncached_part_and_lets_pinned_contexts_in() -> None:
+    full = FakeCluster(FakeInstance(0, free_blocks=20, cached=800))
+    assert admits(admission("gate"), full)
+    empty_handed = FakeCluster(FakeInstance(0, free_blocks=20))
+    assert not admits(admission("gate"), empty_handed)
+    empty_handed.pinned = {0}
+    rule = admission("gate")
+    assert admits(rule, empty_handed)
+    assert rule.counts["admitted_pinned"] == 1
+
+
+def test_gate_counts_turns_that_signals_do_not_show_yet() -> None:
+    """Two turns of 63 blocks each at once, room for one: the second must see the first."""
+    rule = admission("gate")
+    stale = FakeCluster(FakeInstance(0, free_blocks=70))
+    assert admits(rule, stale, make_program(0))
+    assert not admits(rule, stale, make_program(1))
+    seen = FakeCluster(FakeInstance(0, free_blocks=70, queued_turns=1, queued_tokens=1000))
+    seen.instances[0].sent_turns = 1
+    assert not admits(admission("gate"), seen, make_program(2))
+
+
+def test_working_set_counts_started_contexts_even_in_gaps() -> None:
+    cluster = FakeCluster(FakeInstance(0))  # 16,000 tokens, all free
+    rule, gate = admission("working_set"), admission("gate")
+    older = make_program(0, prompt=9000)
+    assert admits(rule, cluster, older)
+    older.context_tokens, older.turns_done, older.home = 9500, 1, 0
+    gap(cluster, older)
+    young = make_program(1, prompt=7000)
+    assert not admits(rule, cluster, young)
+    assert admits(gate, cluster, young)
+    assert admits(rule, cluster, older)  # later turns always
+    del cluster.programs[0]
+    assert admits(rule, cluster, young)
+
+
+def test_working_set_never_refuses_an_empty_instance() -> None:
+    cluster = FakeCluster(FakeInstance(0))
+    assert admits(admission("working_set(share=0.1)"), cluster, make_program(prompt=9000))
+
+
+def test_concur_cuts_its_window_when_full_and_cold_and_grows_when_it_limits() -> None:
+    cluster = FakeCluster(FakeInstance(0, free_blocks=100, prompt_tokens=10_000), now_s=10.0)
+    rule = admission("concur(start=4)")
+    assert admits(rule, cluster, make_program(0))  # first tick: 90 % used, no hits: 4 -> 2
+    assert rule.counts["cut"] == 1
+    assert admits(rule, cluster, make_program(1))
+    assert not admits(rule, cluster, make_program(2))
+    cluster.instances[0] = FakeInstance(0, free_blocks=900, prompt_tokens=10_000)
+    assert not admits(rule, cluster, make_program(2), time_s=10.5)  # no tick yet
+    assert admits(rule, cluster, make_program(2), time_s=11.1)  # 10 % used: 2 -> 4
+    assert rule.counts == {"paused": 2, "grown": 1, "cut": 1}
+
+
+def test_concur_leaves_a_warm_cache_alone_and_pauses_at_boundaries() -> None:
+    warm = FakeInstance(0, free_blocks=100, prompt_tokens=10_000, hit_tokens=2000)
+    cluster = FakeCluster(warm, now_s=10.0)
+    rule = admission("concur(start=2)")
+    programs = [make_program(index) for index in range(2)]
+    assert all(admits(rule, cluster, program) for program in programs)
+    assert rule.counts["cut"] == 0
+    cold = FakeInstance(0, free_blocks=100, prompt_tokens=20_000, hit_tokens=2000)
+    cluster.instances[0] = cold
+    assert not admits(rule, cluster, programs[0], time_s=12.0)  # cut to 1: it pauses
+    assert admits(rule, cluster, programs[1], time_s=12.0)
+
+
+def test_router_queue_holds_only_while_every_worker_is_busy() -> None:
+    rule = admission("router_queue(threshold=1.0)")
+    one_free = FakeCluster(
+        FakeInstance(0, prefill_backlog_tokens=9000), FakeInstance(1, prefill_backlog_tokens=2048)
+    )
+    all_busy = FakeCluster(
+        FakeInstance(0, prefill_backlog_tokens=9000), FakeInstance(1, prefill_backlog_tokens=2049)
+    )
+    assert admits(rule, one_free)
+    assert not admits(rule, all_busy)
+    assert rule.hold(route(all_busy), 0) == Hold()
+    wspt = admission("router_queue(order=wspt)")
+    short, long = make_program(0, prompt=10), make_program(1, prompt=1000)
+    holds = [wspt.hold(route(all_busy, program), 0) for program in (short, long)]
+    assert holds[0].priority < holds[1].priority
+
+
+def test_thunderagent_pauses_small_acting_programs_and_restores_smallest_first() -> None:
+    cluster = FakeCluster(FakeInstance(0), now_s=0.0)  # 16,000 tokens
+    rule = admission("thunderagent")
+    sizes = (4000, 5000, 3000)
+    programs = [make_program(i, prompt=size, context=size) for i, size in enumerate(sizes)]
+    assert all(admits(rule, cluster, program) for program in programs)
+    for program, size in zip(programs[1:], (8500, 6000), strict=True):
+        program.context_tokens, program.turns_done, program.home = size, 1, 0
+        gap(cluster, program, time_s=2.0)
+    # At 2 s: 4000 reasoning + 8500 + 6000 acting, just begun, exceed 16,000: the smaller acting
+    # one is paused.
+    reasoning = programs[0]
+    reasoning.turns_done = 1
+    assert admits(rule, cluster, reasoning, time_s=2.0)
+    assert rule.counts["paused"] == 1
+    assert rule._paused == {2}  # type: ignore[attr-defined]
+    assert not admits(rule, cluster, programs[2], time_s=2.1)  # it must wait for room
+    assert rule.hold(route(cluster, programs[0]), 0).priority == 4000
+    # 8 s later the other's context counts 8500 / 256: there is room again.
+    assert admits(rule, cluster, programs[2], time_s=10.0)
+    assert rule.counts["restored"] == 1
+
+
+def test_thunderagent_discounts_long_gaps_working_set_does_not() -> None:
+    verdicts = {}
+    for name in ("thunderagent", "working_set"):
+        cluster = FakeCluster(FakeInstance(0))
+        rule = admission(name)
+        old = make_program(0, prompt=9000)
+        assert admits(rule, cluster, old)
+        old.context_tokens, old.turns_done, old.home = 9000, 1, 0
+        gap(cluster, old, time_s=0.0)
+        verdicts[name] = admits(rule, cluster, make_program(1, prompt=9000), time_s=10.0)
+    assert verdicts == {"thunderagent": True, "working_set": False}
+
+
+def test_mori_gate_blocks_who_does_not_rank_into_hbm() -> None:
+    cluster = FakeCluster(FakeInstance(0), now_s=100.0)  # budget 0.9 x 16,000 tokens
+    rule = admission("mori_gate")
+    busy, idle = (make_program(index, prompt=8000) for index in range(2))
+    assert admits(rule, cluster, busy)
+    assert not admits(rule, cluster, idle)  # no room beside the first
+    del cluster.programs[0]
+    assert admits(rule, cluster, idle)
+    assert rule.counts == {"blocked": 1, "ranked_in": 0, "let_in": 2}
+
+
+def test_mori_gate_offers_the_least_idle_first() -> None:
+    cluster = FakeCluster(FakeInstance(0))
+    rule = admission("mori_gate")
+    priorities = []
+    for index, gap_s in enumerate((1.0, 50.0)):
+        program = make_program(index, turns_done=1, home=0)
+        program.gap_total_s, program.attained_service_s = gap_s, 10.0
+        rule.gap_began(gap(cluster, program))
+        program.status = ProgramStatus.HELD
+        priorities.append(rule.hold(route(cluster, program), 0).priority)
+    assert priorities[0] < priorities[1]
+
+
+def test_a_gate_raises_the_hit_rate_where_contexts_do_not_fit() -> None:
+    """Eight programs of 300 blocks on a pool of 700: unlimited, they evict each other."""
+    turns = [(4000, 40, 1.0)] + [(100, 40, 1.0)] * 6
+    programs = [inline_program(*turns, arrival_s=0.01 * number) for number in range(8)]
+    scenario = inline(programs, kv_blocks=700)
+    stock, capped = (run_named(name, scenario) for name in ("lru", "working_set"))
+    assert stock["holds"] == 0
+    assert capped["holds"] > 0
+    assert capped["recomputed_tokens"] < 0.01 * stock["recomputed_tokens"]
+    assert capped["hit_rate"]["hbm"] > stock["hit_rate"]["hbm"] + 0.5
