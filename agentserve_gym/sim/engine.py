@@ -501,11 +501,12 @@ class Engine:
     def _publish_prefix(self, turn: TurnState) -> None:
         """Let others hit the shared prefix that this turn computed, where nobody else did."""
         pool, program = self.pool, turn.program
-        full = turn.computed_tokens // self._block_size
-        if full < program.shared_blocks or turn.match_limit_blocks < program.shared_blocks:
+        if not turn.has_prefix:
             return
+        computed = turn.computed_tokens // self._block_size
         for key, size in zip(program.prefix_keys, program.prefix_blocks, strict=True):
-            missing = size - pool.blocks_of(key)
+            missing = min(size, computed) - pool.blocks_of(key)
+            computed -= size
             if missing > 0:
                 pool.extend(key, missing)
                 turn.private_blocks -= missing

@@ -169,6 +169,7 @@ class TurnState:
         generated: tokens emitted so far. ``preemptions``: how often it lost its place in the batch.
         target_tokens: tokens to prefill: the prompt, or prompt + generated after a preemption.
         computed_tokens: how many of them have their KV in this instance's HBM.
+        has_prefix: whether the prompt starts with the whole shared prefix of its group.
         match_limit_blocks: leading blocks that may be taken from caches.
         hit_blocks: leading blocks that belong to cached entries; ``private_blocks``: blocks that
             only this turn owns, not counting those that decoding added since it joined the batch.
@@ -185,6 +186,7 @@ class TurnState:
         "finish_step",
         "first_token_s",
         "generated",
+        "has_prefix",
         "hit_blocks",
         "hold_lane",
         "hold_priority",
@@ -222,6 +224,7 @@ class TurnState:
         known = (
             program.shared_blocks if self.number == 0 else plan.reuse_tokens // block_size_tokens
         )
+        self.has_prefix = known >= program.shared_blocks
         self.match_limit_blocks = min(known, (plan.input_tokens - 1) // block_size_tokens)
         self.ready_s = ready_s
         self.queued_s = ready_s

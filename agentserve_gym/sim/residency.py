@@ -32,10 +32,13 @@ class Restorable:
 
 @dataclass(slots=True)
 class _Transfer:
-    """A copy on its way; ``targets``: how much each entry of the destination will hold at least."""
+    """A copy on its way.
+
+    ``targets``: how much each entry of the destination will hold at least. ``version`` and ``gap``:
+    of the program when the copy began; what ends later may find another chain, or another gap.
+    """
 
     program: ProgramState
-    version: int
     source: BlockPool
     source_keys: tuple[Key, ...]
     destination: BlockPool | None
@@ -44,6 +47,12 @@ class _Transfer:
     instance: int
     turn: TurnState | None
     stay_warm: bool = False
+    version: int = field(init=False)
+    gap: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.version = self.program.version
+        self.gap = self.program.gaps
 
 
 @dataclass(slots=True)
@@ -156,14 +165,14 @@ class Residency:
         if pin is not None:
             program.pinned_at = program.home
             self.counters.pins += 1
-            self._clock.call_at(deadline, self._on_pin_deadline, (program, pin.serial))
+            self._clock.call_at(deadline, self._on_pin_deadline, (program, pin))
             engine.reconsider()
 
     def _on_pin_deadline(self, event: Call) -> None:
-        program, serial = event.argument
+        program, pin = event.argument
         at = program.pinned_at
-        pin = self.engines[at].pool.pins.get(program.index) if at >= 0 else None
-        if pin is not None and pin.serial == serial and not pin.returned:
+        alive = at >= 0 and self.engines[at].pool.pins.get(program.index) is pin
+        if alive and not pin.returned:
             self.counters.pins_expired += 1
             self.engines[at].synchronize()
             self.unpin(program)
@@ -212,9 +221,7 @@ class Residency:
         source.hold(keys)
         path = self.topology.offload_path(home, tier)
         end = path.start(self._clock.now, count * self.topology.block_bytes)
-        transfer = _Transfer(
-            program, program.version, source, keys, pool, count, targets, home, None, stay_warm
-        )
+        transfer = _Transfer(program, source, keys, pool, count, targets, home, None, stay_warm)
         self._clock.call_at(end, self._on_offload_done, transfer)
         engine.reconsider()
 
@@ -232,8 +239,8 @@ class Residency:
         engine = self.engines[transfer.instance]
         engine.synchronize()
         transfer.source.release(transfer.source_keys)
-        waits = program.status is ProgramStatus.TOOL_GAP and transfer.version == program.version
-        if waits and not transfer.stay_warm:
+        same_gap = program.status is ProgramStatus.TOOL_GAP and transfer.gap == program.gaps
+        if same_gap and transfer.version == program.version and not transfer.stay_warm:
             transfer.source.make_coldest(program.index)
         self._freed(engine)
 
@@ -277,9 +284,7 @@ class Residency:
         source.hold(source_keys)
         path = self.topology.load_path(tier, -1, program.home)
         end = path.start(self._clock.now, count * self.topology.block_bytes)
-        transfer = _Transfer(
-            program, program.version, source, source_keys, pool, count, targets, program.home, None
-        )
+        transfer = _Transfer(program, source, source_keys, pool, count, targets, program.home, None)
         self._clock.call_at(end, self._on_prefetch_done, transfer)
         engine.reconsider()
 
@@ -369,9 +374,7 @@ class Residency:
         end = path.start(self._clock.now, count * self.topology.block_bytes)
         self.counters.loads[copy.tier] += 1
         self.counters.loaded_blocks[copy.tier] += count
-        transfer = _Transfer(
-            turn.program, turn.program.version, source, keys, None, 0, (), copy.source, turn
-        )
+        transfer = _Transfer(turn.program, source, keys, None, 0, (), copy.source, turn)
         self._clock.call_at(end, self._on_load_done, transfer)
         if copy.tier is Tier.HBM:
             self.engines[copy.source].reconsider()

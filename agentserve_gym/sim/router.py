@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from math import isfinite
+from numbers import Integral
 
 from agentserve_gym.sim.clock import Call, Clock
 from agentserve_gym.sim.decisions import (
@@ -184,7 +185,12 @@ class Router:
 
     def _can_route(self, answer: Route) -> bool:
         wait = answer.promote_after_s
-        return 0 <= answer.instance < len(self._engines) and (wait is None or wait >= 0.0)
+        return (
+            isinstance(answer.instance, Integral)
+            and 0 <= answer.instance < len(self._engines)
+            and isfinite(answer.priority)
+            and (wait is None or wait >= 0.0)
+        )
 
     def _safe_instance(self, program: ProgramState) -> int:
         """Home, else the instance with the fewest turns."""

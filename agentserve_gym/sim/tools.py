@@ -124,25 +124,54 @@ class ToolSimulator:
 
     def start(self, program: ProgramState, turn: Turn, number: int) -> None:
         """Begin the gap after ``turn``; ``on_done(program)`` is called when it is over."""
-        now = self._clock.now
         self.open_gaps += 1
-        if self._plain and not any(call.failures for call in turn.tools):
-            self._clock.call_at(now + turn.gap_s, self._on_plain_gap_done, (program, turn))
-            return
         calls = turn.tools or (ToolCall(turn.gap_kind, turn.gap_s),)
+        if turn.gap_kind == "user" and not turn.tools:
+            self._start_wait(program, self._duration(calls[0], (program.stream, number, 0)))
+        elif self._plain and not any(call.failures for call in calls):
+            self._start_plain(program, calls, turn.gap_s)
+        else:
+            self._start_calls(program, calls, turn.gap_s, number)
+
+    def _start_wait(self, program: ProgramState, duration_s: float) -> None:
+        """A person's wait: no tool host is involved."""
+        self._clock.call_at(
+            self._clock.now + duration_s,
+            self._on_plain_gap_done,
+            (program, (("user", duration_s),)),
+        )
+
+    def _start_plain(
+        self, program: ProgramState, calls: tuple[ToolCall, ...], gap_s: float
+    ) -> None:
+        """Hosts without limits: the gap lasts as long as the program says."""
+        now = self._clock.now
+        last = []
+        for call in calls:
+            if call.duration_s < gap_s:
+                self._clock.call_at(now + call.duration_s, self._on_plain_call_done, call)
+            else:
+                last.append((call.kind, call.duration_s))
+        self._clock.call_at(now + gap_s, self._on_plain_gap_done, (program, last))
+
+    def _start_calls(
+        self, program: ProgramState, calls: tuple[ToolCall, ...], gap_s: float, number: int
+    ) -> None:
         longest = max(call.duration_s for call in calls)
-        gap = _Gap(program, len(calls), max(turn.gap_s - longest, 0.0))
+        gap = _Gap(program, len(calls), max(gap_s - longest, 0.0))
         for position, call in enumerate(calls):
             identity = (program.stream, number, position)
             duration = self._duration(call, identity)
             self._queue(_ToolRun(gap, call.kind, duration, call.failures, identity))
 
+    def _on_plain_call_done(self, event: Call) -> None:
+        call: ToolCall = event.argument
+        self.statistics.learn(call.kind, call.duration_s)
+
     def _on_plain_gap_done(self, event: Call) -> None:
-        program, turn = event.argument
-        for call in turn.tools:
-            self.statistics.learn(call.kind, call.duration_s)
-        if not turn.tools:
-            self.statistics.learn(turn.gap_kind, turn.gap_s)
+        program, completed = event.argument
+        for kind, duration_s in completed:
+            self.statistics.learn(kind, duration_s)
         self.open_gaps -= 1
         self._on_done(program)
 
@@ -187,7 +216,6 @@ class ToolSimulator:
             self._begin_attempt(waiting.popleft())
         if self._fails(call):
             self.failures += 1
-            call.tool_s += self._spec.retry_delay_s
             self._clock.call_at(self._clock.now + self._spec.retry_delay_s, self._on_retry, call)
             return
         self.statistics.learn(call.kind, call.tool_s)
