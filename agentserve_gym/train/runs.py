@@ -144,12 +144,13 @@ def _learn(
     left = settings.steps - learner.num_timesteps
     if left <= 0:
         return
-    before = notes["wall_s"]["learning"]
+    selecting_s = keeper.selection.wall_s
     started = time.perf_counter()
     callback = BetweenRollouts(run, settings, keeper, notes, report)
     fresh = learner.num_timesteps == 0
     learner.learn(left, callback, reset_num_timesteps=fresh)
-    notes["wall_s"]["learning"] = before + time.perf_counter() - started
+    selecting_s = keeper.selection.wall_s - selecting_s
+    notes["wall_s"]["learning"] = time.perf_counter() - started - selecting_s
     callback.save()
 
 
