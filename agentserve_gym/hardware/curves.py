@@ -97,6 +97,14 @@ class DecodeAttention:
             return DecodeCost(value, slope, UNBOUNDED_STEPS)
         return DecodeCost(value, slope, int(knots[segment] - mean) + 1)
 
+    def seconds(self, count: int, context: float) -> float:
+        """Seconds of ``count`` > 0 decodes of ``context`` tokens each."""
+        row = self._rows.get(count)
+        if row is None:
+            row = self._rows[count] = self._row(count)
+        segment = bisect_right(self._knots, context)
+        return row[0][segment] + row[1][segment] * context
+
     def outside(self, count: int, context: int) -> bool:
         """Whether such a step lies beyond the measured grid."""
         return count > self._counts[-1] or context > count * float(self._contexts[-1])
@@ -115,6 +123,48 @@ class DecodeAttention:
         slopes = np.diff(values) / np.diff(self._contexts)
         starts = values[:-1] - slopes * self._contexts[:-1]
         return starts.tolist(), slopes.tolist(), skew
+
+
+class SkewShare:
+    """Share of the way from mean to longest context that decodes of unequal length cost.
+
+    Linear in (count, rate) between the points, constant beyond them; ``rate`` is the mean context
+    over the longest, looked up in steps of a hundredth.
+
+    Args:
+        counts: grid of decode counts, increasing.
+        rates: grid of rates, increasing, in [0, 1].
+        share: one row per count, one value per rate.
+    """
+
+    __slots__ = ("_counts", "_rates", "_rows", "_share")
+
+    def __init__(
+        self, counts: Sequence[int], rates: Sequence[float], share: Sequence[Sequence[float]]
+    ) -> None:
+        self._counts, self._rates, self._share = counts, rates, share
+        self._rows: dict[int, list[float]] = {}
+
+    def __call__(self, count: int, rate: float) -> float:
+        row = self._rows.get(count)
+        if row is None:
+            inside = min(max(count, self._counts[0]), self._counts[-1])
+            known = interpolated_row(self._counts, self._share, inside)
+            row = np.interp(np.linspace(0, 1, 101), self._rates, known).tolist()
+            self._rows[count] = row
+        return row[int(100 * rate)]
+
+
+def interpolated_row(
+    at: Sequence[int], rows: Sequence[Sequence[float]], value: float
+) -> list[float]:
+    """The row at ``value``, linear between the rows at ``at``, and on beyond the last."""
+    if len(at) == 1:
+        return list(rows[0])
+    right = min(max(bisect_right(at, value), 1), len(at) - 1)
+    share = (value - at[right - 1]) / (at[right] - at[right - 1])
+    pairs = zip(rows[right - 1], rows[right], strict=True)
+    return [near + share * (far - near) for near, far in pairs]
 
 
 class ExpertSurface:

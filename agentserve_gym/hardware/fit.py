@@ -17,20 +17,17 @@ from .catalogue import Link, Model, accelerator, link, model
 from .coefficient_file import CompactFile
 from .compact import (
     CACHED_TOKENS,
-    TILE_ROWS,
     AllReduce,
     CompactCoefficients,
     Curve,
     DecodeGrid,
     Experts,
     ExpertSpread,
-    MixedAttention,
-    MixedPath,
-    MixedWork,
 )
 from .curves import DecodeAttention, ExpertSurface
+from .fit_mixed import Mask, fit_mixed, mixed_rows, rounded
 from .kv_pool import kv_pool_blocks
-from .least_squares import fit_nonnegative
+from .mixed import OverlapAttention
 from .profile import expert_points
 from .profile_tables import Array, ProfileTables, load_profile
 from .roofline import all_reduce_s_per_step
@@ -38,7 +35,6 @@ from .roofline import all_reduce_s_per_step
 _US = 1e-6
 _HELD_OUT_SHARE = 0.3
 _CURVE_TOLERANCE = 0.003
-_SKEW_CHUNKS = (16, 128, 512, 1024, 2048)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +142,7 @@ def fit_tables(
     other = _OtherParts(dense, head, all_reduce, experts, llm)
     rows = tables.attention[_fits(tables.attention, pool_tokens)]
     grid, errors["decode steps"] = _fit_decode(tables, rows, llm.layers, other)
-    mixed, errors["mixed steps"] = _fit_mixed(tables, rows, grid, llm.layers, other)
+    mixed, errors["mixed steps"] = _fit_mixed(tables, llm.layers, other, pool_tokens)
     coefficients = CompactCoefficients(
         dense=dense,
         head=head,
@@ -185,9 +181,9 @@ class _OtherParts:
         return np.asarray(dense + head + expert + between)
 
 
-def _fits(rows: Array, pool_tokens: int) -> Array:
+def _fits(rows: Array, pool_tokens: int) -> Mask:
     chunk, history, count, context = rows[:, :4].T
-    return np.asarray(chunk + history + count * context <= pool_tokens)
+    return np.asarray(chunk + history + count * context <= pool_tokens, dtype=np.bool_)
 
 
 def held_out_error(predicted: Array, true: Array, whole: Array) -> HeldOutError:
@@ -209,7 +205,7 @@ def _fit_curve(at: Array, micros: Array) -> tuple[Curve, HeldOutError]:
     error = held_out_error(predicted, micros[odd], micros[odd])
     knots = _prune(at, micros)
     return (
-        Curve(at=tuple(int(at[k]) for k in knots), seconds=_rounded(micros[knots] * _US)),
+        Curve(at=tuple(int(at[k]) for k in knots), seconds=rounded(micros[knots] * _US)),
         error,
     )
 
@@ -250,7 +246,7 @@ def _fit_decode(
     grid = DecodeGrid(
         counts=tuple(counts),
         contexts=tuple(contexts),
-        seconds=tuple(_rounded(row) for row in full),
+        seconds=tuple(rounded(row) for row in full),
         skew=tuple(round(alpha, 4) for alpha in skew),
     )
     return grid, error
@@ -277,83 +273,19 @@ def _grid_seconds(
 
 
 def _fit_mixed(
-    tables: ProfileTables, rows: Array, grid: DecodeGrid, layers: int, other: _OtherParts
-) -> tuple[MixedAttention, HeldOutError]:
-    """Work against path, fitted to 70 % of the points."""
-    decode = DecodeAttention(grid.counts, grid.contexts, grid.seconds, [0.0] * len(grid.counts))
-    mixed = rows[rows[:, 0] > 0]
-    chunk, history, count, context, micros = mixed.T
+    tables: ProfileTables, layers: int, other: _OtherParts, pool_tokens: int
+) -> tuple[OverlapAttention, HeldOutError]:
+    """Fitted to 70 % of the points; the error is that of the others that fit the KV pool."""
+    rows = mixed_rows(tables)
+    chunk, _, count, _, micros = rows.T
     true = micros * layers * _US
     whole = true + other.seconds(chunk + count, count + 1)
-    alone = np.array(
-        [
-            decode(int(n), int(n * c), 0).value_s if n else 0.0
-            for n, c in zip(count, context, strict=True)
-        ]
-    )
-    work, path = mixed_features(chunk, history, count, context, alone)
     held = np.random.default_rng(0).random(len(true)) < _HELD_OUT_SHARE
-    fitted = ~held
-    split = work.shape[1]
-
-    def residuals(coefficients: Array) -> Array:
-        misses = _mixed_form(coefficients, work[fitted], path[fitted]) - true[fitted]
-        return np.asarray(misses / whole[fitted])
-
-    # A first guess of the right magnitude: every feature alone explaining a tenth of the mean.
-    means = np.c_[work, path].mean(axis=0)
-    guess = np.where(means > 0, 0.1 * true.mean() / np.maximum(means, 1e-12), 0.0)
-    # A soft maximum has several local optima: start from a soft, a firm and a hard one.
-    fits = [fit_nonnegative(residuals, np.r_[guess, power]) for power in (1.0, 3.0, 10.0)]
-    best = min(fits, key=lambda values: float(np.abs(residuals(values)).mean()))
-    error = held_out_error(_mixed_form(best, work[held], path[held]), true[held], whole[held])
-    names = list(MixedWork.model_fields), list(MixedPath.model_fields)
-    values = [float(f"{value:.5g}") for value in best]
-    return (
-        MixedAttention(
-            exponent=round(1 + float(best[-1]), 3),
-            work=MixedWork(**dict(zip(names[0], values[:split], strict=True))),
-            path=MixedPath(**dict(zip(names[1], values[split:-1], strict=True))),
-            skew_at=_SKEW_CHUNKS,
-            skew=tuple(round(a, 4) for a in tables.skew_by_chunk(list(_SKEW_CHUNKS))),
-        ),
-        error,
-    )
-
-
-def mixed_features(
-    chunk: Array, history: Array, count: Array, context: Array, alone: Array
-) -> tuple[Array, Array]:
-    """Quantities of MixedWork and MixedPath for steps with one chunk, one row per step."""
-    rows = np.ceil(chunk / TILE_ROWS) * TILE_ROWS
-    one = np.ones_like(chunk)
-    pairs = chunk * history + chunk * (chunk + 1) / 2
-    work = (
-        one,
-        count,
-        count * context,
-        count * chunk,
-        chunk,
-        rows * (history + chunk / 2),
-        pairs,
-        rows,
-        history,
-        np.maximum(count - 64, 0) * np.maximum(context - 1024, 0),
-        np.maximum(count - 32, 0) * np.maximum(context - 2048, 0),
-        alone,
-    )
-    longest = np.maximum(history + chunk, context * (count > 0))
-    path = (one, longest, count, chunk)
-    return np.stack(work, axis=1), np.stack(path, axis=1)
-
-
-def _mixed_form(coefficients: Array, work: Array, path: Array) -> Array:
-    split = work.shape[1]
-    power = 1 + coefficients[-1]
-    busy: Array = np.maximum(work @ coefficients[:split], 1e-9)
-    alone: Array = np.maximum(path @ coefficients[split:-1], 1e-9)
-    larger, smaller = np.maximum(busy, alone), np.minimum(busy, alone)
-    return np.asarray(larger * (1 + (smaller / larger) ** power) ** (1 / power))
+    inside = _fits(rows, pool_tokens)
+    attention, predicted = fit_mixed(tables, layers, whole, ~held, inside)
+    # Chunks alone are in the form as they are: nothing is held out of them.
+    checked = held & inside & (count > 0)
+    return attention, held_out_error(predicted[checked], true[checked], whole[checked])
 
 
 def _fit_experts(
@@ -370,7 +302,3 @@ def _fit_experts(
     return expert_points(tables, llm, 2, peer_link), held_out_error(
         predicted, rows[:, 2], rows[:, 2]
     )
-
-
-def _rounded(values: Array) -> tuple[float, ...]:
-    return tuple(float(f"{value:.5g}") for value in values)

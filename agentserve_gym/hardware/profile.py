@@ -7,8 +7,8 @@
 
 Interpolation is linear in every axis: leaving points out of the published tables gives 0.5 to 6 %
 error that way, against 7 to 20 % by logarithmic position. Attention beyond the grid grows linearly
-in the contexts, as it does inside; chunk and batch size are clamped. ``outside_grid`` counts such
-pricings.
+in the contexts and the decodes, as it does inside; the chunk is clamped. ``outside_grid`` counts
+such pricings.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 
 from .catalogue import Link, Model
 from .compact import CACHED_TOKENS, AllReduce, Experts, ExpertSpread
-from .curves import DecodeAttention, bracket, tabulate
-from .profile_tables import Array, ProfileTables, load_profile
+from .curves import DecodeAttention, SkewShare, bracket, tabulate
+from .profile_tables import SKEW_RATES, Array, ProfileTables, load_profile
 from .roofline import all_reduce_s_per_step, exchange_s_per_step
 from .timing import BatchStep, DecodeRun
 
@@ -141,9 +141,8 @@ class AttentionGrid:
         self._values = (filled * layers * _US).ravel().tolist()
         sizes = [len(axis) for axis in self._axes]
         self._strides = [int(np.prod(sizes[axis + 1 :])) for axis in range(4)]
-        chunks = self._axes[0]
-        alphas = tables.skew_by_chunk([int(chunk) for chunk in chunks])
-        self._skew = tabulate(chunks, alphas, int(chunks[-1]) + 1)
+        counts = [int(count) for count in self._axes[2] if count]
+        self._skew = SkewShare(counts, SKEW_RATES, tables.skew_by_rate(counts))
 
     def seconds(
         self,
@@ -158,13 +157,13 @@ class AttentionGrid:
 
         The tables have one chunk; each further one costs what a chunk costs alone, less the launch.
         """
-        total = self._interpolate(chunk, history, count, mean)
+        total = self.one_chunk(chunk, history, count, mean)
         if count and longest > mean:
-            skew = self._skew[min(int(chunk), len(self._skew) - 1)]
-            total += skew * (self._interpolate(chunk, history, count, longest) - total)
+            skew = self._skew(count, mean / longest)
+            total += skew * (self.one_chunk(chunk, history, count, longest) - total)
         if prefills > 1:
             launch = self._values[0]
-            alone = self._interpolate(chunk, history, 0, 0.0)
+            alone = self.one_chunk(chunk, history, 0, 0.0)
             total += (prefills - 1) * max(alone - launch, 0.0)
         return total
 
@@ -174,11 +173,12 @@ class AttentionGrid:
         beyond = (chunk > last[0], history > last[1], count > last[2], mean > last[3])
         return any(beyond)
 
-    def _interpolate(self, chunk: float, history: float, count: float, context: float) -> float:
+    def one_chunk(self, chunk: float, history: float, count: float, context: float) -> float:
+        """Seconds of one chunk beside ``count`` decodes of ``context`` tokens each."""
         corners = [(0, 1.0)]
         position = (chunk, history, count, context)
         for number, (axis, stride) in enumerate(zip(self._axes, self._strides, strict=True)):
-            left, share = bracket(axis, position[number], extend=number in (1, 3))
+            left, share = bracket(axis, position[number], extend=number > 0)
             near, far = left * stride, (left + 1) * stride
             if share == 0.0:
                 corners = [(offset + near, weight) for offset, weight in corners]
@@ -212,19 +212,23 @@ def _fill(points: Array, axes: list[list[float]]) -> Array:
     full[index] = points[:, 4]
     if axes[2][0] == 0.0:
         full[:, :, 0, :] = full[:, :, 0, :1]
-    for axis in (3, 2, 1, 0):
-        _fill_along(full, np.asarray(axes[axis]), axis)
+    # First only between known points: the ends of one grid lie inside the other.
+    for ends in (False, True):
+        for axis in (3, 2, 1, 0):
+            _fill_along(full, np.asarray(axes[axis]), axis, ends)
     return full
 
 
-def _fill_along(full: Array, grid: Array, axis: int) -> None:
-    """Fill gaps by linear interpolation along one axis, where two or more points are known."""
+def _fill_along(full: Array, grid: Array, axis: int, ends: bool = True) -> None:
+    """Fill gaps along one axis by linear interpolation; beyond its ends too, with their values."""
     lines = np.moveaxis(full, axis, -1)
     for place in np.ndindex(lines.shape[:-1]):
         line = lines[place]
         known = ~np.isnan(line)
         if known.any() and not known.all():
-            line[~known] = np.interp(grid[~known], grid[known], line[known])
+            outside = None if ends else np.nan
+            filled = np.interp(grid[~known], grid[known], line[known], outside, outside)
+            line[~known] = filled
 
 
 def _decode_attention(tables: ProfileTables, layers: int) -> DecodeAttention:

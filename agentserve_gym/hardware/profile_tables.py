@@ -7,7 +7,8 @@ The files are those of LLMServingSim's profiler, plain or gzipped, microseconds,
   mean context of the decodes;
 - ``moe.csv`` (tokens, activated_experts, time_us), where the model has experts;
 - ``skew_fit.csv`` (pc, n_label, skew_rate_label, ..., alpha, n_samples), optional: how much of the
-  step from mean to longest context a batch of unequal contexts costs.
+  step from mean to longest context a batch of unequal contexts costs. It was measured with a few
+  long contexts among short ones; the skew rate is the share of long ones.
 """
 
 from __future__ import annotations
@@ -29,15 +30,23 @@ TWICE_PER_LAYER = ("layernorm",)
 DEFAULT_SKEW = 0.06
 """Where a folder has no skew_fit.csv: 0.054 to 0.065 in the published tables."""
 
+_RATE_EDGES = {"sr<=5%": 0, "sr<=15%": 1, "sr<=40%": 2, "sr<=70%": 3, "sr>70%": 4}
+SKEW_RATES = (0.03, 0.1, 0.25, 0.5, 0.85)
+"""Typical skew rate of each bucket: shares of long contexts that were measured."""
+
 ATTENTION_COLUMNS = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us")
 
 
 @dataclass(frozen=True, slots=True)
 class SkewSample:
-    """One bucket of skew_fit.csv; ``most_decodes`` is the upper edge of its batch sizes."""
+    """One bucket of skew_fit.csv.
+
+    ``most_decodes`` is the upper edge of its batch sizes, ``rate`` an index of SKEW_RATES.
+    """
 
     chunk: int
     most_decodes: int
+    rate: int
     alpha: float
     samples: float
 
@@ -78,16 +87,32 @@ class ProfileTables:
         return sequences, np.sum(parts, axis=0)
 
     def skew_by_decodes(self, counts: list[int]) -> list[float]:
-        """Mean alpha of decode-only steps for each batch size of the grid."""
-        decode_only = [s for s in self.skew if s.chunk == 0]
-        return [
-            _mean_alpha([s for s in decode_only if s.most_decodes == max(2, count)])
-            for count in counts
-        ]
+        """Mean alpha of decode-only steps for each batch size of the grid.
 
-    def skew_by_chunk(self, chunks: list[int]) -> list[float]:
-        """Mean alpha of steps with prefill for each chunk of the grid."""
-        return [_mean_alpha([s for s in self.skew if s.chunk == chunk]) for chunk in chunks]
+        Batches of mostly long contexts are left out: their mean is near the longest, and alpha has
+        no weight.
+        """
+        low = [s for s in self.skew if s.chunk == 0 and s.rate < len(SKEW_RATES) - 1]
+        return [_mean_alpha([s for s in low if s.most_decodes == max(2, n)]) for n in counts]
+
+    def skew_by_rate(self, counts: list[int]) -> list[list[float]]:
+        """Mean alpha of steps with prefill: a row per batch size, a value per SKEW_RATES.
+
+        Batch size and skew rate tell the buckets apart; the chunk hardly does.
+        """
+        mixed = [s for s in self.skew if s.chunk and s.samples]
+        edges = sorted({s.most_decodes for s in mixed})
+        rows = []
+        for count in counts:
+            edge = next((e for e in edges if e >= count), None)
+            alike = [s for s in mixed if s.most_decodes == edge]
+            known = sorted({s.rate for s in alike})
+            means = [_mean_alpha([s for s in alike if s.rate == rate]) for rate in known]
+            if not known:
+                known, means = [0], [DEFAULT_SKEW]
+            at = [SKEW_RATES[rate] for rate in known]
+            rows.append(np.interp(SKEW_RATES, at, means).tolist())
+        return rows
 
 
 def load_profile(folder: str | Path) -> ProfileTables:
@@ -173,28 +198,27 @@ def _by_name(path: Path, key: str, size: str) -> dict[str, tuple[Array, Array]]:
 
 
 def _skew(path: Path) -> tuple[SkewSample, ...]:
-    """Buckets of skew_fit.csv, but for those where most sequences are as long as the longest.
-
-    There the mean is near the longest and alpha has no weight in real batches.
-    """
+    """Buckets of skew_fit.csv with a known label."""
     samples = []
     columns = ("pc", "n_label", "skew_rate_label", "alpha", "n_samples")
     for line, row in enumerate(_rows(path, columns), start=2):
-        label = row["n_label"]
-        if row["skew_rate_label"].startswith("sr>"):
-            continue
-        edge = label.removeprefix("n<=")
-        if not edge.isdigit():
+        edge = row["n_label"].removeprefix("n<=")
+        rate = _RATE_EDGES.get(row["skew_rate_label"])
+        if not edge.isdigit() or rate is None:
             continue
         chunk, alpha, weight = (_number(path, line, row, c) for c in ("pc", "alpha", "n_samples"))
-        samples.append(SkewSample(int(chunk), int(edge), alpha, weight))
+        samples.append(SkewSample(int(chunk), int(edge), rate, alpha, weight))
     return tuple(samples)
 
 
 def _mean_alpha(samples: list[SkewSample]) -> float:
-    """Mean weighted by samples, in [0, 1]; the published default where a bucket is empty."""
+    """Mean weighted by samples, in [0, 1]; the published default where a bucket is empty.
+
+    Where mean and longest context cost the same, alpha is noise of any size: it is bounded, but
+    not at zero, so that noise averages out.
+    """
     weight = sum(sample.samples for sample in samples)
     if not weight:
         return DEFAULT_SKEW
-    mean = sum(sample.alpha * sample.samples for sample in samples) / weight
+    mean = sum(min(max(s.alpha, -1.0), 1.0) * s.samples for s in samples) / weight
     return min(max(mean, 0.0), 1.0)

@@ -25,7 +25,7 @@ from agentserve_gym.hardware import (
 )
 from agentserve_gym.hardware.curves import ExpertSurface
 from agentserve_gym.hardware.profile import AttentionGrid
-from agentserve_gym.hardware.profile_tables import DEFAULT_SKEW
+from agentserve_gym.hardware.profile_tables import ATTENTION_COLUMNS, DEFAULT_SKEW
 
 LAYERS = 32
 
@@ -76,6 +76,20 @@ def test_steps_outside_the_grid_are_counted_and_contexts_go_on(tmp_path):
     assert latency.outside_grid == 3
 
 
+def test_a_grid_inside_another_is_filled_from_it(tmp_path):
+    """Chunks that were measured with long contexts only take short ones from their neighbours."""
+    folder = write_profile(tmp_path / "profile")
+    full = load_profile(folder).attention
+    path = folder / "attention.csv"
+    kept = [row for row in full.tolist() if row[0] != 64 or row[2] == 0 or row[3] >= 512]
+    write_csv(path, list(ATTENTION_COLUMNS), [tuple(row) for row in kept])
+    grid = AttentionGrid(load_profile(folder), 1)
+    assert grid.one_chunk(64, 64, 4, 32) == pytest.approx(mixed_us(64, 64, 4, 32) * 1e-6, rel=1e-9)
+    assert grid.one_chunk(64, 64, 30, 600) == pytest.approx(  # decodes beyond the grid go on
+        mixed_us(64, 64, 30, 600) * 1e-6, rel=1e-9
+    )
+
+
 def test_gzipped_files_read_the_same(tmp_path):
     plain = load_profile(write_profile(tmp_path / "plain"))
     packed = write_profile(tmp_path / "packed")
@@ -88,7 +102,7 @@ def test_gzipped_files_read_the_same(tmp_path):
     assert again.dense.keys() == plain.dense.keys()
 
 
-def test_skew_buckets_are_averaged_by_batch_size_and_by_chunk(tmp_path):
+def test_skew_buckets_are_averaged_by_batch_size_and_by_rate(tmp_path):
     folder = write_profile(tmp_path / "profile")
     header = ["pc", "n_label", "skew_rate_label", "kv_big_label", "kp_label", "alpha", "n_samples"]
     rows = [
@@ -96,12 +110,19 @@ def test_skew_buckets_are_averaged_by_batch_size_and_by_chunk(tmp_path):
         (0, "n<=8", "sr<=40%", "kvB<=1k", "kp=0", 0.3, 1),
         (0, "n<=8", "sr>70%", "kvB<=1k", "kp=0", 0.9, 9),
         (64, "n<=8", "sr<=40%", "kvB<=1k", "kp=0", 0.2, 1),
+        (128, "n<=8", "sr<=40%", "kvB<=1k", "kp<=2k", 0.4, 3),
+        (64, "n<=8", "sr>70%", "kvB<=1k", "kp=0", -9.0, 1),  # noise: bounded at -1
+        (64, "n<=8", "sr>70%", "kvB<=4k", "kp=0", 0.8, 9),
+        (64, "n<=32", "sr<=15%", "kvB<=1k", "kp=0", 0.3, 0),  # no samples
         (64, "n>256", "sr<=40%", "kvB<=1k", "kp=0", 0.8, 1),
     ]
     write_csv(folder / "skew_fit.csv", header, rows)
     tables = load_profile(folder)
     assert tables.skew_by_decodes([8, 16]) == pytest.approx([0.15, DEFAULT_SKEW])
-    assert tables.skew_by_chunk([64]) == pytest.approx([0.2])
+    few, many = tables.skew_by_rate([5, 16])
+    # Below the rates that were measured the nearest, between them linear.
+    assert few == pytest.approx([0.35, 0.35, 0.35, 0.35 + 0.27 * 25 / 60, 0.62])
+    assert many == [DEFAULT_SKEW] * 5
 
 
 def _drop_file(folder):

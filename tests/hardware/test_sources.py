@@ -110,7 +110,8 @@ def test_a_bad_coefficient_file_names_the_field(tmp_path):
     path = tmp_path / "bad.toml"
     for old, new, message in [
         ("tensor_parallel = 1", "tensor_parallel = 0", "tensor_parallel"),
-        ("exponent = ", "exponents = ", "mixed_attention.exponent"),
+        ("share = ", "shares = ", "mixed_attention"),
+        ("extra = [", "extra = [[0.0], ", "beside.extra must have"),
         ("counts = [1, 2,", "counts = [2, 1,", "counts must increase"),
         ("skew = [", "skew = [0.5, ", "skew has"),
     ]:
