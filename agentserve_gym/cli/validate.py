@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-import agentserve_gym
 from agentserve_gym.cli.output import JsonOption, console, note, print_json, progress
-from agentserve_gym.validation import find_cases, read_case
+from agentserve_gym.validation import find_cases, read_case, study
 from agentserve_gym.validation.ablations import pool_error, run_ablations
 from agentserve_gym.validation.cases import MeasuredCase
 from agentserve_gym.validation.findings import Findings
@@ -27,9 +26,6 @@ from agentserve_gym.validation.study import (
     with_timing,
 )
 from agentserve_gym.validation.trends import SOFT_TRENDS
-
-RUNS = Path("shared/data/vllm_runs")
-"""Where measured runs lie beside a checkout."""
 
 Job = tuple[str, Callable[[], None]]
 
@@ -68,11 +64,11 @@ def validate(
     json: JsonOption = False,
 ) -> None:
     """Replay measured runs of real engines and print how far the simulation is off."""
-    runs = folder or default_runs()
+    runs = folder or study.default_runs()
     if runs is None and not trends:
         raise ValueError(
             "no folder of measured runs: name one, with meta.json and requests.jsonl per run "
-            f"(there is no {RUNS} beside the checkout)"
+            f"(there is no {study.RUNS} beside the checkout)"
         )
     findings = Findings()
     jobs: list[Job] = []
@@ -89,12 +85,6 @@ def validate(
         print_json(findings.as_dict())
     else:
         print_findings(findings)
-
-
-def default_runs() -> Path | None:
-    """The measured runs beside the checkout, if they are there."""
-    folder = Path(agentserve_gym.__file__).resolve().parents[2] / RUNS
-    return folder if folder.is_dir() else None
 
 
 def replay_jobs(

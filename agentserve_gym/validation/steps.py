@@ -93,7 +93,7 @@ def compact_against_tables(profiles: Path) -> list[StepErrors]:
     for on, of, tensor_parallel in list_compact_cases():
         folder = profiles / on / of / f"tp{tensor_parallel}"
         if folder.is_dir():
-            errors += _case_errors(on, of, tensor_parallel, folder)
+            errors += step_errors(on, of, tensor_parallel, folder)
     return errors
 
 
@@ -127,7 +127,8 @@ def forward_passes(source: str) -> list[ForwardPasses]:
     return passes
 
 
-def _case_errors(on: str, of: str, tensor_parallel: int, folder: Path) -> list[StepErrors]:
+def step_errors(on: str, of: str, tensor_parallel: int, folder: Path) -> list[StepErrors]:
+    """One case's compact form against its tables. Raises ValueError where either is missing."""
     tables = latency_model(on, of, tensor_parallel, source=str(folder))
     compact = latency_model(on, of, tensor_parallel, source="compact")
     pool_tokens = kv_pool_blocks(on, of, tensor_parallel) * 16

@@ -34,6 +34,13 @@ def either(first: Draw, second: Draw, share: float) -> Draw:
     return lambda random: first(random) if random.random() < share else second(random)
 
 
+TEN_TURNS = constant(10)
+FIRST_TOKENS = constant(4000)
+NEW_TOKENS = constant(500)
+OUTPUT_TOKENS = constant(100)
+ONE_SECOND = constant(1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Agents:
     """Synthetic agents.
@@ -51,11 +58,11 @@ class Agents:
 
     programs: int
     rate_per_s: float | None = None
-    turns: Draw = constant(10)
-    first_tokens: Draw = constant(4000)
-    new_tokens: Draw = constant(500)
-    output_tokens: Draw = constant(100)
-    gap_s: Draw = constant(1.0)
+    turns: Draw = TEN_TURNS
+    first_tokens: Draw = FIRST_TOKENS
+    new_tokens: Draw = NEW_TOKENS
+    output_tokens: Draw = OUTPUT_TOKENS
+    gap_s: Draw = ONE_SECOND
     reuse: float | None = None
     slow_tool_s: float | None = None
     seed: int = 0

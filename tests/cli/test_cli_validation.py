@@ -1,0 +1,213 @@
+"""``agentserve replay``, ``validate`` and ``calibrate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agentserve_gym.hardware import read_compact_file
+from agentserve_gym.validation import ReplaySettings, replay
+
+FIGURES = {"mean", "p50", "p90", "p99"}
+
+
+@pytest.fixture
+def workload(tmp_path: Path) -> Path:
+    rows = [
+        {"arrival_s": 0.2 * n, "input_tokens": 200 + 10 * n, "output_tokens": 20} for n in range(8)
+    ]
+    path = tmp_path / "requests.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def replay_small(workload):
+    """Arguments that replay the workload on an RTX 4090."""
+    return ("replay", workload, "--accelerator", "rtx-4090", "--model", "llama-3.1-8b")
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    """A folder with one measured run, made from a replay."""
+    rows = [{"arrival_s": 0.1 * n, "input_tokens": 100 + n, "output_tokens": 9} for n in range(12)]
+    runs = tmp_path / "runs"
+    folder = runs / "rtx-4090_small"
+    folder.mkdir(parents=True)
+    source = runs / "workload.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    turns = replay(ReplaySettings(source, "rtx-4090", "llama-3.1-8b", kv_blocks=2588)).turns
+    requests = [
+        {
+            "input_toks": turn.prompt_tokens,
+            "output_toks": turn.output_tokens,
+            "arrival_time": turn.ready_s,
+            "queued_ts": turn.ready_s,
+            "first_token_ts": turn.first_token_s,
+            "last_token_ts": turn.end_s,
+        }
+        for turn in turns
+    ]
+    lines = "".join(json.dumps(request) + "\n" for request in requests)
+    (folder / "requests.jsonl").write_text(lines, encoding="utf-8")
+    engine = {"model": "meta-llama/Llama-3.1-8B", "max_num_seqs": 128}
+    (folder / "meta.json").write_text(json.dumps({"engine_kwargs": engine}), encoding="utf-8")
+    return runs
+
+
+# --- replay --------------------------------------------------------------------------------------
+
+
+def test_replay_prints_the_documented_json(agentserve, replay_small):
+    document = json.loads(agentserve(*replay_small, "--json").stdout)
+    assert {"ttft_ms", "tpot_ms", "e2e_s", "makespan_s", "output_tokens_per_s"} < set(document)
+    assert {"preemptions", "prefix_hit_tokens"} < set(document)
+    for name in ("ttft_ms", "tpot_ms", "e2e_s"):
+        assert set(document[name]) == FIGURES
+        assert 0 < document[name]["mean"] <= document[name]["p99"] * 1.001
+    assert document["output_tokens_per_s"] == pytest.approx(160 / document["makespan_s"])
+    assert document["preemptions"] == 0
+
+
+def test_replay_prints_a_table_for_people(agentserve, replay_small):
+    outcome = agentserve(*replay_small, "--kv-blocks", 2588)
+    assert "8 requests" in outcome.stdout
+    for label in ("TTFT, ms", "TPOT, ms", "E2E, s", "makespan", "preemptions"):
+        assert label in outcome.stdout
+
+
+def test_replay_limits_matter(agentserve, replay_small):
+    """One sequence at a time: requests wait for each other."""
+    free = json.loads(agentserve(*replay_small, "--json").stdout)
+    limited = json.loads(agentserve(*replay_small, "--max-num-seqs", 1, "--json").stdout)
+    assert limited["ttft_ms"]["mean"] > 2 * free["ttft_ms"]["mean"]
+
+
+def test_replay_takes_every_named_timing(agentserve, replay_small):
+    means = [
+        json.loads(agentserve(*replay_small, "--timing", timing, "--json").stdout)["tpot_ms"][
+            "mean"
+        ]
+        for timing in ("auto", "compact", "roofline")
+    ]
+    assert means[0] == means[1] != means[2]
+
+
+def test_replay_refuses_bad_input(refused, replay_small):
+    assert "no profile folder" in refused(*replay_small, "--timing", "profile")
+    assert "unknown timing source 'fast'" in refused(*replay_small, "--timing", "fast")
+    assert "tokens of KV" in refused(*replay_small, "--kv-blocks", 3)
+    assert "expert_parallel is 3" in refused(*replay_small, "--ep", 3)
+
+
+# --- validate ------------------------------------------------------------------------------------
+
+
+def test_validate_compares_every_timing(agentserve, measured):
+    document = json.loads(agentserve("validate", measured, "--json").stdout)
+    compact, roofline = document["cases"]
+    assert (compact["timing"], roofline["timing"]) == ("compact", "roofline")
+    assert compact["mean"]["e2e"] == pytest.approx(0.0, abs=1e-6)
+    assert abs(roofline["mean"]["e2e"]) > 1e-3
+    assert document["trends"] == document["ablations"] == []
+
+
+def test_validate_prints_the_error_table(agentserve, measured):
+    outcome = agentserve("validate", measured, "--timing", "compact")
+    for label in ("rtx-4090_small", "TTFT mean", "E2E per request", "makespan", "targets"):
+        assert label in outcome.stdout
+
+
+def test_validate_writes_a_report(agentserve, measured, tmp_path):
+    pytest.importorskip("matplotlib")
+    place = tmp_path / "report"
+    agentserve("validate", measured, "--timing", "compact", "--report", place)
+    page = (place / "validation.md").read_text(encoding="utf-8")
+    assert "### rtx-4090_small" in page
+    assert "## What is not validated" in page
+    assert str(tmp_path) not in page
+    picture = (place / "validation" / "rtx-4090_small.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 200_000
+
+
+def test_validate_refuses_bad_input(refused, measured, tmp_path, monkeypatch):
+    assert "is not a folder of measured runs" in refused("validate", tmp_path / "nowhere")
+    missing = refused("validate", measured, "--timing", "profile")
+    assert "no profile tables for rtx-4090/llama-3.1-8b/tp1" in missing
+    monkeypatch.setattr("agentserve_gym.validation.study.default_runs", lambda: None)
+    assert "no folder of measured runs: name one" in refused("validate")
+
+
+# --- calibrate -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory) -> Path:
+    """A profile measured on the CPU with a tiny grid."""
+    pytest.importorskip("torch")
+    from agentserve_gym.hardware import model
+    from agentserve_gym.hardware.measure import MeasureGrid, measure_profile
+
+    folder = tmp_path_factory.mktemp("profiles") / "rtx-4090" / "llama-3.1-8b" / "tp1"
+    tiny = {"layers": 2, "hidden": 64, "heads": 4, "kv_heads": 2, "head_dim": 16}
+    small = model("llama-3.1-8b").model_copy(update={**tiny, "intermediate": 128, "vocab": 256})
+    grid = MeasureGrid(
+        tokens=(1, 4, 16, 64),
+        sequences=(1, 4, 8),
+        chunks=(16, 64),
+        histories=(0, 32),
+        counts=(1, 2, 4),
+        contexts=(16, 32, 64),
+        copy_mib=(1,),
+        repeats=1,
+    )
+    return measure_profile("cpu", folder, grid, small)
+
+
+def test_calibrate_fit_writes_a_coefficient_file(agentserve, profile, tmp_path, workload):
+    file = tmp_path / "own.toml"
+    outcome = agentserve("calibrate", "fit", profile, "-o", file)
+    assert "held-out table error" in outcome.stdout
+    fitted = read_compact_file(file)
+    assert (fitted.accelerator, fitted.model, fitted.tensor_parallel) == (
+        "rtx-4090",
+        "llama-3.1-8b",
+        1,
+    )
+    named = ("--accelerator", "rtx-4090", "--model", "llama-3.1-8b")
+    replayed = agentserve("replay", workload, *named, "--timing", file, "--json")
+    assert json.loads(replayed.stdout)["e2e_s"]["mean"] > 0
+
+
+def test_calibrate_fit_prints_json(agentserve, profile, tmp_path):
+    outcome = agentserve("calibrate", "fit", profile, "-o", tmp_path / "own.toml", "--json")
+    document = json.loads(outcome.stdout)
+    assert document["provenance"] == "fitted to measured tables"
+    assert "held-out" in document["error"]
+
+
+def test_calibrate_refuses_bad_input(refused, profile, tmp_path):
+    assert "ends in .toml" in refused("calibrate", "fit", profile, "-o", tmp_path / "own.txt")
+    assert "no folder" in refused("calibrate", "fit", profile, "-o", tmp_path / "no" / "x.toml")
+    partly = refused("calibrate", "fit", profile, "-o", tmp_path / "x.toml", "--tp", 1)
+    assert "give all of --accelerator, --model and --tp" in partly
+    unnamed = refused("calibrate", "fit", tmp_path, "-o", tmp_path / "x.toml")
+    assert "is not named <accelerator>/<model>/tp<k>" in unnamed
+    arguments = ("--accelerator", "rtx-4090", "--model", "llama-3.1-8b", "-o", tmp_path / "x.toml")
+    assert "no kernel tables for accelerator" in refused("calibrate", "import", *arguments)
+
+
+def test_calibrate_measure_without_a_gpu_says_so(refused, tmp_path):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    assert "needs a GPU with CUDA" in refused("calibrate", "measure", "-o", tmp_path / "tp1")
+
+
+def test_calibrate_measure_refuses_an_unknown_device(refused, tmp_path):
+    pytest.importorskip("torch")
+    message = refused("calibrate", "measure", "-o", tmp_path / "tp1", "--device", "abacus")
+    assert "unknown device 'abacus'" in message
