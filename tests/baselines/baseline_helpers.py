@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002
 """Shared by the tests of the baselines: built decisions on a stand-in cluster, small scenarios."""
 
 from __future__ import annotations
