@@ -2,6 +2,7 @@
 
 import typer
 
+from agentserve_gym.cli.bench import bench
 from agentserve_gym.cli.calibrate import calibrate
 from agentserve_gym.cli.demo import demo
 from agentserve_gym.cli.errors import OneLineErrors
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(calibrate)
 for command in (
+    bench,
     demo,
     evaluate,
     policies,

@@ -1,0 +1,65 @@
+"""Complete tables: every policy in every cell."""
+
+from __future__ import annotations
+
+from agentserve_gym.bench.markdown import code, interval, table
+from agentserve_gym.bench.study import CellResult, Study
+
+_OPENING = """# Every cell
+
+Written by `agentserve bench`. Means over seeds. *JCT / best* is the geometric mean over seeds of
+the ratio to the policy of smallest mean, with its 95 % interval (paired seeds); a policy whose
+interval reaches 1 is not separated from it. *p99* is the mean over seeds of each seed's 99th
+percentile over the measured programs, which is close to its longest program. *SLO* is the share of
+turns within both objectives. *Hits* are shares of prompt tokens found in HBM, or loaded from DRAM
+or CXL. *Recomputed* is the share of prompt tokens that were computed although the program had
+computed them before. *Moved* is KV offloaded plus loaded. *Silent* names parts whose defining event
+fired for no seed: the result is not theirs.
+"""
+
+_HEADING = (
+    "policy", "mean JCT, s", "JCT / best", "p99, s", "slowdown", "TTFT p95, s", "SLO",
+    "hits HBM / DRAM / CXL", "recomputed", "moved, GB", "preempted", "holds", "silent",
+)  # fmt: skip
+
+
+def cells_page(study: Study) -> str:
+    """The page."""
+    return "\n".join([_OPENING, *(_cell(cell) for cell in study.cells)])
+
+
+def _cell(cell: CellResult) -> str:
+    programs = cell.outcomes[cell.ranked[0]][0].programs
+    facts = (
+        f"{cell.scenario.description}\n\n"
+        f"{programs} measured programs a seed, {len(cell.seeds)} seeds; policies spread by "
+        f"{cell.spread:.1%}."
+    )
+    if cell.is_control:
+        facts += " A control: nothing separates here, so the order below is no ranking."
+    rows = [_row(cell, label) for label in cell.ranked]
+    rows += [_row(cell, label) for label in cell.oracles]
+    return f"## {cell.name}\n\n{facts}\n\n{table(_HEADING, rows)}"
+
+
+def _row(cell: CellResult, label: str) -> tuple[str, ...]:
+    def mean(column: str) -> float:
+        return cell.mean(label, column)
+
+    name = f"{label} (oracle)" if label in cell.oracles else label
+    hits = " / ".join(f"{mean(f'hit_{tier}'):.0%}" for tier in ("hbm", "dram", "cxl"))
+    return (
+        name,
+        f"{mean('jct_mean_s'):.1f}",
+        interval(cell.against(label, cell.ranked[0])),
+        f"{mean('jct_p99_s'):.1f}",
+        f"{mean('slowdown'):.2f}",
+        f"{mean('ttft_p95_s'):.2f}",
+        f"{mean('slo_goodput'):.1%}",
+        hits,
+        f"{mean('recomputed_tokens') / mean('prompt_tokens'):.1%}",
+        f"{mean('offloaded_gb') + mean('loaded_gb'):.0f}",
+        f"{mean('preemptions'):.0f}",
+        f"{mean('holds'):.0f}",
+        " ".join(code(part) for part in cell.silent(label)),
+    )

@@ -1,0 +1,46 @@
+"""Small pieces of Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from agentserve_gym.bench.statistics import Estimate
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    rule = [":--", *["--:"] * (len(heading) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)) + "\n"
+
+
+def text_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of text."""
+    rule = [":--"] * len(heading)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)) + "\n"
+
+
+def interval(estimate: Estimate, digits: int = 2) -> str:
+    """A value with its interval."""
+    if math.isinf(estimate.high):
+        return f"{estimate.value:.{digits}f} [one seed]"
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def change(estimate: Estimate) -> str:
+    """A ratio as a change in percent with its interval, bold where it excludes no change."""
+    if math.isinf(estimate.high):
+        return f"{100 * (estimate.value - 1):+.1f} % [one seed]"
+    low, high = 100 * (estimate.low - 1), 100 * (estimate.high - 1)
+    text = f"{100 * (estimate.value - 1):+.1f} % [{low:+.1f}, {high:+.1f}]"
+    return f"**{text}**" if excludes_one(estimate) else text
+
+
+def excludes_one(estimate: Estimate) -> bool:
+    """Whether a ratio's interval lies on one side of 1."""
+    return estimate.high < 1.0 or estimate.low > 1.0
+
+
+def code(text: str) -> str:
+    """Text as code."""
+    return f"`{text}`"

@@ -1,0 +1,201 @@
+"""One outcome: a cell under a policy with a seed, reduced to the measured window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from agentserve_gym.baselines import ComposedPolicy, NamedPolicy
+from agentserve_gym.sim import Scenario, Simulation
+from agentserve_gym.sim.ideal import IdealTimes
+from agentserve_gym.sim.metrics import TurnRecord
+from agentserve_gym.workloads.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a policy achieved in a cell with one seed. Column names of the results file.
+
+    Times and rates down to ``slo_goodput`` are of the programs that arrived in the window (turns:
+    of these programs and their sub-agents); what follows counts everything that happened until
+    the last of them was done. ``slo_goodput`` is the share of turns within both the TTFT and the
+    TPOT objective. ``ideal_s`` is the mean JCT on an idle cluster with full reuse: no policy can
+    be below it. ``silent`` names parts of the policy whose defining event never fired.
+    """
+
+    scenario: str
+    label: str
+    policy: str
+    seed: int
+    digest: str
+    programs: int
+    turns: int
+    jct_mean_s: float
+    jct_p50_s: float
+    jct_p99_s: float
+    slowdown: float
+    ideal_s: float
+    ttft_mean_s: float
+    ttft_p95_s: float
+    tpot_p95_s: float
+    slo_goodput: float
+    hit_hbm: float
+    hit_dram: float
+    hit_cxl: float
+    prompt_tokens: int
+    recomputed_tokens: int
+    offloaded_gb: float
+    loaded_gb: float
+    preemptions: int
+    holds: int
+    invalid_answers: int
+    busy: float
+    counters: str
+    silent: str
+
+
+class Window:
+    """The measured programs of a workload, and which of them are still to finish."""
+
+    def __init__(self, simulation: Simulation, warmup: int, measured: int) -> None:
+        """Look the programs up.
+
+        Raises:
+            ValueError: if the workload has fewer programs than the window needs.
+        """
+        workload = simulation.workload
+        if warmup + measured > len(workload):
+            raise ValueError(
+                f"the window needs {warmup + measured} programs (warmup_programs {warmup}, "
+                f"measured_programs {measured}); scenario {simulation.scenario.name!r} has "
+                f"{len(workload)}"
+            )
+        self.programs = [workload.program(warmup + number) for number in range(measured)]
+        self.members = {member for program in self.programs for member in _family(program)}
+        self._last_turn = {p.program_id: len(p.turns) - 1 for p in self.programs}
+        self._unfinished = len(self.programs)
+        self._seen = 0
+
+    def is_over(self, records: list[TurnRecord]) -> bool:
+        """Whether every measured program is done; looks at new records only."""
+        for record in records[self._seen :]:
+            if self._last_turn.get(record.program_id) == record.turn:
+                self._unfinished -= 1
+        self._seen = len(records)
+        return self._unfinished == 0
+
+
+def measure(
+    scenario: Scenario,
+    label: str,
+    policy: NamedPolicy,
+    seed: int,
+    *,
+    warmup: int,
+    measured: int,
+    digest: str = "",
+) -> Outcome:
+    """Run a policy until the measured programs are done.
+
+    Raises:
+        ValueError: if the window does not fit the workload.
+    """
+    simulation = Simulation(scenario, seed, record_turns=True)
+    window = Window(simulation, warmup, measured)
+    records = simulation.metrics.records
+    assert records is not None
+    policy.reset()
+    policy.bind(simulation)
+    decision = simulation.advance()
+    while decision is not None and not window.is_over(records):
+        decision = simulation.advance(policy.decide(decision))
+    return _reduce(simulation, window, records, policy, label, digest)
+
+
+def _reduce(
+    simulation: Simulation,
+    window: Window,
+    records: list[TurnRecord],
+    policy: NamedPolicy,
+    label: str,
+    digest: str,
+) -> Outcome:
+    report = simulation.report()
+    kept = [record for record in records if record.program_id in window.members]
+    ideal = IdealTimes(simulation.engines)
+    ideal_s = np.array([ideal.jct_s(program) for program in window.programs])
+    jct_s = _completion_times(window, kept)
+    ttft_s = np.array([record.first_token_s - record.ready_s for record in kept])
+    tpot_s = np.array([_tpot_s(record) for record in kept])
+    objective = simulation.scenario.objective
+    within = (ttft_s <= objective.slo_ttft_s) & ~(tpot_s > objective.slo_tpot_s)
+    p50_s, p99_s = np.percentile(jct_s, (50, 99))
+    moved = report["residency"]
+    gb = simulation.model.kv_bytes_per_token * simulation.scenario.engine.block_size_tokens / 1e9
+    counters = ";".join(f"{name}={count}" for name, count in policy.counters().items())
+    silent = policy.silent_parts() if isinstance(policy, ComposedPolicy) else []
+    busy_s = report["busy_s"]
+    return Outcome(
+        scenario=simulation.scenario.name,
+        label=label,
+        policy=policy.name,
+        seed=simulation.seed,
+        digest=digest,
+        programs=len(window.programs),
+        turns=len(kept),
+        jct_mean_s=float(jct_s.mean()),
+        jct_p50_s=float(p50_s),
+        jct_p99_s=float(p99_s),
+        slowdown=float((jct_s / ideal_s).mean()),
+        ideal_s=float(ideal_s.mean()),
+        ttft_mean_s=float(ttft_s.mean()),
+        ttft_p95_s=float(np.percentile(ttft_s, 95)),
+        tpot_p95_s=_percentile_of_numbers(tpot_s, 95),
+        slo_goodput=float(within.mean()),
+        hit_hbm=report["hit_rate"]["hbm"],
+        hit_dram=report["hit_rate"]["dram"],
+        hit_cxl=report["hit_rate"]["cxl"],
+        prompt_tokens=report["prompt_tokens"],
+        recomputed_tokens=report["recomputed_tokens"],
+        offloaded_gb=sum(moved["offloaded_blocks"].values()) * gb,
+        loaded_gb=sum(moved["loaded_blocks"].values()) * gb,
+        preemptions=report["preemptions"],
+        holds=report["holds"],
+        invalid_answers=report["invalid_answers"],
+        busy=sum(busy_s) / len(busy_s) / max(simulation.now_s, 1e-9),
+        counters=counters,
+        silent=" ".join(silent),
+    )
+
+
+def _completion_times(window: Window, records: list[TurnRecord]) -> np.ndarray:
+    """JCT of each measured program: a root program is ready when it arrives."""
+    arrived: dict[str, float] = {}
+    ended: dict[str, float] = {}
+    for record in records:
+        if record.turn == 0:
+            arrived[record.program_id] = record.ready_s
+        ended[record.program_id] = record.end_s
+    names = [program.program_id for program in window.programs]
+    return np.array([ended[name] - arrived[name] for name in names])
+
+
+def _family(program: Program) -> Iterator[str]:
+    """Ids of a program and its sub-agents."""
+    yield program.program_id
+    for turn in program.turns:
+        for child in turn.children:
+            yield from _family(child)
+
+
+def _tpot_s(record: TurnRecord) -> float:
+    if record.output_tokens < 2:
+        return float("nan")
+    return (record.end_s - record.first_token_s) / (record.output_tokens - 1)
+
+
+def _percentile_of_numbers(values: np.ndarray, percent: float) -> float:
+    numbers = values[~np.isnan(values)]
+    return float(np.percentile(numbers, percent)) if numbers.size else 0.0

@@ -1,0 +1,324 @@
+"""``benchmark.md``: what was run, who is better where, what follows. Numbers come from the run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agentserve_gym.bench.conclusions import conclusions
+from agentserve_gym.bench.directions import directions
+from agentserve_gym.bench.markdown import change, code, interval, table, text_table
+from agentserve_gym.bench.pictures import SINGLE_LEVERS
+from agentserve_gym.bench.study import CellResult, Study
+from agentserve_gym.bench.suite import tuning_record
+from agentserve_gym.workloads.spec import GeneratedWorkload
+
+_READING = """## How to read it
+
+- **Cell**: a scenario. Its first programs fill the cluster; the measured ones come after them, and
+  programs that arrive later keep the load up until the last measured one is done, so long programs
+  are not cut off.
+- **Paired seeds**: with the same seed every policy meets the same programs, arrivals and tools.
+- **Score**: 0 is random routing + LRU, 1 the lower bound: the mean JCT on an idle cluster with full
+  reuse, which no policy can beat. Means are interquartile, over all runs; intervals are 95 %,
+  resampling seeds within each cell.
+- **JCT / stock**: ratio of mean JCT to session affinity + LRU, geometric mean. Per cell the
+  interval is Student's of the log-ratio over paired seeds. **Bold** excludes no difference;
+  intervals are not corrected for the number of comparisons: where there is no difference, one in
+  twenty is bold by chance.
+- **Control**: a cell whose policies spread by less than 1 % of mean JCT ranks nothing.
+- **Best of a lever**: choosing the best of several on the seeds that measure it flatters it, so the
+  choice for each seed is made on the other seeds.
+- **Oracles** know what no live system can. They are never ranked; they show headroom.
+"""
+
+_LIMITS = """## What not to conclude
+
+- Cells are short: tens of measured programs and minutes of simulated time. Policies that learn
+  slowly (per-tool statistics, feedback windows) are judged while they learn.
+- KV pools of most 8B cells are smaller than the GPU's memory would allow (as where several models
+  share it), because that is where policies differ. With whole pools and light load nothing
+  separates: see the control.
+- Baselines are implemented from their papers' rules, one engine model underneath; systems may
+  differ from their papers' descriptions. Parameters are tuned on few cells and seeds.
+- The lower bound ignores queueing altogether, so a score of 1 is out of reach under load.
+- Tiers and routing were not measured on real clusters; see [validation.md](validation.md).
+"""
+
+
+def benchmark_page(study: Study, folder: str) -> str:
+    """The page as Markdown; ``folder`` holds pictures and the tables per cell."""
+    parts = [_opening(study), _conclusions(study), _what_was_run(study), _READING]
+    if study.ranking_cells:
+        parts += [
+            _overall(study, folder), _levers(study, folder), _tiers(study), _headroom(study),
+            _by_cell(study, folder),
+        ]  # fmt: skip
+    parts += [_directions(study), _silent(study), _tuning(), _LIMITS]
+    return "\n".join(part for part in parts if part)
+
+
+def _opening(study: Study) -> str:
+    outcomes = sum(len(runs) for cell in study.cells for runs in cell.outcomes.values())
+    seeds = sorted({len(cell.seeds) for cell in study.cells})
+    return (
+        f"# Benchmark: {study.suite.name}\n\n"
+        f"Written by `agentserve bench --suite {study.suite.name}`; every number is of that run: "
+        f"{len(study.cells)} cells, {len(study.ranked_labels)} policies, "
+        f"{len(study.labels('oracle'))} oracles, {' or '.join(str(n) for n in seeds)} seeds a "
+        f"cell, {outcomes:,} outcomes. The complete tables are in [cells.md](benchmark/cells.md).\n"
+    )
+
+
+def _conclusions(study: Study) -> str:
+    lines = [f"- {line}" for line in conclusions(study)]
+    return "## What a reader should conclude\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _what_was_run(study: Study) -> str:
+    heading = (
+        "cell", "meant as", "instances", "tiers", "workload", "measured", "turns", "seeds", "busy",
+        "stock / bound", "spread",
+    )  # fmt: skip
+    rows = [_facts(cell, study.suite.stock) for cell in study.cells]
+    text = "## What was run\n\n" + table(heading, rows)
+    text += (
+        "\n*busy*: share of time in which instances compute, under the stock policy; *stock / "
+        "bound*: its mean JCT over the lower bound; *spread*: (worst - best) / best mean JCT of policies.\n"
+    )
+    if study.suite.seeds > min(len(cell.seeds) for cell in study.cells):
+        text += f"\nThe suite asks for {study.suite.seeds} seeds; this run has fewer.\n"
+    for name, reason in study.suite.skipped.items():
+        text += f"\n`{name}` was left out: {reason}.\n"
+    for name in study.missing:
+        text += f"\n`{name}` has no complete seed and is left out.\n"
+    return text
+
+
+def _facts(cell: CellResult, stock: str) -> tuple[str, ...]:
+    cluster = cell.scenario.cluster
+    groups = [(group, node) for node in cluster.nodes for group in node.instances]
+    kinds: dict[str, int] = {}
+    for group, _ in groups:
+        tensor = f" tp{group.tensor_parallel}" if group.tensor_parallel > 1 else ""
+        kind = group.accelerator + tensor
+        kinds[kind] = kinds.get(kind, 0) + group.count * group.data_parallel
+    tiers = ["HBM"]
+    tiers += ["DRAM"] if any(node.dram is not None for node in cluster.nodes) else []
+    tiers += ["CXL"] if cluster.cxl is not None else []
+    workload = cell.scenario.workload
+    mixed = workload.mix if isinstance(workload, GeneratedWorkload) else {"recorded sessions": 1.0}
+    runs = cell.outcomes[stock]
+    bound = cell.mean(stock) / cell.mean(stock, "ideal_s")
+    return (
+        code(cell.name),
+        "control" if cell.is_control else cell.cell.load,
+        f"{', '.join(f'{n} {kind}' for kind, n in kinds.items())}; {cluster.model}",
+        " + ".join(tiers),
+        ", ".join(name.replace("_", " ") for name in mixed),
+        str(runs[0].programs),
+        f"{np.mean([run.turns for run in runs]):.0f}",
+        str(len(cell.seeds)),
+        f"{cell.mean(stock, 'busy'):.0%}",
+        f"{bound:.2f}",
+        f"{cell.spread:.1%}",
+    )
+
+
+def _overall(study: Study, folder: str) -> str:
+    count = len(study.ranking_cells)
+    heading = ("policy", "lever", "score", "JCT / stock", "beats stock in", "best", "not separated")
+    rows = [
+        (
+            code(row.label),
+            study.suite.entry(row.label).lever,
+            interval(row.score),
+            interval(row.against_stock),
+            f"{row.beats_stock.value:.0%} [{row.beats_stock.low:.0%}, {row.beats_stock.high:.0%}]",
+            str(row.best_in),
+            str(row.tied_in),
+        )
+        for row in study.overall
+    ]
+    return (
+        f"## Policies over the {count} cells that rank\n\n"
+        "*Beats stock in*: share of paired runs that are faster than session affinity + LRU. "
+        "*Best*: cells with the smallest mean JCT; *not separated*: cells where the interval "
+        "against the best reaches 1.\n\n"
+        f"{table(heading, rows)}\n"
+        f"![scores]({folder}/scores.png)\n\n![profile]({folder}/profile.png)\n"
+    )
+
+
+def _levers(study: Study, folder: str) -> str:
+    heading = ("cell", *SINGLE_LEVERS, "mixed")
+    rows = []
+    for cell in study.ranking_cells:
+        row = [code(cell.name)]
+        for lever in (*SINGLE_LEVERS, "mixed"):
+            gain = study.gain(cell, [lever])
+            row.append("" if gain is None else f"{change(gain.estimate)} {code(gain.label)}")
+        rows.append(row)
+    return (
+        "## Which lever matters where\n\n"
+        "Mean JCT of the best policy that moves one lever, against session affinity + LRU; "
+        "*mixed* moves several. Named is the best over all seeds; the number is with held-out "
+        "choice.\n\n"
+        f"{text_table(heading, rows)}\n![levers]({folder}/levers.png)\n\n"
+        f"![cells]({folder}/cells.png)\n"
+    )
+
+
+def _tiers(study: Study) -> str:
+    groups: dict[str, list[CellResult]] = {}
+    for cell in study.ranking_cells:
+        if cell.cell.parallel is not None:
+            groups.setdefault(cell.cell.parallel, []).append(cell)
+    heading = ("cell", "stock", "best tier policy", "best of all", "its hits HBM / DRAM / CXL")
+    text = ""
+    for name, cells in groups.items():
+        if len(cells) < 2:
+            continue
+        rows = []
+        for cell in cells:
+            tier = min(
+                (label for label in study.labels("tiers") if label in cell.ranked), key=cell.mean
+            )
+            best = cell.ranked[0]
+            hits = " / ".join(f"{cell.mean(best, f'hit_{t}'):.0%}" for t in ("hbm", "dram", "cxl"))
+            rows.append(
+                (
+                    code(cell.name),
+                    f"{cell.mean(study.suite.stock):.1f}",
+                    f"{cell.mean(tier):.1f} {code(tier)}",
+                    f"{cell.mean(best):.1f} {code(best)}",
+                    hits,
+                )
+            )
+        text += (
+            f"## The same work on other tiers: {name}\n\nMean JCT, s. These cells have the same "
+            f"programs, arrivals and HBM.\n\n{table(heading, rows)}"
+        )
+    return text
+
+
+def _headroom(study: Study) -> str:
+    heading = ("cell", "best policy, s", "best oracle", "oracle / policy", "lower bound, s")
+    rows = []
+    for cell in study.ranking_cells:
+        found = study.headroom(cell)
+        if found is None:
+            continue
+        label, estimate = found
+        rows.append(
+            (
+                code(cell.name),
+                f"{cell.mean(cell.ranked[0]):.1f} {code(cell.ranked[0])}",
+                f"{cell.mean(label):.1f} {code(label)}",
+                change(estimate),
+                f"{cell.mean(cell.ranked[0], 'ideal_s'):.1f}",
+            )
+        )
+    slow = [
+        f"`{label}` in `{cell.name}` ({len(cell.values(label))} seeds): "
+        f"{change(cell.against(label, cell.ranked[0]))} against `{cell.ranked[0]}`."
+        for cell in study.ranking_cells
+        for label in cell.oracles
+        if len(cell.values(label)) < len(cell.seeds)
+    ]
+    remark = "\n\nOracles too slow to run everywhere: " + " ".join(slow) if slow else ""
+    return (
+        "## Headroom\n\nOracles on the same seeds; both choices held out. An oracle that does not "
+        "beat the best policy says that its one lever, even with perfect foresight, is worth less "
+        "than what that policy does elsewhere; it is no bound. The bound is the last column.\n\n"
+        f"{table(heading, rows)}{remark}\n"
+    )
+
+
+def _by_cell(study: Study, folder: str, most: int = 5) -> str:
+    heading = ("cell", *(str(place + 1) for place in range(most)), "not separated from the best")
+    rows = [
+        (
+            code(cell.name),
+            *(f"{code(label)} {cell.mean(label):.1f} s" for label in cell.ranked[:most]),
+            str(len(cell.tied_with_best())),
+        )
+        for cell in study.ranking_cells
+    ]
+    return (
+        "## The best in each cell\n\nBy mean JCT over seeds; the last column counts policies whose "
+        "interval against the first reaches 1, so places among them mean little. All policies: "
+        f"[cells.md]({folder}/cells.md).\n\n{text_table(heading, rows)}"
+    )
+
+
+def _directions(study: Study) -> str:
+    found = directions(study)
+    if not found:
+        return ""
+    heading = ("", "published", "measured here", "ratio", "band", "verdict", "evidence")
+    rows = [
+        (
+            item.number,
+            item.statement,
+            item.measured,
+            interval(item.estimate),
+            _band(item.band),
+            f"**{item.verdict}**",
+            item.evidence,
+        )
+        for item in found
+    ]
+    return (
+        "## Published directions\n\nBands are those of the list of published trends. A direction "
+        "holds if the whole interval is inside its band, does not hold if it is outside, and is "
+        "undecided otherwise.\n\n" + text_table(heading, rows)
+    )
+
+
+def _band(band: tuple[float, float]) -> str:
+    low, high = band
+    if np.isinf(high):
+        return f"at least {low:.2f}"
+    return f"at most {high:.2f}" if low == 0.0 else f"{low:.2f} to {high:.2f}"
+
+
+def _silent(study: Study) -> str:
+    silent: dict[tuple[str, str], list[str]] = {}
+    for cell in study.cells:
+        for label in cell.outcomes:
+            for part in cell.silent(label):
+                silent.setdefault((label, part), []).append(cell.name)
+    if not silent:
+        return ""
+    rows = [
+        (code(label), code(part), _cells(cells, len(study.cells)))
+        for (label, part), cells in silent.items()
+    ]
+    return (
+        "## Mechanisms that never fired\n\nIn these cells the part's defining event happened for "
+        "no seed: what the policy achieved there is not that part's doing.\n\n"
+        + text_table(("policy", "part", "cells"), rows)
+    )
+
+
+def _cells(names: list[str], total: int) -> str:
+    return "every cell" if len(names) == total else ", ".join(code(name) for name in names)
+
+
+def _tuning() -> str:
+    record = tuning_record()
+    tuned = record.get("tuned", {})
+    if not tuned:
+        return ""
+    rows = [
+        (code(label), code(entry["policy"]), str(entry["tried"]), f"{entry['change']:+.1%}")
+        for label, entry in tuned.items()
+    ]
+    cells = ", ".join(code(name) for name in record["cells"])
+    seeds = ", ".join(str(seed) for seed in record["seeds"])
+    return (
+        f"## Tuning\n\n`agentserve bench --tune` tried these grids in {cells} on seeds {seeds}, "
+        "which no suite uses, and kept the smallest geometric mean of JCT. One setting serves all cells; "
+        "composed policies use the tuned parts.\n\n"
+        + table(("policy", "chosen", "tried", "JCT against the published default"), rows)
+    )

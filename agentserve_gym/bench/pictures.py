@@ -1,0 +1,161 @@
+"""Pictures of a study: scores, profiles, policies by cell, levers by cell."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from agentserve_gym.bench.statistics import performance_profile
+from agentserve_gym.bench.study import Study
+from agentserve_gym.bench.suite import Lever
+from agentserve_gym.plots import style
+
+LEVER_COLOURS: dict[Lever, str] = {
+    "stock": "#8a97a3",
+    "routing": "#30638e",
+    "residency": "#e07a1f",
+    "tiers": "#8a5a2b",
+    "order": "#6b5b95",
+    "admission": "#d1495b",
+    "mixed": "#3d8b5f",
+}
+SINGLE_LEVERS: tuple[Lever, ...] = ("routing", "residency", "tiers", "order", "admission")
+_PROFILE_COLOURS = ("#00798c", "#d1495b", "#edae49", "#6b5b95", "#588157", "#30638e", "#e07a1f")
+_DPI = 100
+
+
+def draw_all(study: Study) -> dict[str, bytes]:
+    """Every picture as PNG bytes, by name; none where no cell ranks.
+
+    Raises:
+        ModuleNotFoundError: naming the extra to install, where matplotlib is missing.
+    """
+    if not study.ranking_cells:
+        return {}
+    return {
+        "scores": draw_scores(study),
+        "profile": draw_profile(study),
+        "cells": draw_cells(study),
+        "levers": draw_levers(study),
+    }
+
+
+def draw_scores(study: Study) -> bytes:
+    """Interquartile mean scores with intervals, best first, coloured by lever."""
+    rows = study.overall
+    height = 1.0 + 0.21 * len(rows)
+    figure = style.new_figure(9.0, height)
+    axes = _axes(figure, 0.2, 0.97, 0.4 / height, 1 - 0.4 / height)
+    style.tidy(axes, "Score: 0 = random routing + LRU, 1 = lower bound (IQM, 95 % interval)")
+    shown: set[str] = set()
+    for place, row in enumerate(rows):
+        lever = study.suite.entry(row.label).lever
+        colour = LEVER_COLOURS[lever]
+        axes.plot([row.score.low, row.score.high], [place, place], color=colour, linewidth=2.4)
+        label = None if lever in shown else lever
+        axes.plot(row.score.value, place, "o", color=colour, markersize=5, label=label)
+        shown.add(lever)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    style.legend(axes, loc="lower right")
+    return _png(figure)
+
+
+def draw_profile(study: Study, most: int = 5) -> bytes:
+    """Share of runs with at least a score: the best policies, the stock one, the reference."""
+    rows = [row.label for row in study.overall[:most]]
+    rows += [role for role in (study.suite.stock, study.suite.reference) if role not in rows]
+    figure = style.new_figure(8.0, 4.6)
+    axes = _axes(figure, 0.09, 0.97, 0.12, 0.91)
+    style.tidy(axes, "Performance profile: share of runs that score at least x")
+    thresholds = np.linspace(-0.5, 1.0, 301)
+    for label, colour in zip(rows, _PROFILE_COLOURS, strict=False):
+        shares = performance_profile([c.scores(label) for c in study.ranking_cells], thresholds)
+        axes.plot(thresholds, shares, color=colour, linewidth=1.9, label=label)
+    axes.set_xlabel("score", fontsize=9, color=style.INK)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlim(-0.5, 1.0)
+    style.legend(axes, loc="lower left")
+    return _png(figure)
+
+
+def draw_cells(study: Study) -> bytes:
+    """Mean JCT against the stock policy, policy by cell."""
+    labels = [row.label for row in study.overall]
+    cells = study.ranking_cells
+    change = np.array(
+        [[cell.against(label, study.suite.stock).value - 1.0 for cell in cells] for label in labels]
+    )
+    width, height = max(6.5, 2.4 + 0.66 * len(cells)), 1.8 + 0.21 * len(labels)
+    figure = style.new_figure(width, height)
+    axes = _axes(figure, 1.8 / width, 0.98, 1.35 / height, 1 - 0.4 / height)
+    axes.set_title(
+        f"Mean JCT against {study.suite.stock} + LRU, % (blue is faster)",
+        loc="left", fontsize=11, color=style.INK, fontweight="bold",
+    )  # fmt: skip
+    axes.imshow(np.clip(change, -0.6, 0.6), cmap="RdBu_r", vmin=-0.6, vmax=0.6, aspect="auto")
+    for row in range(len(labels)):
+        for column in range(len(cells)):
+            value = change[row, column]
+            colour = "white" if abs(value) > 0.4 else style.INK
+            axes.text(
+                column, row, f"{100 * value:+.0f}", ha="center", va="center", fontsize=7,
+                color=colour,
+            )  # fmt: skip
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    names = [cell.name for cell in cells]
+    axes.set_xticks(range(len(cells)), names, fontsize=8, rotation=40, ha="right")
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    return _png(figure)
+
+
+def draw_levers(study: Study) -> bytes:
+    """What the best policy of each lever is worth, cell by cell."""
+    cells = study.ranking_cells
+    levers = (*SINGLE_LEVERS, "mixed")
+    figure = style.new_figure(max(9.0, 2.0 + 0.72 * len(cells)), 4.8)
+    axes = _axes(figure, 0.075, 0.985, 0.27, 0.84)
+    style.tidy(axes, "")
+    figure.text(
+        0.02, 0.955, f"Mean JCT of the best policy of a lever, against {study.suite.stock} + LRU",
+        fontsize=11, color=style.INK, fontweight="bold", va="center",
+    )  # fmt: skip
+    axes.grid(axis="x", visible=False)
+    width = 0.8 / len(levers)
+    for number, lever in enumerate(levers):
+        gains = [study.gain(cell, [lever]) for cell in cells]
+        for place, gain in enumerate(gains):
+            if gain is None:
+                continue
+            at = place + (number - (len(levers) - 1) / 2) * width
+            estimate = gain.estimate
+            axes.bar(
+                at, estimate.value - 1.0, width * 0.9, color=LEVER_COLOURS[lever],
+                label=lever if place == 0 else None,
+            )  # fmt: skip
+            if estimate.low > 0.0:
+                ends = [estimate.low - 1.0, estimate.high - 1.0]
+                axes.plot([at, at], ends, color=style.INK, linewidth=0.8)
+    axes.axhline(0.0, color=style.INK, linewidth=0.8)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.0%}")
+    axes.set_xticks(range(len(cells)), [c.name for c in cells], fontsize=8, rotation=40, ha="right")
+    axes.set_xlim(-0.6, len(cells) - 0.4)
+    low = min(gain.estimate.value for c in cells for v in levers if (gain := study.gain(c, [v])))
+    axes.set_ylim(max(-1.0, low - 1.15), 0.35)
+    style.legend(axes, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncol=len(levers))
+    return _png(figure)
+
+
+def _axes(figure: Any, left: float, right: float, bottom: float, top: float) -> Any:
+    """Axes between edges given as shares of the figure."""
+    return figure.add_axes((left, bottom, right - left, top - bottom))
+
+
+def _png(figure: Any) -> bytes:
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=_DPI, metadata={"Software": None})
+    return target.getvalue()

@@ -1,0 +1,104 @@
+"""The report of a study: ``benchmark.md``, complete tables per cell, and pictures."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+from agentserve_gym.bench.cell_pages import cells_page
+from agentserve_gym.bench.directions import directions
+from agentserve_gym.bench.page import benchmark_page
+from agentserve_gym.bench.pictures import draw_all
+from agentserve_gym.bench.statistics import Estimate
+from agentserve_gym.bench.study import Study
+
+PAGE = "benchmark.md"
+FOLDER = "benchmark"
+
+
+def require_report() -> None:
+    """Find out before a long run whether its report can be made.
+
+    Raises:
+        ModuleNotFoundError: naming the missing module, which the ``bench`` extra brings.
+    """
+    for module in ("scipy", "matplotlib"):
+        importlib.import_module(module)
+
+
+def write_report(study: Study, folder: Path) -> Path:
+    """Write ``benchmark.md``, and beside it ``benchmark/`` with tables per cell and pictures.
+
+    Returns:
+        The page's path.
+    """
+    pictures = draw_all(study)
+    place = folder / FOLDER
+    place.mkdir(parents=True, exist_ok=True)
+    for name, content in pictures.items():
+        _replace(place / f"{name}.png", content)
+    _replace(place / "cells.md", cells_page(study).encode("utf-8"))
+    _replace(folder / PAGE, benchmark_page(study, FOLDER).encode("utf-8"))
+    return folder / PAGE
+
+
+def summary(study: Study) -> dict[str, Any]:
+    """The study as plain numbers: overall table, cells, directions."""
+    return {
+        "suite": study.suite.name,
+        "skipped": study.suite.skipped,
+        "missing": study.missing,
+        "overall": [
+            {
+                "policy": row.label,
+                "score": _estimate(row.score),
+                "beats_stock": _estimate(row.beats_stock),
+                "jct_against_stock": _estimate(row.against_stock),
+                "best_in": row.best_in,
+                "tied_in": row.tied_in,
+            }
+            for row in study.overall
+        ],
+        "cells": [
+            {
+                "scenario": cell.name,
+                "seeds": cell.seeds,
+                "spread": cell.spread,
+                "control": cell.is_control,
+                "ranked": [] if cell.is_control else cell.ranked,
+                "mean_jct_s": {label: cell.mean(label) for label in cell.outcomes},
+                "silent": {
+                    label: silent for label in cell.outcomes if (silent := cell.silent(label))
+                },
+            }
+            for cell in study.cells
+        ],
+        "directions": [
+            {
+                "number": found.number,
+                "statement": found.statement,
+                "measured": found.measured,
+                "estimate": _estimate(found.estimate),
+                "verdict": found.verdict,
+            }
+            for found in directions(study)
+        ],
+    }
+
+
+def _estimate(estimate: Estimate) -> dict[str, float | None]:
+    """JSON has no infinity: an interval of everything has no ends."""
+    unbounded = estimate.high == float("inf")
+    return {
+        "value": estimate.value,
+        "low": None if unbounded else estimate.low,
+        "high": None if unbounded else estimate.high,
+    }
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_bytes(content)
+    partial.replace(path)

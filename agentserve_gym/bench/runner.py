@@ -1,0 +1,133 @@
+"""Runs jobs in parallel processes, whatever the start method, and hands outcomes on as they come.
+
+Jobs are ordered seed by seed: whenever a run is stopped, the seeds before it are complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from agentserve_gym.baselines import parse_policy
+from agentserve_gym.bench.measure import Outcome, measure
+from agentserve_gym.bench.suite import Cell, Suite, find_scenario, with_trace
+from agentserve_gym.sim import Scenario
+
+_QUEUED_PER_WORKER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One outcome to measure."""
+
+    scenario: Scenario
+    cell: Cell
+    label: str
+    policy: str
+    seed: int
+    digest: str
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """As ``results.key`` of its outcome."""
+        return (self.scenario.name, self.label, self.seed, self.digest)
+
+
+def digest(scenario: Scenario, cell: Cell, policy: str) -> str:
+    """A short fingerprint of what is run: another scenario, window or policy, another digest."""
+    window = f"{cell.warmup_programs} {cell.measured_programs}"
+    text = f"{scenario.model_dump_json()}\n{window}\n{policy}"
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:10]
+
+
+def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
+    """Every outcome that the suite asks for, seed by seed.
+
+    Raises:
+        ValueError: for an unknown scenario or policy.
+    """
+    jobs = []
+    planned = []
+    for cell in suite.cells:
+        # A digest must not depend on where the trace lies.
+        scenario = find_scenario(cell.scenario)
+        ready = with_trace(scenario, traces)
+        planned += [
+            (cell, entry, ready, digest(scenario, cell, entry.policy))
+            for entry in suite.policies
+            if entry.scenarios is None or cell.scenario in entry.scenarios
+        ]
+    for number, seed in enumerate(suite.seed_numbers()):
+        for cell, entry, scenario, mark in planned:
+            if entry.seeds is None or number < entry.seeds:
+                jobs.append(Job(scenario, cell, entry.label, entry.policy, seed, mark))
+    return jobs
+
+
+def run_job(job: Job) -> Outcome:
+    """Measure one outcome."""
+    return measure(
+        job.scenario,
+        job.label,
+        parse_policy(job.policy),
+        job.seed,
+        warmup=job.cell.warmup_programs,
+        measured=job.cell.measured_programs,
+        digest=job.digest,
+    )
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    workers: int,
+    done: Callable[[Outcome], None],
+    failed: Callable[[Job, Exception], None],
+) -> None:
+    """Run jobs; ``done`` and ``failed`` are called in this process, one at a time.
+
+    Raises:
+        ValueError: if ``workers`` is below 1.
+    """
+    if workers < 1:
+        raise ValueError(f"jobs is {workers}; allowed: at least 1")
+    if workers == 1:
+        for job in jobs:
+            try:
+                outcome = run_job(job)
+            except Exception as error:
+                failed(job, error)
+            else:
+                done(outcome)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        _drain(pool, iter(jobs), workers * _QUEUED_PER_WORKER, done, failed)
+
+
+def _drain(
+    pool: ProcessPoolExecutor,
+    jobs: Iterator[Job],
+    most_queued: int,
+    done: Callable[[Outcome], None],
+    failed: Callable[[Job, Exception], None],
+) -> None:
+    """Keep a few jobs queued a worker, so that an interrupted run has little to abandon."""
+    running: dict[Future[Outcome], Job] = {}
+    while True:
+        for job in islice(jobs, most_queued - len(running)):
+            running[pool.submit(run_job, job)] = job
+        if not running:
+            return
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            job = running.pop(future)
+            error = future.exception()
+            if isinstance(error, Exception):
+                failed(job, error)
+            else:
+                done(future.result())

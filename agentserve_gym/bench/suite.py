@@ -1,0 +1,308 @@
+"""Suites: which cells are run under which policies, as readable data.
+
+A *cell* is a scenario and a measured window of its programs. The first ``warmup_programs`` fill the
+cluster, the ``measured_programs`` after them count, and those that arrive later keep the load up
+until the last measured program is done.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+import agentserve_gym
+from agentserve_gym.baselines import parse_policy
+from agentserve_gym.sim.scenario import PositiveInt, Scenario, StrictModel, load_scenario
+from agentserve_gym.workloads.spec import InlineWorkload, TraceWorkload
+
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Lever = Literal["stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle"]
+LEVERS: tuple[Lever, ...] = (
+    "stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle",
+)  # fmt: skip
+
+TRACES = Path("shared/data/traces")
+"""Where recorded traces lie beside a checkout."""
+
+
+class Cell(StrictModel):
+    """One scenario of a suite.
+
+    Attributes:
+        scenario: a name of the benchmark's scenarios, a preset, or a file.
+        load: what the cell is meant to be; results decide whether it is a control.
+        warmup_programs, measured_programs: the window, in order of arrival.
+        parallel: cells of one group differ in their hardware alone, and may be compared.
+    """
+
+    scenario: str
+    load: Literal["light", "near saturation", "saturated"]
+    warmup_programs: NonNegativeInt = 0
+    measured_programs: PositiveInt
+    parallel: str | None = None
+
+
+class Entry(StrictModel):
+    """One policy of a suite.
+
+    Attributes:
+        label: its name in results; never changes meaning, unlike tuned parameters.
+        policy: as ``parse_policy`` reads it.
+        lever: which decision differs from the stock policy (session affinity, LRU, no admission
+            control, first come first served); ``mixed`` for several, ``oracle`` for oracles.
+        seeds, scenarios: limits for policies too slow to run everywhere; ``None`` for none.
+    """
+
+    label: str
+    policy: str
+    lever: Lever
+    seeds: PositiveInt | None = None
+    scenarios: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _oracles_are_marked(self) -> Entry:
+        is_oracle = parse_policy(self.policy).is_oracle
+        if is_oracle != (self.lever == "oracle"):
+            raise ValueError(
+                f"lever of {self.label} is {self.lever!r}; allowed: 'oracle' for oracles alone"
+            )
+        return self
+
+
+class Suite(StrictModel):
+    """Cells, policies and seeds.
+
+    Attributes:
+        reference: label whose score is 0. ``stock``: label that levers are measured against.
+        skipped: cells that cannot run here, with the reason.
+    """
+
+    name: str
+    description: str
+    seeds: PositiveInt
+    first_seed: NonNegativeInt
+    reference: str = "random"
+    stock: str = "affinity"
+    cells: list[Cell] = Field(min_length=1)
+    policies: list[Entry] = Field(min_length=1)
+    skipped: dict[str, str] = Field(default={})
+
+    @model_validator(mode="after")
+    def _labels_are_known(self) -> Suite:
+        labels = [entry.label for entry in self.policies]
+        scenarios = [cell.scenario for cell in self.cells]
+        for kind, names in (("policies", labels), ("cells", scenarios)):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind} names {', '.join(twice)} twice")
+        for role in (self.reference, self.stock):
+            if role not in labels:
+                raise ValueError(f"policies must hold {role!r}, got {', '.join(labels)}")
+        return self
+
+    def entry(self, label: str) -> Entry:
+        """The policy with this label."""
+        return next(entry for entry in self.policies if entry.label == label)
+
+    def seed_numbers(self) -> range:
+        """Every seed, in the order in which they are run."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    def only(self, scenarios: list[str], policies: list[str], seeds: int | None) -> Suite:
+        """A part of the suite; the reference and the stock policy always stay.
+
+        Args:
+            scenarios: cells to keep; empty for all. A name that the suite does not hold is added:
+                every program of that scenario counts.
+            policies: labels to keep, or policies to add, as ``parse_policy`` reads them; empty for
+                all.
+            seeds: how many; ``None`` for the suite's number.
+
+        Raises:
+            ValueError: for an unknown scenario or policy.
+        """
+        cells = [self._cell(name) for name in scenarios] or self.cells
+        entries = [self._chosen(name) for name in policies] or self.policies
+        labels = {entry.label for entry in entries}
+        kept = [self.entry(role) for role in (self.reference, self.stock) if role not in labels]
+        return Suite.model_validate(
+            {
+                **self.model_dump(),
+                "cells": [cell.model_dump() for cell in cells],
+                "policies": [entry.model_dump() for entry in (*kept, *entries)],
+                "seeds": self.seeds if seeds is None else seeds,
+            }
+        )
+
+    def _cell(self, name: str) -> Cell:
+        for cell in self.cells:
+            if cell.scenario == name:
+                return cell
+        if name in self.skipped:
+            raise ValueError(f"scenario {name!r} cannot run here: {self.skipped[name]}")
+        scenario = find_scenario(name)
+        if isinstance(scenario.workload, InlineWorkload):
+            programs: int | None = len(scenario.workload.programs)
+        else:
+            programs = scenario.workload.programs
+        if programs is None:
+            raise ValueError(f"scenario {name!r}: workload.programs must be set")
+        return Cell(scenario=name, load="near saturation", measured_programs=programs)
+
+    def _chosen(self, name: str) -> Entry:
+        for entry in self.policies:
+            if entry.label == name:
+                return entry
+        oracle = parse_policy(name).is_oracle
+        return Entry(label=name, policy=name, lever="oracle" if oracle else "mixed")
+
+
+def suite_names() -> list[str]:
+    """Suites that ship with the package."""
+    return _names("suites")
+
+
+def load_suite(name: str, traces: Path | None = None) -> Suite:
+    """A suite by name or from a ``.toml`` file, with tuned parameters in its policies.
+
+    Args:
+        name: ``standard``, ``quick``, or a file.
+        traces: folder of recorded traces; ``None`` for ``shared/data/traces`` beside a checkout.
+            Cells whose trace is not there are left out and named in ``skipped``.
+
+    Raises:
+        ValueError: for an unknown suite, scenario or policy, or a bad value.
+    """
+    content = _read(name)
+    chosen = content.pop("policies")
+    entries = {entry["label"]: entry for entry in _data("policies.toml")["policies"]}
+    for label in chosen:
+        if label not in entries:
+            raise ValueError(f"suite {name!r}: unknown policy {label!r}{_near(label, entries)}")
+    tuned = tuned_parts()
+    content["policies"] = [
+        {**entries[label], "policy": with_tuned_parts(entries[label]["policy"], tuned)}
+        for label in chosen
+    ]
+    cells, skipped = [], {}
+    for cell in content["cells"]:
+        scenario = find_scenario(cell["scenario"])
+        reason = missing_trace(scenario, traces)
+        if reason is None:
+            cells.append(cell)
+        else:
+            skipped[cell["scenario"]] = reason
+    return Suite.model_validate({**content, "cells": cells, "skipped": skipped})
+
+
+def tuned_parts() -> dict[str, str]:
+    """Policy with default parameters -> with those that ``agentserve bench --tune`` found."""
+    chosen = tuning_record().get("tuned", {})
+    return {record["default"]: record["policy"] for record in chosen.values()}
+
+
+def with_tuned_parts(policy: str, tuned: dict[str, str]) -> str:
+    """The policy, every part of which that has its defaults and was tuned being replaced."""
+    return "+".join(tuned.get(part, part) for part in policy.split("+"))
+
+
+def tuning_record() -> dict[str, Any]:
+    """What ``--tune`` wrote: the chosen policies with their provenance."""
+    return _data("tuned.toml")
+
+
+def curated_policies() -> dict[str, str]:
+    """Label -> policy with its default parameters."""
+    return {entry["label"]: entry["policy"] for entry in _data("policies.toml")["policies"]}
+
+
+def tuning_grids() -> dict[str, Any]:
+    """Which parameters are tried, where, and on which seeds."""
+    return _data("grids.toml")
+
+
+# --- scenarios -----------------------------------------------------------------------------------
+
+
+def scenario_names() -> list[str]:
+    """The benchmark's scenarios."""
+    return _names("scenarios")
+
+
+def find_scenario(name: str) -> Scenario:
+    """A benchmark scenario, a preset or a file; paths of traces are as written there.
+
+    Raises:
+        ValueError: for an unknown name, or a scenario with a horizon (it would cut programs off).
+    """
+    inside = _folder() / "scenarios" / f"{name}.toml"
+    if inside.is_file():
+        scenario = load_scenario(tomllib.loads(inside.read_text(encoding="utf-8")))
+    else:
+        scenario = load_scenario(name)
+    return scenario.model_copy(update={"horizon_s": None})
+
+
+def with_trace(scenario: Scenario, traces: Path | None) -> Scenario:
+    """The scenario with the full path of its trace, if it has one."""
+    workload = scenario.workload
+    if not isinstance(workload, TraceWorkload) or Path(workload.path).is_file():
+        return scenario
+    found = str(_trace_folder(traces) / workload.path)
+    return scenario.model_copy(update={"workload": workload.model_copy(update={"path": found})})
+
+
+def missing_trace(scenario: Scenario, traces: Path | None) -> str | None:
+    """Why the scenario's trace cannot be read; ``None`` if it can, or there is none."""
+    workload = with_trace(scenario, traces).workload
+    if isinstance(workload, TraceWorkload) and not Path(workload.path).is_file():
+        return f"there is no trace {Path(workload.path).name} (name its folder with --traces)"
+    return None
+
+
+def _trace_folder(traces: Path | None) -> Path:
+    if traces is not None:
+        return traces
+    return Path(agentserve_gym.__file__).resolve().parents[2] / TRACES
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def _folder() -> Traversable:
+    return resources.files("agentserve_gym.bench")
+
+
+def _names(kind: str) -> list[str]:
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in (_folder() / kind).iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def _data(name: str) -> dict[str, Any]:
+    return tomllib.loads((_folder() / name).read_text(encoding="utf-8"))
+
+
+def _read(name: str) -> dict[str, Any]:
+    if name.endswith(".toml"):
+        try:
+            return tomllib.loads(Path(name).read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{name} is not valid TOML: {error}") from error
+    if name not in suite_names():
+        raise ValueError(f"unknown suite {name!r}{_near(name, suite_names())}")
+    return _data(f"suites/{name}.toml")
+
+
+def _near(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"{hint} allowed: {', '.join(known)}"

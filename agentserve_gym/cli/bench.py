@@ -1,0 +1,156 @@
+"""``agentserve bench``: scenarios x policies x seeds, with statistics that pair seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from agentserve_gym.bench import (
+    Job,
+    Outcome,
+    ResultsFile,
+    Study,
+    load_suite,
+    plan_jobs,
+    run_jobs,
+    write_report,
+)
+from agentserve_gym.bench.report import require_report, summary
+from agentserve_gym.bench.results import key
+from agentserve_gym.bench.suite import tuning_grids
+from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
+from agentserve_gym.cli.output import (
+    JsonOption,
+    console,
+    note,
+    print_json,
+    progress,
+    replace_file,
+)
+
+RESULTS = "results.csv"
+TUNED = "tuned.toml"
+
+
+def bench(
+    suite: Annotated[str, typer.Option(help="standard, quick, or a .toml file.")] = "standard",
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this scenario of the suite, or any other; repeat it for more."),
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this policy of the suite, or any other; repeat it for more."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds; default: the suite's.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Parallel processes.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder of results.csv and the report.")] = Path(
+        "bench-results"
+    ),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in a folder that has results.")
+    ] = False,
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="Tune baselines instead, on seeds of their own: tuned.toml."),
+    ] = False,
+    docs: Annotated[
+        Path | None, typer.Option(help="Write the report to this folder, too (docs).")
+    ] = None,
+    traces: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recorded traces; default: shared/data/traces beside it."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a benchmark suite and report who is better where, and by how much."""
+    if tune:
+        _tune(out, jobs, resume=resume, traces=traces)
+        return
+    require_report()
+    chosen = load_suite(suite, traces).only(scenario or [], policy or [], seeds)
+    for name, reason in chosen.skipped.items():
+        note(f"{name} is left out: {reason}")
+    planned = plan_jobs(chosen, traces)
+    results = _open(out, resume=resume)
+    _work(planned, results, jobs)
+    study = Study(chosen, results.outcomes)
+    note(f"report: {write_report(study, out)}")
+    if docs is not None:
+        note(f"report: {write_report(study, docs)}")
+    if json:
+        print_json(summary(study))
+    else:
+        _print(study)
+
+
+def _tune(out: Path, workers: int, *, resume: bool, traces: Path | None) -> None:
+    content = tuning_grids()
+    grids = read_grids(content)
+    tuning = tuning_suite(content, grids, traces)
+    planned = tuning_jobs(tuning, grids, traces)
+    results = _open(out, resume=resume)
+    _work(planned, results, workers)
+    document = tuned_document(tuning, grids, results.outcomes)
+    replace_file(out / TUNED, document.encode("utf-8"))
+    note(f"tuned parameters: {out / TUNED} (to use them, replace agentserve_gym/bench/{TUNED})")
+
+
+def _open(out: Path, *, resume: bool) -> ResultsFile:
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / RESULTS
+    if path.exists() and not resume:
+        raise ValueError(f"{path} exists; go on with --resume, or name another folder with --out")
+    return ResultsFile(path)
+
+
+def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
+    """Run what the file does not hold yet.
+
+    Raises:
+        ValueError: naming the failures, after everything else has run.
+    """
+    known = {key(outcome) for outcome in results.outcomes}
+    left = [job for job in planned if job.key not in known]
+    failures: list[str] = []
+    with progress() as bar:
+        task = bar.add_task("bench", total=len(planned), completed=len(planned) - len(left))
+
+        def done(outcome: Outcome) -> None:
+            results.append(outcome)
+            bar.update(task, advance=1, description=f"{outcome.scenario}, seed {outcome.seed}")
+
+        def failed(job: Job, error: Exception) -> None:
+            failures.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
+            bar.advance(task)
+
+        run_jobs(left, workers, done, failed)
+    for failure in failures:
+        note(f"failed: {failure}")
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(planned)} runs failed; try again with --resume")
+
+
+def _print(study: Study) -> None:
+    title = f"{study.suite.name}: {len(study.ranking_cells)} cells that rank"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("policy", overflow="fold")
+    for column in ("score (IQM)", "beats stock", "JCT / stock", "best or tied in"):
+        table.add_column(column, justify="right")
+    for row in study.overall:
+        table.add_row(
+            row.label,
+            f"{row.score.value:.2f} [{row.score.low:.2f}, {row.score.high:.2f}]",
+            f"{row.beats_stock.value:.0%}",
+            f"{row.against_stock.value:.3f}",
+            f"{row.tied_in} of {len(study.ranking_cells)}",
+        )
+    console().print(table)
+    for cell in study.cells:
+        if cell.is_control:
+            note(f"{cell.name}: policies spread by {cell.spread:.2%}: a control, not ranked")
