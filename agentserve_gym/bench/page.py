@@ -83,7 +83,8 @@ def _what_was_run(study: Study) -> str:
     text = "## What was run\n\n" + table(heading, rows)
     text += (
         "\n*busy*: share of time in which instances compute, under the stock policy; *stock / "
-        "bound*: its mean JCT over the lower bound; *spread*: (worst - best) / best mean JCT of policies.\n"
+        "bound*: its mean JCT over the lower bound; *spread*: (worst - best) / best mean JCT of "
+        "policies, the reference aside.\n"
     )
     if study.suite.seeds > min(len(cell.seeds) for cell in study.cells):
         text += f"\nThe suite asks for {study.suite.seeds} seeds; this run has fewer.\n"
@@ -318,7 +319,7 @@ def _tuning() -> str:
     seeds = ", ".join(str(seed) for seed in record["seeds"])
     return (
         f"## Tuning\n\n`agentserve bench --tune` tried these grids in {cells} on seeds {seeds}, "
-        "which no suite uses, and kept the smallest geometric mean of JCT. One setting serves all cells; "
-        "composed policies use the tuned parts.\n\n"
+        "which no suite uses, and kept the smallest geometric mean of JCT. One setting serves all "
+        "cells; composed policies use the tuned parts.\n\n"
         + table(("policy", "chosen", "tried", "JCT against the published default"), rows)
     )

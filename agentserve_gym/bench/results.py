@@ -75,7 +75,8 @@ def _line(values: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    """Floats with every digit: what is read back is what was written."""
+    return repr(value) if isinstance(value, float) else str(value)
 
 
 def _outcome(row: list[str], path: Path) -> Outcome:

@@ -1,7 +1,8 @@
 """Tuning of baselines on seeds of their own, so that none of them is a straw man.
 
 Every combination of a grid's values runs in the same cells on the same seeds; the smallest
-geometric mean of JCT wins. The result is data: ``tuned.toml``, with what was tried and how much it gained.
+geometric mean of JCT wins. The result is data: ``tuned.toml``, with what was tried and how much it
+gained.
 """
 
 from __future__ import annotations

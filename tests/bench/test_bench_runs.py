@@ -1,0 +1,167 @@
+"""Measuring, the results file, parallel runs, and the command."""
+
+import csv
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from bench_helpers import PLAIN, toy_suite
+from typer.testing import CliRunner
+
+from agentserve_gym.baselines import parse_policy, run_policy
+from agentserve_gym.bench import ResultsFile, measure, plan_jobs, run_jobs
+from agentserve_gym.cli import app
+from agentserve_gym.sim import Simulation, load_scenario
+from agentserve_gym.workloads.spec import GeneratedWorkload, PoissonArrivals
+
+
+@pytest.fixture
+def small():
+    """Twelve short programs on one engine."""
+    scenario = load_scenario("default")
+    workload = GeneratedWorkload(
+        mix={"function_calling": 1.0}, programs=12, max_turns=4, max_context_tokens=20_000,
+        user_gaps="simulated",
+    )  # fmt: skip
+    return scenario.model_copy(
+        update={"workload": workload, "arrivals": PoissonArrivals(rate_per_s=0.5)}
+    )
+
+
+def test_a_window_of_everything_agrees_with_the_simulation(small):
+    outcome = measure(small, "lru", parse_policy("lru"), 3, warmup=0, measured=12)
+    report = run_policy(Simulation(small, 3), parse_policy("lru"))
+    assert outcome.jct_mean_s == pytest.approx(report["jct_s"]["mean"])
+    assert outcome.jct_p99_s == pytest.approx(report["jct_s"]["p99"])
+    assert outcome.slowdown == pytest.approx(report["slowdown"]["mean"])
+    assert outcome.ttft_p95_s == pytest.approx(report["ttft_s"]["p95"])
+    assert outcome.tpot_p95_s == pytest.approx(report["tpot_s"]["p95"])
+    assert outcome.slo_goodput == pytest.approx(report["slo_goodput"])
+    assert outcome.turns == report["turns"]
+    assert outcome.ideal_s < outcome.jct_mean_s
+
+
+def test_a_window_holds_the_programs_that_arrived_in_it(small):
+    """Also those that finish long after it, while later programs keep the load up."""
+    outcome = measure(small, "lru", parse_policy("lru"), 3, warmup=4, measured=5)
+    simulation = Simulation(small, 3, record_turns=True)
+    run_policy(simulation, parse_policy("lru"))
+    names = [simulation.workload.program(4 + number).program_id for number in range(5)]
+    jct_s = []
+    for name in names:
+        records = [r for r in simulation.metrics.records if r.program_id == name]
+        jct_s.append(max(r.end_s for r in records) - min(r.ready_s for r in records))
+    assert outcome.programs == 5
+    assert outcome.jct_mean_s == pytest.approx(np.mean(jct_s))
+
+
+def test_a_window_must_fit(small):
+    with pytest.raises(ValueError, match="needs 13 programs"):
+        measure(small, "lru", parse_policy("lru"), 0, warmup=8, measured=5)
+
+
+def test_silent_parts_are_named(small):
+    outcome = measure(
+        small, "x", parse_policy("affinity+write_through+gate"), 0, warmup=0, measured=4
+    )
+    assert "gate" in outcome.silent.split()
+    assert "write_through" not in outcome.silent.split()
+    assert outcome.offloaded_gb > 0.0
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def test_results_come_back_as_written(tmp_path):
+    path = tmp_path / "results.csv"
+    outcome = replace(PLAIN, policy="ttl(seconds=2.0,x=1)", counters="a=1;b=2", silent="x y")
+    ResultsFile(path).append(outcome)
+    assert ResultsFile(path).outcomes == [outcome]
+    with path.open(newline="") as file:
+        assert next(csv.DictReader(file))["policy"] == "ttl(seconds=2.0,x=1)"
+
+
+def test_a_row_cut_off_is_dropped(tmp_path):
+    path = tmp_path / "results.csv"
+    file = ResultsFile(path)
+    file.append(PLAIN)
+    whole = path.read_text()
+    file.append(replace(PLAIN, seed=1))
+    path.write_text(path.read_text()[:-20])
+    assert ResultsFile(path).outcomes == [PLAIN]
+    assert path.read_text() == whole
+
+
+def test_other_columns_are_refused(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="other columns"):
+        ResultsFile(path)
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def _collect(workers: int):
+    outcomes, failures = [], []
+    jobs = plan_jobs(toy_suite(seeds=2))
+    run_jobs(jobs, workers, outcomes.append, lambda job, error: failures.append((job, error)))
+    assert failures == []
+    return sorted((asdict(outcome) for outcome in outcomes), key=lambda row: json.dumps(row))
+
+
+def test_processes_give_what_one_process_gives():
+    """Started by spawn: nothing may depend on what the parent has imported or forked."""
+    alone = _collect(1)
+    assert len(alone) == 8
+    assert _collect(2) == alone
+
+
+def test_a_failing_run_does_not_stop_the_others():
+    suite = toy_suite(seeds=1)
+    jobs = plan_jobs(suite)
+    jobs[1] = replace(jobs[1], policy="no_such_policy")
+    outcomes, failures = [], []
+    run_jobs(jobs, 1, outcomes.append, lambda job, error: failures.append((job.label, str(error))))
+    assert len(outcomes) == len(jobs) - 1
+    assert failures[0][0] == jobs[1].label
+    assert "no_such_policy" in failures[0][1]
+
+
+def test_workers_are_checked():
+    with pytest.raises(ValueError, match="at least 1"):
+        run_jobs([], 0, lambda _: None, lambda _job, _error: None)
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+TOY = ["bench", "--suite", "quick", "--scenario", "toy", "--policy", "ttl", "--policy", "belady",
+       "--seeds", "2", "--jobs", "1"]  # fmt: skip
+
+
+def test_the_command_runs_resumes_and_reports(tmp_path):
+    out = tmp_path / "results"
+    first = CliRunner().invoke(app, [*TOY, "--out", str(out), "--json"])
+    assert first.exit_code == 0, first.output
+    document = json.loads(first.stdout)
+    assert document["cells"][0]["seeds"] == [2000, 2001]
+    assert set(document["cells"][0]["mean_jct_s"]) == {"random", "affinity", "ttl", "belady"}
+    rows = (out / "results.csv").read_text().splitlines()
+    assert len(rows) == 1 + 8
+    assert (out / "benchmark.md").is_file()
+    assert "belady (oracle)" in (out / "benchmark" / "cells.md").read_text()
+
+    (out / "results.csv").write_text("\n".join(rows[:-3]) + "\n")
+    again = CliRunner().invoke(app, [*TOY, "--out", str(out), "--resume", "--json"])
+    assert again.exit_code == 0
+    assert json.loads(again.stdout) == document
+    assert sorted((out / "results.csv").read_text().splitlines()) == sorted(rows)
+
+
+def test_results_are_not_overwritten(tmp_path):
+    (tmp_path / "results.csv").write_text("kept")
+    result = CliRunner().invoke(app, [*TOY, "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "--resume" in result.output
+    assert (tmp_path / "results.csv").read_text() == "kept"

@@ -1,0 +1,155 @@
+"""The shipped suites, scenarios, policies and tuning grids."""
+
+from dataclasses import replace
+
+import pytest
+from bench_helpers import PLAIN
+
+from agentserve_gym.baselines import list_policies, parse_policy
+from agentserve_gym.bench import load_suite, plan_jobs, suite_names
+from agentserve_gym.bench.suite import (
+    find_scenario,
+    scenario_names,
+    tuning_grids,
+    with_tuned_parts,
+)
+from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
+from agentserve_gym.workloads.spec import GammaArrivals
+
+
+@pytest.fixture(scope="module")
+def standard():
+    return load_suite("standard")
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_windows_leave_programs_that_keep_the_load_up(name: str):
+    for cell in load_suite(name).cells:
+        programs = find_scenario(cell.scenario).workload.programs
+        assert cell.warmup_programs > 0
+        assert cell.warmup_programs + cell.measured_programs < programs
+
+
+def test_standard_spans_what_it_promises(standard):
+    names = {cell.scenario for cell in standard.cells} | set(standard.skipped)
+    scenarios = [find_scenario(name) for name in names]
+    assert len(names) >= 10
+    assert {cell.load for cell in standard.cells} == {"light", "near saturation", "saturated"}
+    assert standard.seeds >= 10
+    instances = {
+        sum(group.count for node in s.cluster.nodes for group in node.instances) for s in scenarios
+    }
+    assert instances >= {1, 2, 4, 8, 16}
+    assert {s.cluster.model for s in scenarios} == {"llama-3.1-8b", "llama-3.1-70b"}
+    assert any(isinstance(s.arrivals, GammaArrivals) and s.arrivals.cv == 3.5 for s in scenarios)
+    assert any(s.cluster.cxl is not None for s in scenarios)
+    assert any(s.workload.kind == "trace" for s in scenarios)
+
+
+def test_every_scenario_is_in_a_suite(standard):
+    names = {cell.scenario for cell in standard.cells} | set(standard.skipped)
+    assert names == set(scenario_names())
+
+
+def test_parallel_cells_differ_in_hardware_alone(standard):
+    groups: dict[str, list] = {}
+    for cell in standard.cells:
+        if cell.parallel is not None:
+            groups.setdefault(cell.parallel, []).append(cell)
+    for cells in groups.values():
+        assert len({(c.warmup_programs, c.measured_programs) for c in cells}) == 1
+        scenarios = [find_scenario(cell.scenario) for cell in cells]
+        assert len({(s.workload.model_dump_json(), str(s.arrivals)) for s in scenarios}) == 1
+
+
+def test_oracles_are_marked(standard):
+    for entry in standard.policies:
+        assert parse_policy(entry.policy).is_oracle == (entry.lever == "oracle")
+
+
+def test_curated_policies_name_most_parts(standard):
+    """Every routing, residency and admission rule is there, but for strawmen and special cases."""
+    left_out = {
+        "power_of_two", "evict", "searched", "pin_offload", "saga_lru", "dram_cxl", "none",
+        "router_queue", "autellix", "saga", "mori", "mori_gate", "owner", "lru",
+    }  # fmt: skip
+    named = "+".join(entry.policy for entry in standard.policies)
+    for part in list_policies():
+        if part.family in ("routing", "residency", "admission") and part.name not in left_out:
+            assert part.name in named, part.name
+
+
+def test_jobs_go_seed_by_seed(standard):
+    jobs = plan_jobs(standard)
+    seeds = [job.seed for job in jobs]
+    assert seeds == sorted(seeds)
+    assert len({job.key for job in jobs}) == len(jobs)
+
+
+def test_a_missing_trace_is_said(tmp_path):
+    suite = load_suite("standard", tmp_path)
+    assert "trace-coding-8b-4" in suite.skipped
+    assert "trace-coding-8b-4" not in {cell.scenario for cell in suite.cells}
+    with pytest.raises(ValueError, match="cannot run here"):
+        suite.only(["trace-coding-8b-4"], [], None)
+
+
+def test_a_part_of_a_suite_keeps_reference_and_stock(standard):
+    part = standard.only(["functions-8b-4"], ["sglang+continuum"], 2)
+    assert [entry.label for entry in part.policies] == ["random", "affinity", "sglang+continuum"]
+    assert [cell.scenario for cell in part.cells] == ["functions-8b-4"]
+    assert list(part.seed_numbers()) == [2000, 2001]
+
+
+def test_names_are_checked(standard):
+    with pytest.raises(ValueError, match="did you mean 'quick'"):
+        load_suite("quik")
+    with pytest.raises(ValueError, match="unknown scenario"):
+        standard.only(["functions"], [], None)
+    with pytest.raises(ValueError, match="unknown policy"):
+        standard.only([], ["sglangg"], None)
+
+
+# --- tuning --------------------------------------------------------------------------------------
+
+
+def test_tuned_parts_replace_parts_with_defaults_alone():
+    tuned = {"sglang": "sglang(match=0.2)"}
+    assert with_tuned_parts("sglang+write_through", tuned) == "sglang(match=0.2)+write_through"
+    assert with_tuned_parts("sglang(match=0.4)", tuned) == "sglang(match=0.4)"
+
+
+def test_tuning_uses_seeds_of_its_own(standard):
+    content = tuning_grids()
+    grids = read_grids(content)
+    suite = tuning_suite(content, grids)
+    assert not set(suite.seed_numbers()) & set(standard.seed_numbers())
+    with pytest.raises(ValueError, match="also seeds of the standard suite"):
+        tuning_suite({**content, "first_seed": standard.first_seed}, grids)
+
+
+@pytest.mark.parametrize("grid", read_grids(tuning_grids()), ids=lambda grid: grid.label)
+def test_the_default_is_among_the_candidates(grid):
+    assert parse_policy(grid.candidates[0]).name == parse_policy(grid.default).name
+
+
+def test_the_smallest_geometric_mean_wins():
+    content = {
+        "cells": ["functions-8b-4"], "first_seed": 9000, "seeds": 2,
+        "grids": [{"label": "ttl", "policy": "ttl(seconds={seconds})", "seconds": [2.0, 5.0]}],
+    }  # fmt: skip
+    grids = read_grids(content)
+    suite = tuning_suite(content, grids)
+    jct_s = {("ttl(seconds=2.0)", 9000): 10, ("ttl(seconds=2.0)", 9001): 40,
+             ("ttl(seconds=5.0)", 9000): 12, ("ttl(seconds=5.0)", 9001): 30}  # fmt: skip
+    runs = [
+        replace(PLAIN, scenario="functions-8b-4", label=label, seed=seed, jct_mean_s=float(value))
+        for (label, seed), value in jct_s.items()
+    ]
+    document = tuned_document(suite, grids, runs)
+    assert 'policy = "ttl(seconds=5.0)"' in document
+    assert 'default = "ttl"' in document
+    assert "change = -0.0513" in document  # sqrt(12 * 30) / sqrt(10 * 40) - 1
+    with pytest.raises(ValueError, match="has not run"):
+        tuned_document(suite, grids, runs[:3])
+    assert len(tuning_jobs(suite, grids)) == 4
