@@ -224,6 +224,16 @@ def test_preble_exploits_above_half_and_explores_by_window_load() -> None:
     assert chosen("sglang", cluster) == (0, "unmatched")
 
 
+def test_preble_replicates_a_hot_prompt_but_keeps_sessions() -> None:
+    cluster = FakeCluster(*instances(2, cached=[900, 0]))
+    rule = routing("preble")
+    decision = route(cluster)
+    assert rule.choose(decision) == (0, "exploited")
+    rule.dispatched(decision, 0)
+    assert rule.choose(decision) == (1, "rebalanced")
+    assert rule.choose(route(cluster, make_program(turns_done=1, home=0))) == (0, "exploited")
+
+
 def test_preble_counts_what_would_be_evicted_and_decode_time() -> None:
     cluster = FakeCluster(*instances(2, free_blocks=[0, 1000], cached_blocks=[1000, 0]))
     rule = routing("preble")

@@ -106,17 +106,20 @@ class Mooncake(Routing):
 
 @register(
     "preble",
-    "the holder if more is cached than not; else least window load + eviction cost + prefill",
+    "the holder if more is cached than not, unless its load is `imbalance` times the least; else "
+    "least window load + eviction cost + prefill",
     "Preble E2 (arXiv 2407.00023)",
-    ("exploited", "explored"),
+    ("exploited", "explored", "rebalanced"),
 )
 @dataclass
 class Preble(Routing):
     """Exploit or explore. The load is the work sent in the last ``window_s`` seconds, the eviction
-    cost the prefill time of what would be evicted times the instance's hit rate. Without Preble's
-    rebalancing of hot prefixes."""
+    cost the prefill time of what would be evicted times the instance's hit rate. A first turn whose
+    holder carries ``imbalance`` times the least load goes to the instance with that load, so that a
+    hot shared prompt is replicated; Preble's own threshold is not known."""
 
     window_s: float = number(180.0, low=1e-3)
+    imbalance: float = number(1.5, low=1.0)
 
     def reset(self) -> None:
         super().reset()
@@ -126,9 +129,14 @@ class Preble(Routing):
 
     def choose(self, decision: RouteDecision) -> Choice:
         best, cached = best_match(decision)
+        views = decision.cluster.instances
         if cached > decision.turn.prompt_tokens - cached:
-            return Choice(best, "exploited")
-        costs = [self._cost(decision, view) for view in decision.cluster.instances]
+            loads = [self._window(view.index, decision.time_s).load_s for view in views]
+            lightest = cheapest(loads, decision)
+            if decision.turn.number or loads[best] <= self.imbalance * loads[lightest]:
+                return Choice(best, "exploited")
+            return Choice(lightest, "rebalanced")
+        costs = [self._cost(decision, view) for view in views]
         return Choice(cheapest(costs, decision), "explored")
 
     def _cost(self, decision: RouteDecision, view: InstanceView) -> float:
