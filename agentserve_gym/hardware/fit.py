@@ -19,6 +19,7 @@ from .compact import (
     CACHED_TOKENS,
     AllReduce,
     CompactCoefficients,
+    CompactLatency,
     Curve,
     DecodeGrid,
     Experts,
@@ -28,13 +29,15 @@ from .curves import DecodeAttention, ExpertSurface
 from .fit_mixed import Mask, fit_mixed, mixed_rows, rounded
 from .kv_pool import kv_pool_blocks
 from .mixed import OverlapAttention
-from .profile import expert_points
+from .profile import ProfileLatency, expert_points
 from .profile_tables import Array, ProfileTables, load_profile
 from .roofline import all_reduce_s_per_step
+from .skewed_steps import skewed_steps
 
 _US = 1e-6
 _HELD_OUT_SHARE = 0.3
 _CURVE_TOLERANCE = 0.003
+_SKEWED_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +107,12 @@ def fit_compact(folder: str | Path, case: ProfileCase | None = None) -> CompactF
     pool = kv_pool_blocks(gpu, llm, what.tensor_parallel) * 16
     base, per_token = all_reduce_s_per_step(llm, what.tensor_parallel, peers)
     all_reduce = AllReduce(constant=base, token=per_token)
-    if llm.experts is None:
-        return fit_tables(tables, llm, all_reduce, None, pool)
-    experts, error = _fit_experts(tables, llm, peers)
+    experts, further = _fit_experts(tables, llm, peers)
     fit = fit_tables(tables, llm, all_reduce, experts, pool)
-    return CompactFit(fit.coefficients, {**fit.errors, "experts": error})
+    spread = ExpertSpread(count=llm.experts or 0, per_token=llm.experts_per_token or 0)
+    whole = ProfileLatency(tables, llm, what.tensor_parallel, spread, peers)
+    skewed = _skewed_error(CompactLatency(fit.coefficients, spread), whole, pool)
+    return CompactFit(fit.coefficients, {**fit.errors, "skewed mixed steps": skewed, **further})
 
 
 def calibrate_fit(folder: str | Path, case: ProfileCase | None = None) -> CompactFile:
@@ -288,10 +292,20 @@ def _fit_mixed(
     return attention, held_out_error(predicted[checked], true[checked], whole[checked])
 
 
+def _skewed_error(compact: CompactLatency, tables: ProfileLatency, pool: int) -> HeldOutError:
+    """Error of random steps with unequal decodes and several chunks, against the tables."""
+    steps = skewed_steps(_SKEWED_STEPS, pool, seed=1)
+    priced = np.array([compact.step_s(step) for step in steps])
+    true = np.array([tables.step_s(step) for step in steps])
+    return held_out_error(priced, true, true)
+
+
 def _fit_experts(
     tables: ProfileTables, llm: Model, peer_link: Link
-) -> tuple[Experts, HeldOutError]:
+) -> tuple[Experts | None, dict[str, HeldOutError]]:
     """The table itself; its error is that of every other batch size, interpolated."""
+    if llm.experts is None:
+        return None, {}
     if not len(tables.experts):
         raise ValueError(f"{llm.name} has experts, but the profile has no moe.csv")
     sizes = np.unique(tables.experts[:, 0])
@@ -299,6 +313,5 @@ def _fit_experts(
     surface = ExpertSurface(tables.experts[~held])
     rows = tables.experts[held]
     predicted = np.array([surface(tokens, activated) for tokens, activated, _ in rows])
-    return expert_points(tables, llm, 2, peer_link), held_out_error(
-        predicted, rows[:, 2], rows[:, 2]
-    )
+    error = held_out_error(predicted, rows[:, 2], rows[:, 2])
+    return expert_points(tables, llm, 2, peer_link), {"experts": error}
