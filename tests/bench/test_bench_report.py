@@ -32,7 +32,7 @@ def test_a_report_is_pages_and_small_pictures(study: Study, tmp_path):
         assert picture.stat().st_size < 200_000
         assert f"benchmark/{picture.name}" in page
     assert "**-19.7 % [-21.0, -18.3]** `ttl`" in page
-    assert "| `ttl` | residency | 0.80 " in page
+    assert "| `ttl` | residency | 0.79 " in page
     cells = (tmp_path / "benchmark" / "cells.md").read_text()
     assert cells.index("| ttl |") < cells.index("| affinity |") < cells.index("| random |")
 
