@@ -42,6 +42,7 @@ class IdlenessRanking:
         self._totals[program.index] = (acting, reasoning)
         cycles = self._cycles.setdefault(program.index, deque(maxlen=CYCLES))
         cycles.append((acting - acting0, reasoning - reasoning0))
+        self._instance[program.index] = decision.instance
         self._context[program.index] = program.context_tokens
 
     def admitted(self, program: ProgramState, instance: int, context_tokens: int) -> None:

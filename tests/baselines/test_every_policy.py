@@ -11,7 +11,7 @@ import pytest
 from baseline_helpers import inline, inline_program, pressured, run_named
 
 from agentserve_gym.baselines import ComposedPolicy, PolicyInfo, list_policies, parse_policy
-from agentserve_gym.sim import Simulation, load_scenario
+from agentserve_gym.sim import PlacementDecision, RouteDecision, Simulation, load_scenario
 
 LISTED = [info for info in list_policies() if info.family != "user"]
 
@@ -80,6 +80,21 @@ def test_counters_are_the_listed_events(info: PolicyInfo) -> None:
     counters = run_named(info.name, pressured(3))["counters"]
     own = {key for key in counters if key.startswith(f"{info.name}.")}
     assert own == {f"{info.name}.{event}" for event in info.events}
+
+
+@pytest.mark.parametrize("info", LISTED, ids=lambda info: info.name)
+@pytest.mark.parametrize("kind", [RouteDecision, PlacementDecision])
+def test_it_may_answer_one_kind_of_decision_only(info: PolicyInfo, kind: type) -> None:
+    """Environments that ask an agent for one kind let a named policy answer the other."""
+    policies = {True: parse_policy(info.name), False: parse_policy("lru")}
+    simulation = Simulation(pressured(3 if info.name == "min_completion" else 8), 0)
+    policies[True].bind(simulation)
+    decision = simulation.advance()
+    while decision is not None:
+        decision = simulation.advance(policies[isinstance(decision, kind)].decide(decision))
+    report = simulation.report()
+    assert report["unfinished_programs"] == 0
+    assert report["invalid_answers"] == 0
 
 
 def test_a_part_that_never_fired_is_named() -> None:

@@ -18,6 +18,7 @@ from agentserve_gym.sim import (
     Place,
     PlacementDecision,
     PlacementKind,
+    ProgramStatus,
     RouteDecision,
     Tier,
 )
@@ -181,10 +182,11 @@ class InferCept(MinWaste):
             return False
         budget = self._budgets.setdefault(this.instance, _Budget())
         budget.refill(decision, self._pass_s(decision))
+        live = decision.cluster.programs
         return budget.tokens > 0.0 and not any(
-            other.waste(now_s) > waste
-            for other in self._preserved.values()
-            if other.instance == this.instance
+            other.instance == this.instance and other.waste(now_s) > waste
+            for index, other in self._preserved.items()
+            if index in live and live[index].status is ProgramStatus.TOOL_GAP
         )
 
     def _pass_s(self, decision: PlacementDecision) -> float:

@@ -77,7 +77,7 @@ class LeastAttained(Scheduling):
     def gap_began(self, decision: PlacementDecision) -> None:
         program = decision.program
         self.learn(program)
-        account = self._accounts[program.index]
+        account = self._accounts.setdefault(program.index, _Account())
         waited = program.phase_s[Phase.QUEUE]
         if waited - account.waited_before_s >= account.limit_s:
             self.count("promoted")
