@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
@@ -19,12 +17,28 @@ from torch import nn
 from agentserve_gym.train.network import ActorCritic, NetworkShape, Scorer
 
 
-class _PerInstance:
-    """Replaces SB3's networks by ``ActorCritic``; mixed into both actor-critic policies."""
+class _Shaped:
+    """Takes ``shape`` besides the arguments of an SB3 policy, which it is mixed into."""
+
+    shape: NetworkShape
+
+    def __init__(self, *arguments: Any, shape: NetworkShape, **settings: Any) -> None:
+        # SB3's constructors build the network already, so the shape must be there before.
+        object.__setattr__(self, "shape", shape)
+        following: Any = super()
+        following.__init__(*arguments, **settings)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        following: Any = super()
+        return {**following._get_constructor_parameters(), "shape": self.shape}
+
+
+class _PerInstance(_Shaped):
+    """Replaces the networks of an actor-critic policy by ``ActorCritic``."""
 
     def _build(self, lr_schedule: Schedule) -> None:
         policy: Any = self
-        policy.mlp_extractor = ActorCritic(policy.shape)
+        policy.mlp_extractor = ActorCritic(self.shape)
         policy.action_net = nn.Identity()
         policy.value_net = nn.Identity()
         policy.optimizer = policy.optimizer_class(
@@ -35,88 +49,26 @@ class _PerInstance:
 class MaskablePerInstancePolicy(_PerInstance, MaskableActorCriticPolicy):
     """For ``MaskablePPO``."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Box,
-        action_space: spaces.Space[Any],
-        lr_schedule: Schedule,
-        *,
-        shape: NetworkShape,
-        **settings: Any,
-    ) -> None:
-        object.__setattr__(self, "shape", shape)
-        super().__init__(observation_space, action_space, lr_schedule, **settings)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "shape": self.shape}
-
 
 class PerInstancePolicy(_PerInstance, ActorCriticPolicy):
     """For ``PPO``."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Box,
-        action_space: spaces.Space[Any],
-        lr_schedule: Schedule,
-        *,
-        shape: NetworkShape,
-        **settings: Any,
-    ) -> None:
-        object.__setattr__(self, "shape", shape)
-        super().__init__(observation_space, action_space, lr_schedule, **settings)
 
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "shape": self.shape}
-
-
-class PerInstanceQNetwork(QNetwork):
+class PerInstanceQNetwork(_Shaped, QNetwork):
     """Q-values from a ``Scorer``."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Box,
-        action_space: spaces.Discrete,
-        features_extractor: BaseFeaturesExtractor,
-        features_dim: int,
-        *,
-        shape: NetworkShape,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            observation_space, action_space, features_extractor, features_dim, **settings
-        )
-        self.shape = shape
+    def __init__(self, *arguments: Any, shape: NetworkShape, **settings: Any) -> None:
+        super().__init__(*arguments, shape=shape, **settings)
         self.q_net = Scorer(shape)  # type: ignore[assignment]
 
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "shape": self.shape}
 
-
-class PerInstanceDqnPolicy(DQNPolicy):
+class PerInstanceDqnPolicy(_Shaped, DQNPolicy):
     """For ``DQN``."""
-
-    shape: NetworkShape
-
-    def __init__(
-        self,
-        observation_space: spaces.Box,
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        *,
-        shape: NetworkShape,
-        **settings: Any,
-    ) -> None:
-        object.__setattr__(self, "shape", shape)
-        super().__init__(observation_space, action_space, lr_schedule, **settings)
 
     def make_q_net(self) -> PerInstanceQNetwork:
         """A fresh Q-network; SB3 calls this for the online and the target one."""
         arguments = self._update_features_extractor(self.net_args, features_extractor=None)
         return PerInstanceQNetwork(**arguments, shape=self.shape).to(self.device)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "shape": self.shape}
 
 
 def scorer_of(policy: nn.Module) -> Scorer:
