@@ -211,3 +211,17 @@ def test_calibrate_measure_refuses_an_unknown_device(refused, tmp_path):
     pytest.importorskip("torch")
     message = refused("calibrate", "measure", "-o", tmp_path / "tp1", "--device", "abacus")
     assert "unknown device 'abacus'" in message
+
+
+def test_validate_reports_trends_without_measured_runs(agentserve, monkeypatch):
+    from agentserve_gym.validation.trends import SOFT_TRENDS
+
+    monkeypatch.setattr("agentserve_gym.validation.study.default_runs", lambda: None)
+    for number in set(SOFT_TRENDS) - {"C26"}:
+        monkeypatch.delitem(SOFT_TRENDS, number)
+    document = json.loads(agentserve("validate", "--trends", "--json").stdout)
+    assert [trend["number"] for trend in document["trends"]] == ["C26"]
+    assert document["trends"][0]["within"] is True
+    assert document["cases"] == []
+    table = agentserve("validate", "--trends").stdout
+    assert "Published trends" in table

@@ -8,9 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agentserve_gym.validation.trends.retention import best_ttl, pins_in_saturation, recompute_share
+from agentserve_gym.validation.trends.routing import (
+    multiplicative_scorer,
+    spill_threshold,
+    stale_index,
+)
+from agentserve_gym.validation.trends.serving import against_a_real_run, latency_costs_throughput
+from agentserve_gym.validation.trends.tiers import (
+    cxl_at_parity,
+    load_against_recompute,
+    prefetch_needs_an_idle_link,
+    small_blocks,
+    swap_crossover,
+)
 from agentserve_gym.validation.trends.trend import Trend
+from agentserve_gym.validation.trends.workload import lone_coding_session, tool_gaps
 
-SOFT_TRENDS: dict[str, Callable[[], Trend]] = {}
+SOFT_TRENDS: dict[str, Callable[[], Trend]] = {
+    "C3": spill_threshold,
+    "C5": stale_index,
+    "C7": multiplicative_scorer,
+    "C12": pins_in_saturation,
+    "C13": best_ttl,
+    "C17": recompute_share,
+    "C24": load_against_recompute,
+    "C25": cxl_at_parity,
+    "C26": swap_crossover,
+    "C27": prefetch_needs_an_idle_link,
+    "C28": small_blocks,
+    "C30": latency_costs_throughput,
+    "C34": against_a_real_run,
+    "C36": lone_coding_session,
+    "C37": tool_gaps,
+}
 """By number, in the published order."""
 
 __all__ = ["SOFT_TRENDS", "Trend"]
