@@ -8,6 +8,7 @@ that step by step reclaiming takes (see also ``test_pools``).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,11 +17,11 @@ from sim_helpers import Chooser, drive, program, scenario, simulate
 from sim_strategies import scenarios
 
 from agentserve_gym.sim import (
-    KEEP,
     Answer,
     Decision,
     Place,
     PlacementKind,
+    Restore,
     Route,
     RouteDecision,
     Scenario,
@@ -98,33 +99,48 @@ def test_a_lockstep_group_agrees_too(seed: int) -> None:
     run_both(config, seed, lambda: Chooser(seed, 2, hold=0.1))
 
 
-@pytest.mark.parametrize("kind", [PlacementKind.KEEP, PlacementKind.PIN])
-def test_a_rank_given_during_a_run_does_not_reach_back(kind: PlacementKind) -> None:
-    """What was allocated before the rank was given came from the least recently used."""
+def beside_a_long_turn(first_gap_s: float, **more: Any) -> Scenario:
+    """Two programs leave 20 blocks each; a long turn grows to 48 and eats into them."""
     programs = [
-        program((320, 1, 90.0), (10, 1), program_id="first"),
-        program((320, 1, 90.0), (10, 1), program_id="second", arrival_s=0.61),
+        program((320, 1, first_gap_s), (10, 1), program_id="first"),
+        program((320, 1, 40.0), (10, 1), program_id="second", arrival_s=0.61),
         program((64, 700), program_id="long", arrival_s=3.03),
     ]
-    config = scenario(programs, kv_blocks=60)
+    return scenario(programs, kv_blocks=60, **more)
 
-    def answer() -> Callable[[Decision], Answer]:
-        def decide(decision: Decision) -> Answer:
-            if isinstance(decision, RouteDecision):
-                return Route(0)
-            if decision.elapsed_s or decision.program.program_id == "second":
-                return Place(kind, ttl_s=5.0, rank=-1.0) if decision.elapsed_s else KEEP
-            return Place(PlacementKind.KEEP, ask_again_s=11.7)
 
-        return decide
+def test_a_rank_given_during_a_run_does_not_reach_back() -> None:
+    """first lost most of its blocks before it was ranked above second."""
 
-    run_both(config, 0, answer)
+    def decide(decision: Decision) -> Answer:
+        if isinstance(decision, RouteDecision):
+            return Route(0)
+        if decision.elapsed_s:
+            return Place(PlacementKind.KEEP, rank=1.0)
+        late = decision.program.program_id == "first"
+        return Place(PlacementKind.KEEP, ask_again_s=11.7 if late else None)
+
+    run_both(beside_a_long_turn(20.0), 0, lambda: decide)
+
+
+def test_a_pin_that_ends_during_a_run_does_not_reach_back() -> None:
+    """Both pin; the long turn has taken from the pin with the later deadline, second's, when first
+    returns to the other instance and its own pin ends."""
+
+    def decide(decision: Decision) -> Answer:
+        if isinstance(decision, RouteDecision):
+            back = decision.program.program_id == "first" and decision.turn.number == 1
+            return Route(int(back), restore=Restore.RECOMPUTE)
+        late = decision.program.program_id == "second"
+        return Place(PlacementKind.PIN, ttl_s=200.0 if late else 100.0)
+
+    run_both(beside_a_long_turn(9.0, instances=2), 0, lambda: decide)
 
 
 @settings(SETTINGS, max_examples=30)
 @given(scenario=scenarios(horizon=False, delays=False), seed=st.integers(0, 10_000))
 def test_looking_at_the_cluster_changes_nothing(scenario: Scenario, seed: int) -> None:
-    """Views, restorables and estimates synchronize engines; a policy may ask as often as it likes."""
+    """Views, restorables and estimates synchronize engines; a policy may ask at will."""
     count = sum(node.instances[0].count for node in scenario.cluster.nodes)
     chooser = Chooser(seed, count)
 
