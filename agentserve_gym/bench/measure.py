@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,9 @@ class Outcome:
     of these programs and their sub-agents); what follows counts everything that happened until
     the last of them was done. ``slo_goodput`` is the share of turns within both the TTFT and the
     TPOT objective. ``ideal_s`` is the mean JCT on an idle cluster with full reuse: no policy can
-    be below it. ``silent`` names parts of the policy whose defining event never fired.
+    be below it. ``digest`` and ``code`` are fingerprints of what was run (scenario, window, policy)
+    and by which version of the simulation. ``silent`` names parts of the policy whose defining
+    event never fired.
     """
 
     scenario: str
@@ -30,6 +32,7 @@ class Outcome:
     policy: str
     seed: int
     digest: str
+    code: str
     programs: int
     turns: int
     jct_mean_s: float
@@ -96,6 +99,7 @@ def measure(
     warmup: int,
     measured: int,
     digest: str = "",
+    code: str = "",
 ) -> Outcome:
     """Run a policy until the measured programs are done.
 
@@ -111,7 +115,8 @@ def measure(
     decision = simulation.advance()
     while decision is not None and not window.is_over(records):
         decision = simulation.advance(policy.decide(decision))
-    return _reduce(simulation, window, records, policy, label, digest)
+    outcome = _reduce(simulation, window, records, policy, label)
+    return replace(outcome, digest=digest, code=code)
 
 
 def _reduce(
@@ -120,7 +125,6 @@ def _reduce(
     records: list[TurnRecord],
     policy: NamedPolicy,
     label: str,
-    digest: str,
 ) -> Outcome:
     report = simulation.report()
     kept = [record for record in records if record.program_id in window.members]
@@ -142,7 +146,8 @@ def _reduce(
         label=label,
         policy=policy.name,
         seed=simulation.seed,
-        digest=digest,
+        digest="",
+        code="",
         programs=len(window.programs),
         turns=len(kept),
         jct_mean_s=float(jct_s.mean()),

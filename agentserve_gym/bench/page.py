@@ -88,6 +88,12 @@ def _what_was_run(study: Study) -> str:
     )
     if study.suite.seeds > min(len(cell.seeds) for cell in study.cells):
         text += f"\nThe suite asks for {study.suite.seeds} seeds; this run has fewer.\n"
+    versions = {run.code for cell in study.cells for runs in cell.outcomes.values() for run in runs}
+    if len(versions) > 1:
+        text += (
+            f"\nThese outcomes come from {len(versions)} versions of the simulation (column "
+            "`code`): a resumed run.\n"
+        )
     for name, reason in study.suite.skipped.items():
         text += f"\n`{name}` was left out: {reason}.\n"
     for name in study.missing:

@@ -10,9 +10,11 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
+import agentserve_gym
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.bench.measure import Outcome, measure
 from agentserve_gym.bench.suite import Cell, Suite, find_scenario, with_trace
@@ -31,6 +33,7 @@ class Job:
     policy: str
     seed: int
     digest: str
+    code: str
 
     @property
     def key(self) -> tuple[str, str, int, str]:
@@ -45,6 +48,19 @@ def digest(scenario: Scenario, cell: Cell, policy: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:10]
 
 
+@cache
+def code_fingerprint() -> str:
+    """A short fingerprint of every file of the package that outcomes depend on."""
+    root = Path(agentserve_gym.__file__).parent
+    mark = hashlib.sha256((root / "bench" / "measure.py").read_bytes())
+    for room in ("hardware", "workloads", "sim", "baselines"):
+        for path in sorted((root / room).rglob("*")):
+            if path.suffix in (".py", ".toml", ".json"):
+                mark.update(path.relative_to(root).as_posix().encode("utf-8"))
+                mark.update(path.read_bytes())
+    return mark.hexdigest()[:10]
+
+
 def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
     """Every outcome that the suite asks for, seed by seed.
 
@@ -53,6 +69,7 @@ def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
     """
     jobs = []
     planned = []
+    code = code_fingerprint()
     for cell in suite.cells:
         # A digest must not depend on where the trace lies.
         scenario = find_scenario(cell.scenario)
@@ -65,7 +82,7 @@ def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
     for number, seed in enumerate(suite.seed_numbers()):
         for cell, entry, scenario, mark in planned:
             if entry.seeds is None or number < entry.seeds:
-                jobs.append(Job(scenario, cell, entry.label, entry.policy, seed, mark))
+                jobs.append(Job(scenario, cell, entry.label, entry.policy, seed, mark, code))
     return jobs
 
 
@@ -79,6 +96,7 @@ def run_job(job: Job) -> Outcome:
         warmup=job.cell.warmup_programs,
         measured=job.cell.measured_programs,
         digest=job.digest,
+        code=job.code,
     )
 
 

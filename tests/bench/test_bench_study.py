@@ -105,3 +105,11 @@ def test_a_slow_oracle_is_compared_on_the_seeds_it_has():
 def test_a_direction_needs_its_whole_interval(low: float, high: float, verdict: str):
     found = Direction("C0", "", (0.65, 0.9), "", Estimate((low + high) / 2, low, high))
     assert found.verdict == verdict
+
+
+def test_outcomes_of_several_versions_are_said():
+    runs = outcomes(toy_suite(), CLEAR)
+    mixed = [replace(run, code="b" if run.seed == 2 else "a") for run in runs]
+    page = benchmark_page(Study(toy_suite(), mixed), "benchmark")
+    assert "2 versions of the simulation" in page
+    assert "versions of" not in benchmark_page(Study(toy_suite(), runs), "benchmark")
