@@ -159,6 +159,9 @@ class Suite(StrictModel):
         for entry in self.policies:
             if entry.label == name:
                 return entry
+        curated = _curated_entries()
+        if name in curated:
+            return Entry.model_validate(curated[name])
         oracle = parse_policy(name).is_oracle
         return Entry(label=name, policy=name, lever="oracle" if oracle else "mixed")
 
@@ -181,15 +184,11 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
     """
     content = _read(name)
     chosen = content.pop("policies")
-    entries = {entry["label"]: entry for entry in _data("policies.toml")["policies"]}
+    entries = _curated_entries()
     for label in chosen:
         if label not in entries:
             raise ValueError(f"suite {name!r}: unknown policy {label!r}{_near(label, entries)}")
-    tuned = tuned_parts()
-    content["policies"] = [
-        {**entries[label], "policy": with_tuned_parts(entries[label]["policy"], tuned)}
-        for label in chosen
-    ]
+    content["policies"] = [entries[label] for label in chosen]
     cells, skipped = [], {}
     for cell in content["cells"]:
         scenario = find_scenario(cell["scenario"])
@@ -199,6 +198,15 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
         else:
             skipped[cell["scenario"]] = reason
     return Suite.model_validate({**content, "cells": cells, "skipped": skipped})
+
+
+def _curated_entries() -> dict[str, dict[str, Any]]:
+    """Label -> entry of policies.toml, with tuned parameters."""
+    tuned = tuned_parts()
+    return {
+        entry["label"]: {**entry, "policy": with_tuned_parts(entry["policy"], tuned)}
+        for entry in _data("policies.toml")["policies"]
+    }
 
 
 def tuned_parts() -> dict[str, str]:

@@ -71,7 +71,7 @@ def test_curated_policies_name_most_parts(standard):
     """Every routing, residency and admission rule is there, but for strawmen and special cases."""
     left_out = {
         "power_of_two", "evict", "searched", "pin_offload", "saga_lru", "dram_cxl", "none",
-        "router_queue", "autellix", "saga", "mori", "mori_gate", "owner", "lru",
+        "router_queue", "autellix", "saga", "mori", "mori_gate", "owner", "lru", "min_completion",
     }  # fmt: skip
     named = "+".join(entry.policy for entry in standard.policies)
     for part in list_policies():
@@ -108,6 +108,11 @@ def test_names_are_checked(standard):
         standard.only(["functions"], [], None)
     with pytest.raises(ValueError, match="unknown policy"):
         standard.only([], ["sglangg"], None)
+
+
+def test_curated_policies_outside_a_suite_can_be_added(standard):
+    added = standard.only([], ["min-completion"], None).entry("min-completion")
+    assert (added.policy, added.lever) == ("min_completion", "oracle")
 
 
 # --- tuning --------------------------------------------------------------------------------------
