@@ -15,8 +15,13 @@ from agentserve_gym.validation import find_cases, read_case, study
 from agentserve_gym.validation.ablations import pool_error, run_ablations
 from agentserve_gym.validation.cases import MeasuredCase
 from agentserve_gym.validation.findings import Findings
-from agentserve_gym.validation.page import case_rows, write_report
-from agentserve_gym.validation.steps import compact_against_tables, forward_passes
+from agentserve_gym.validation.page import case_rows, pass_rows, write_report
+from agentserve_gym.validation.reuse import TRACE, replay_reuse
+from agentserve_gym.validation.steps import (
+    calibrated_passes,
+    compact_against_tables,
+    forward_passes,
+)
 from agentserve_gym.validation.study import (
     TIMINGS,
     profile_folder,
@@ -26,6 +31,8 @@ from agentserve_gym.validation.study import (
     with_timing,
 )
 from agentserve_gym.validation.trends import SOFT_TRENDS
+
+_REUSE_PROGRAMS = 100
 
 Job = tuple[str, Callable[[], None]]
 
@@ -75,7 +82,8 @@ def validate(
     if runs is not None:
         tables = profiles if profiles is not None else _beside(runs)
         jobs += replay_jobs(findings, runs, timing, tables, details=details)
-        jobs += step_jobs(findings, tables) if details else []
+        if details:
+            jobs += reuse_jobs(findings, runs) + step_jobs(findings, tables)
     if trends:
         jobs += [(f"trend {number}", _trend(findings, number)) for number in SOFT_TRENDS]
     _work(jobs)
@@ -133,8 +141,17 @@ def step_jobs(findings: Findings, profiles: Path | None) -> list[Job]:
 
     def passes() -> None:
         findings.passes += [*forward_passes("auto"), *forward_passes("roofline")]
+        findings.calibrated += calibrated_passes("auto")
 
     return [("compact form against tables", steps), ("forward passes", passes)]
+
+
+def reuse_jobs(findings: Findings, runs: Path) -> list[Job]:
+    """The block-exact trace that lies beside the measured runs, if it does."""
+    trace = runs.resolve().parent / TRACE
+    if not trace.is_file():
+        return []
+    return [("true reuse", lambda: findings.reuse.append(replay_reuse(trace, _REUSE_PROGRAMS)))]
 
 
 def print_findings(findings: Findings) -> None:
@@ -172,13 +189,19 @@ def print_findings(findings: Findings) -> None:
         ]
         heading = ("case", "steps", "mean error", "p90", "bias")
         out.print(_table("Compact form against tables", heading, rows))
-    if findings.passes:
-        heading = ("prompt tokens", *(str(tokens) for tokens in findings.passes[0].tokens))
-        rows = [
-            (f"{p.case}, {p.kind}", *(f"{error:+.0%}" for error in p.errors))
-            for p in findings.passes
-        ]
-        out.print(_table("Errors against real prefills", heading, rows))
+    named = {
+        "Errors against real prefills": findings.passes,
+        "Likewise, calibrated on the lengths between": findings.calibrated,
+    }
+    for title, passes in named.items():
+        if passes:
+            heading, *rows = pass_rows(passes)
+            out.print(_table(title, heading, rows))
+    for reuse in findings.reuse:
+        out.print(
+            f"true reuse of {reuse.programs} programs after their first prompts {reuse.true:.2%}, "
+            f"simulated {reuse.simulated:.2%}"
+        )
     if findings.trends:
         rows = [
             (t.number, t.band, t.measured, "yes" if t.within else "no") for t in findings.trends

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentserve_gym.validation.ablations import AblationResult, PoolError
+from agentserve_gym.validation.reuse import ReuseResult
 from agentserve_gym.validation.steps import ForwardPasses, StepErrors
 from agentserve_gym.validation.study import CaseResult, UnmeasuredResult
 from agentserve_gym.validation.trends.trend import Trend
@@ -19,7 +20,9 @@ class Findings:
         cases: measured cases, one result per timing source. ``unmeasured``: published runs of which
             only the workload is here.
         ablations, pools: cases with one mechanism left out or a wrong KV pool.
-        steps: the compact form against tables. ``passes``: timing sources against real prefills.
+        reuse: a block-exact trace replayed.
+        steps: the compact form against tables. ``passes``: timing sources against real prefills;
+            ``calibrated``: likewise on rows held out of a calibration.
         trends: published statements.
     """
 
@@ -27,8 +30,10 @@ class Findings:
     unmeasured: list[UnmeasuredResult] = field(default_factory=list)
     ablations: list[AblationResult] = field(default_factory=list)
     pools: list[PoolError] = field(default_factory=list)
+    reuse: list[ReuseResult] = field(default_factory=list)
     steps: list[StepErrors] = field(default_factory=list)
     passes: list[ForwardPasses] = field(default_factory=list)
+    calibrated: list[ForwardPasses] = field(default_factory=list)
     trends: list[Trend] = field(default_factory=list)
 
     def by_case(self) -> dict[str, list[CaseResult]]:
@@ -45,7 +50,9 @@ class Findings:
             "unmeasured": [result.as_dict() for result in self.unmeasured],
             "ablations": [result.as_dict() for result in self.ablations],
             "pools": [result.as_dict() for result in self.pools],
+            "reuse": [result.as_dict() for result in self.reuse],
             "steps": [result.as_dict() for result in self.steps],
             "forward_passes": [result.as_dict() for result in self.passes],
+            "forward_passes_calibrated": [result.as_dict() for result in self.calibrated],
             "trends": [trend.as_dict() for trend in self.trends],
         }

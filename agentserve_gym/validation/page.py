@@ -9,6 +9,7 @@ from pathlib import Path
 from agentserve_gym.validation.compare import CaseErrors
 from agentserve_gym.validation.findings import Findings
 from agentserve_gym.validation.pictures import draw_case
+from agentserve_gym.validation.steps import ForwardPasses
 from agentserve_gym.validation.study import CaseResult, UnmeasuredResult
 
 PAGE = "validation.md"
@@ -54,12 +55,23 @@ Whole steps at 400 random places per case, decodes of unequal contexts, none of 
 design. (Each coefficient file in the catalogue also states the held-out error of its own fit.)
 """
 
+_REUSE = """## True reuse
+
+A trace of coding sessions with the id of every block: the share of input tokens, after each
+session's first prompt, that an engine with room for everything finds in its cache, against the
+share that the ids say. (Ids cover prompts only, so the previous answer counts as new.)
+"""
+
 _PASSES = """## Single prefills on real GPUs
 
 vLLM 0.19, one prompt, one output token, host overhead included, median of ten. Nothing is fitted to
 these rows. `auto` is what scenarios use: for the B200 that is the sum of measured kernels without
 host overhead, which is why short prompts of the small model come out far too fast. Believe
 differences between policies there, not absolute times below some 20 ms.
+"""
+
+_CALIBRATED = """With one overhead and one scale per engine, fitted to every other prompt length,
+the lengths in between come out so (the catalogue does not use this; four points a row are few):
 """
 
 _TRENDS = """## Published trends
@@ -128,10 +140,14 @@ def page(findings: Findings) -> str:
         parts += [_ABLATIONS, _markdown(_ablation_rows(findings))]
     if findings.pools:
         parts += [_POOLS, _markdown(_pool_rows(findings))]
+    if findings.reuse:
+        parts += [_REUSE, _markdown(_reuse_rows(findings))]
     if findings.steps:
         parts += [_STEPS, _markdown(_step_rows(findings))]
     if findings.passes:
-        parts += [_PASSES, _markdown(_pass_rows(findings))]
+        parts += [_PASSES, _markdown(pass_rows(findings.passes))]
+    if findings.calibrated:
+        parts += [_CALIBRATED, _markdown(pass_rows(findings.calibrated))]
     if findings.trends:
         parts += [_TRENDS, _markdown(_trend_rows(findings))]
     return "\n".join([*parts, _NOT_VALIDATED])
@@ -154,6 +170,7 @@ def case_rows(results: Sequence[CaseResult]) -> Rows:
     rows.append(("makespan", *(f"{one.makespan:+.2%}" for one in errors), ""))
     reference = str(run.preemptions) if run is not None and run.preemptions is not None else ""
     rows.append(("preemptions", *(str(one.preemptions) for one in errors), reference))
+    rows.append(("replay took, s", *(f"{result.wall_s:.2f}" for result in results), ""))
     rows.append(("targets", *(_verdict(result.missed) for result in results), ""))
     return rows
 
@@ -225,12 +242,30 @@ def _step_rows(findings: Findings) -> Rows:
     return rows
 
 
-def _pass_rows(findings: Findings) -> Rows:
-    tokens = findings.passes[0].tokens
-    rows: Rows = [("engine, timing", *(f"{count:,}" for count in tokens))]
+def _reuse_rows(findings: Findings) -> Rows:
+    rows: Rows = [("programs", "tokens after first prompts", "true", "simulated", "of all tokens")]
     rows += [
-        (f"{p.case}, {p.source} ({p.kind})", *(f"{error:+.0%}" for error in p.errors))
-        for p in findings.passes
+        (
+            str(result.programs),
+            f"{result.follow_up_tokens:,}",
+            f"{result.true:.2%}",
+            f"{result.simulated:.2%}",
+            f"{result.simulated_of_all:.2%}",
+        )
+        for result in findings.reuse
+    ]
+    return rows
+
+
+def pass_rows(passes: Sequence[ForwardPasses]) -> Rows:
+    """Errors against real prefills: a heading and one row per engine and timing source."""
+    rows: Rows = [("engine, timing", *(f"{count:,}" for count in passes[0].tokens))]
+    rows += [
+        (
+            f"{p.case}, {p.kind}{'' if p.source == p.kind else f' ({p.source})'}",
+            *(f"{error:+.0%}" for error in p.errors),
+        )
+        for p in passes
     ]
     return rows
 

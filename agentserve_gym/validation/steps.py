@@ -16,7 +16,11 @@ from agentserve_gym.hardware import (
     read_compact_file,
 )
 from agentserve_gym.hardware.catalogue import DATA
-from agentserve_gym.hardware.forward_passes import forward_pass_errors
+from agentserve_gym.hardware.forward_passes import (
+    ForwardPassError,
+    calibrated_errors,
+    forward_pass_errors,
+)
 
 _STEPS = 400
 _LONGEST_CONTEXT = 16_384
@@ -109,7 +113,16 @@ def shipped_errors() -> list[tuple[str, str, str]]:
 
 def forward_passes(source: str) -> list[ForwardPasses]:
     """Real prefills (see ``hardware.forward_passes``) against a timing source."""
-    rows = forward_pass_errors(source)
+    return _by_engine(forward_pass_errors(source), source)
+
+
+def calibrated_passes(source: str) -> list[ForwardPasses]:
+    """Likewise, after one overhead and one scale per engine, fitted to every other prompt length;
+    the lengths in between, which were not fitted to, are returned."""
+    return _by_engine(calibrated_errors(forward_pass_errors(source)), source)
+
+
+def _by_engine(rows: list[ForwardPassError], source: str) -> list[ForwardPasses]:
     cases = dict.fromkeys((row.accelerator, row.model, row.tensor_parallel) for row in rows)
     passes = []
     for case in cases:

@@ -7,18 +7,16 @@ import json
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 from validation_helpers import shared_data
 
-from agentserve_gym.sim import load_scenario
 from agentserve_gym.validation import read_case, replay
 from agentserve_gym.validation.ablations import pool_error, run_ablations
+from agentserve_gym.validation.reuse import replay_reuse
 from agentserve_gym.validation.steps import step_errors
 from agentserve_gym.validation.study import CaseResult, run_case, with_timing
 from agentserve_gym.validation.targets import PUBLISHED_RUNS
-from agentserve_gym.validation.trends.setup import report
 from agentserve_gym.workloads import read_programs
 
 LLAMA = "rtx-pro-6000_llama-3.1-8b_tp1"
@@ -130,36 +128,14 @@ def follow_up_reuse(path: Path) -> tuple[int, int]:
     return tokens, reused
 
 
-def hit_tokens(path: Path, **workload: Any) -> int:
-    """Prompt tokens that an engine with a pool for everything finds in HBM."""
-    instance = {"accelerator": "b200", "kv_blocks": 100_000_000}
-    scenario = load_scenario(
-        {
-            "name": "reuse",
-            "cluster": {
-                "model": "llama-3.1-8b",
-                "nodes": [{"name": "node0", "instances": [instance]}],
-            },
-            "workload": {
-                "kind": "trace",
-                "path": str(path),
-                "programs": PROGRAMS,
-                "sub_agents": False,
-                **workload,
-            },
-            "arrivals": {"kind": "closed_loop", "concurrency": 4},
-        }
-    )
-    return int(report(scenario, "lru")["hit_tokens"]["hbm"])
-
-
 def test_a_block_exact_trace_replays_to_its_true_reuse() -> None:
     """Within half a point of what its blocks say, over the turns that follow a first prompt."""
     path = shared_data(*TRACE)
     tokens, reused = follow_up_reuse(path)
-    of_first_prompts = hit_tokens(path, max_turns=1)
-    simulated = (hit_tokens(path) - of_first_prompts) / tokens
-    assert simulated == pytest.approx(reused / tokens, abs=0.005)
+    result = replay_reuse(path, PROGRAMS)
+    assert (result.programs, result.follow_up_tokens) == (PROGRAMS, tokens)
+    assert result.true == pytest.approx(reused / tokens, abs=0.005)
+    assert result.simulated == pytest.approx(reused / tokens, abs=0.005)
 
 
 def test_the_whole_trace_reuses_what_was_published() -> None:
