@@ -170,7 +170,7 @@ def case_rows(results: Sequence[CaseResult]) -> Rows:
     rows.append(("makespan", *(f"{one.makespan:+.2%}" for one in errors), ""))
     reference = str(run.preemptions) if run is not None and run.preemptions is not None else ""
     rows.append(("preemptions", *(str(one.preemptions) for one in errors), reference))
-    rows.append(("replay took, s", *(f"{result.wall_s:.2f}" for result in results), ""))
+    rows.append(("seconds to read and replay", *(f"{result.wall_s:.2f}" for result in results), ""))
     rows.append(("targets", *(_verdict(result.missed) for result in results), ""))
     return rows
 

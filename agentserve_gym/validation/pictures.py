@@ -13,6 +13,8 @@ from agentserve_gym.validation.replay import Column
 from agentserve_gym.validation.study import CaseResult
 
 TIMING_COLOURS = {"profile": "#00798c", "compact": "#e07a1f", "roofline": "#a9b4be"}
+# Profile and compact often coincide: both stay visible.
+_LINES = {"profile": "-", "compact": (0, (3, 3)), "roofline": "-"}
 _MEASURED = {"color": style.INK, "linewidth": 3.2, "alpha": 0.85, "label": "measured"}
 
 
@@ -76,7 +78,8 @@ def _cdf(
     for name, values in simulated.items():
         error = values.mean() / measured.mean() - 1.0
         label = f"{name} (mean {error:+.1%})"
-        _step(axes, values, color=TIMING_COLOURS[name], linewidth=1.5, label=label)
+        colour, line = TIMING_COLOURS[name], _LINES[name]
+        _step(axes, values, color=colour, linestyle=line, linewidth=1.7, label=label)
     axes.set_ylim(0, 1.015)
     axes.margins(x=0.02)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

@@ -225,3 +225,10 @@ def test_validate_reports_trends_without_measured_runs(agentserve, monkeypatch):
     assert document["cases"] == []
     table = agentserve("validate", "--trends").stdout
     assert "Published trends" in table
+
+
+def test_commands_and_groups_are_listed_by_name(agentserve):
+    listed = agentserve("--help").stdout
+    names = ("calibrate", "demo", "replay", "run", "validate")
+    places = [listed.index(f"│ {name} ") for name in names]
+    assert places == sorted(places)

@@ -55,12 +55,8 @@ def test_profile_timing_meets_the_targets(
 
 
 @pytest.mark.parametrize("name", [LLAMA, QWEN])
-def test_compact_timing_stays_near_the_tables(name: str) -> None:
-    """The compact form may miss the targets by its fit's error, not by more."""
-    errors = result(name, "compact").errors
-    assert abs(errors.mean["ttft"]) <= 0.10
-    assert abs(errors.mean["tpot"]) <= 0.035
-    assert abs(errors.mean["e2e"]) <= 0.04
+def test_compact_timing_meets_the_targets(name: str) -> None:
+    assert result(name, "compact").missed == []
 
 
 @pytest.mark.parametrize("timing", ["profile", "compact"])
