@@ -4,12 +4,11 @@
 
     t = dense(T) + head(S) + all_reduce(T) + experts
       + decode-only step:  decode_attention(sequences, context)          piecewise linear
-      | step with prefill: (work^q + path^q)^(1/q)                       see MixedAttention
+      | step with prefill: chunk and decodes, partly overlapping         see ``mixed``
 
 T tokens in the batch, S sampled sequences. ``dense`` and ``head`` are curves through few points,
-because tile sizes make real linear layers rise in steps. In a step with prefill, attention takes
-as long as its total work or its longest sequence, softened by the exponent q. Decode-only steps
-are linear in the contexts between grid lines, so a run of them has a closed form.
+because tile sizes make real linear layers rise in steps. Decode-only steps are linear in the
+contexts between grid lines, so a run of them has a closed form.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from .coefficients import Coefficients, check_increasing
 from .curves import DecodeAttention, ExpertSurface, tabulate
 from .mixed import OverlapAttention, OverlapPricer
 from .timing import BatchStep, DecodeRun
-from .work_path import MixedAttention, WorkPathPricer
 
 CACHED_TOKENS = 8705
 """Batches up to a budget of 8,192 tokens and 512 sequences are looked up in tables."""
@@ -86,7 +84,7 @@ class CompactCoefficients(Coefficients):
     head: Curve
     all_reduce: AllReduce = AllReduce(constant=0.0, token=0.0)
     decode_attention: DecodeGrid
-    mixed_attention: OverlapAttention | MixedAttention
+    mixed_attention: OverlapAttention
     experts: Experts | None = None
 
 
@@ -149,13 +147,7 @@ class CompactLatency:
         self._head = tabulate(coefficients.head.at, coefficients.head.seconds, CACHED_TOKENS)
         grid = coefficients.decode_attention
         self._decode = DecodeAttention(grid.counts, grid.contexts, grid.seconds, grid.skew)
-        mixed = coefficients.mixed_attention
-        pricer = (
-            OverlapPricer(mixed)
-            if isinstance(mixed, OverlapAttention)
-            else WorkPathPricer(mixed, self._decode)
-        )
-        self._mixed = pricer.seconds
+        self._mixed = OverlapPricer(coefficients.mixed_attention).seconds
 
     def step_s(self, step: BatchStep) -> float:
         """Seconds that one iteration takes."""
