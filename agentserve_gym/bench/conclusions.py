@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentserve_gym.bench.markdown import code
+from agentserve_gym.bench.markdown import code, interval
 from agentserve_gym.bench.pictures import SINGLE_LEVERS
 from agentserve_gym.bench.statistics import Estimate
 from agentserve_gym.bench.study import CellResult, Study
@@ -38,8 +38,8 @@ def _leaders(study: Study) -> str:
     first = study.overall[0]
     close = [row.label for row in study.overall[1:] if row.score.high >= first.score.low]
     text = (
-        f"Over all cells that rank, {code(first.label)} scores highest: {first.score.value:.2f} "
-        f"[{first.score.low:.2f}, {first.score.high:.2f}], where session affinity + LRU has "
+        f"Over all cells that rank, {code(first.label)} scores highest: {interval(first.score)}, "
+        f"where session affinity + LRU has "
         f"{_score(study, study.suite.stock)} and random routing 0"
     )
     if close:

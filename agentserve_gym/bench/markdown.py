@@ -20,6 +20,14 @@ def text_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)) + "\n"
 
 
+def share(estimate: Estimate) -> str:
+    """A share in percent with its interval."""
+    if math.isinf(estimate.high):
+        return f"{estimate.value:.0%} [one seed]"
+    low, high = max(estimate.low, 0.0), min(estimate.high, 1.0)
+    return f"{estimate.value:.0%} [{low:.0%}, {high:.0%}]"
+
+
 def interval(estimate: Estimate, digits: int = 2) -> str:
     """A value with its interval."""
     if math.isinf(estimate.high):

@@ -6,7 +6,7 @@ import numpy as np
 
 from agentserve_gym.bench.conclusions import conclusions
 from agentserve_gym.bench.directions import directions
-from agentserve_gym.bench.markdown import change, code, interval, table, text_table
+from agentserve_gym.bench.markdown import change, code, interval, share, table, text_table
 from agentserve_gym.bench.pictures import SINGLE_LEVERS
 from agentserve_gym.bench.study import CellResult, Study
 from agentserve_gym.bench.suite import tuning_record
@@ -43,6 +43,12 @@ _LIMITS = """## What not to conclude
 - The lower bound ignores queueing altogether, so a score of 1 is out of reach under load.
 - Tiers and routing were not measured on real clusters; see [validation.md](validation.md).
 """
+
+_PUBLISHED_OPTIMA = {
+    "ttl": "Published (C13): the best constant TTL is about the cost of reloading (70B: 1 to 2 s)",
+    "sticky-saturated": "Published (C3): the best backlog at which to leave home is 1 to 30 s of "
+    "prefill (llm-d: 286,720 tokens)",
+}
 
 
 def benchmark_page(study: Study, folder: str) -> str:
@@ -140,14 +146,14 @@ def _overall(study: Study, folder: str) -> str:
             study.suite.entry(row.label).lever,
             interval(row.score),
             interval(row.against_stock),
-            f"{row.beats_stock.value:.0%} [{row.beats_stock.low:.0%}, {row.beats_stock.high:.0%}]",
+            share(row.beats_stock),
             str(row.best_in),
             str(row.tied_in),
         )
         for row in study.overall
     ]
     return (
-        f"## Policies over the {count} cells that rank\n\n"
+        f"## Policies over the cells that rank ({count})\n\n"
         "*Beats stock in*: share of paired runs that are faster than session affinity + LRU. "
         "*Best*: cells with the smallest mean JCT; *not separated*: cells where the interval "
         "against the best reaches 1.\n\n"
@@ -262,6 +268,7 @@ def _directions(study: Study) -> str:
     found = directions(study)
     if not found:
         return ""
+    remarks = [f"- {item.number}: {item.remark}" for item in found if item.wants_remark]
     heading = ("", "published", "measured here", "ratio", "band", "verdict", "evidence")
     rows = [
         (
@@ -276,9 +283,11 @@ def _directions(study: Study) -> str:
         for item in found
     ]
     return (
-        "## Published directions\n\nBands are those of the list of published trends. A direction "
-        "holds if the whole interval is inside its band, does not hold if it is outside, and is "
-        "undecided otherwise.\n\n" + text_table(heading, rows)
+        "## Published directions\n\nA direction *holds* if the whole interval is inside the band "
+        "of its published size; *direction holds* if it is only on the band's side of 1; *does not "
+        "hold* if it is outside; otherwise it is *undecided*.\n\n"
+        + text_table(heading, rows)
+        + "".join(f"\n{remark}\n" for remark in remarks)
     )
 
 
@@ -328,4 +337,11 @@ def _tuning() -> str:
         "which no suite uses, and kept the smallest geometric mean of JCT. One setting serves all "
         "cells; composed policies use the tuned parts.\n\n"
         + table(("policy", "chosen", "tried", "JCT against the published default"), rows)
+        + "\nFew seeds and coarse grids: a choice at the edge of its grid may have room beyond, "
+        "and a change of a few percent may be luck.\n"
+        + "".join(
+            f"\n{claim}: the search chose {code(tuned[label]['policy'])}.\n"
+            for label, claim in _PUBLISHED_OPTIMA.items()
+            if label in tuned
+        )
     )

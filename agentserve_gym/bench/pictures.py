@@ -53,7 +53,9 @@ def draw_scores(study: Study) -> bytes:
     for place, row in enumerate(rows):
         lever = study.suite.entry(row.label).lever
         colour = LEVER_COLOURS[lever]
-        axes.plot([row.score.low, row.score.high], [place, place], color=colour, linewidth=2.4)
+        if np.isfinite(row.score.high):
+            ends = [row.score.low, row.score.high]
+            axes.plot(ends, [place, place], color=colour, linewidth=2.4)
         label = None if lever in shown else lever
         axes.plot(row.score.value, place, "o", color=colour, markersize=5, label=label)
         shown.add(lever)

@@ -53,7 +53,7 @@ def stratified_iqm(strata: Sequence[Array], resamples: int = RESAMPLES) -> Estim
     rng = np.random.default_rng(0)
     drawn = np.concatenate([_resample(values, rng, resamples) for values in strata], axis=1)
     value = float(interquartile_mean(np.concatenate(list(strata))))
-    return _percentile_interval(value, interquartile_mean(drawn, axis=1))
+    return _percentile_interval(value, interquartile_mean(drawn, axis=1), strata)
 
 
 def probability_of_improvement(
@@ -70,7 +70,8 @@ def probability_of_improvement(
     rng = np.random.default_rng(0)
     wins = [(a < b) + 0.5 * (a == b) for a, b in zip(strata, others, strict=True)]
     drawn = np.mean([_resample(won, rng, resamples).mean(axis=1) for won in wins], axis=0)
-    return _percentile_interval(float(np.mean([won.mean() for won in wins])), drawn)
+    value = float(np.mean([won.mean() for won in wins]))
+    return _percentile_interval(value, drawn, strata)
 
 
 def ratio(values: Array, others: Array) -> Estimate:
@@ -96,7 +97,7 @@ def pooled_ratio(values: Sequence[Array], others: Sequence[Array]) -> Estimate:
     rng = np.random.default_rng(0)
     drawn = np.mean([_resample(log, rng, RESAMPLES).mean(axis=1) for log in logs], axis=0)
     value = float(np.mean([log.mean() for log in logs]))
-    estimate = _percentile_interval(value, drawn)
+    estimate = _percentile_interval(value, drawn, logs)
     return Estimate(math.exp(value), math.exp(estimate.low), math.exp(estimate.high))
 
 
@@ -128,12 +129,22 @@ def _require_runs(strata: Sequence[Array]) -> None:
 
 
 def _resample(values: Array, rng: np.random.Generator, resamples: int) -> Array:
-    """``resamples`` rows of draws with replacement. Equal lengths draw equal rows in turn, so that
-    policies compared one after the other see the same resampled seeds."""
-    return np.asarray(values)[rng.integers(0, len(values), (resamples, len(values)))]
+    """``resamples`` rows of draws with replacement.
+
+    Deviations from the mean are widened by sqrt(n / (n - 1)): a resample of n values varies that
+    much less than n new values would, which matters for few seeds.
+    """
+    found = np.asarray(values, dtype=float)
+    count, mean = len(found), found.mean()
+    widened = mean + (found - mean) * math.sqrt(count / max(count - 1, 1))
+    return np.asarray(widened[rng.integers(0, count, (resamples, count))])
 
 
-def _percentile_interval(value: float, drawn: Array) -> Estimate:
+def _percentile_interval(value: float, drawn: Array, strata: Sequence[Array]) -> Estimate:
+    """Percentiles of what was drawn; everything where a stratum has one run, which says nothing of
+    its spread."""
+    if min(len(values) for values in strata) == 1:
+        return Estimate(value, -math.inf, math.inf)
     tail = 50.0 * (1.0 - CONFIDENCE)
     low, high = np.percentile(drawn, (tail, 100.0 - tail))
     return Estimate(value, float(low), float(high))

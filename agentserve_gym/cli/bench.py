@@ -18,6 +18,7 @@ from agentserve_gym.bench import (
     run_jobs,
     write_report,
 )
+from agentserve_gym.bench.markdown import interval
 from agentserve_gym.bench.report import require_report, summary
 from agentserve_gym.bench.results import key
 from agentserve_gym.bench.suite import tuning_grids
@@ -145,7 +146,7 @@ def _print(study: Study) -> None:
     for row in study.overall:
         table.add_row(
             row.label,
-            f"{row.score.value:.2f} [{row.score.low:.2f}, {row.score.high:.2f}]",
+            interval(row.score),
             f"{row.beats_stock.value:.0%}",
             f"{row.against_stock.value:.3f}",
             f"{row.tied_in} of {len(study.ranking_cells)}",

@@ -118,3 +118,22 @@ def test_held_out_choice_does_not_see_its_own_seed():
 def test_profile_weighs_cells_equally():
     shares = performance_profile([np.array([0.0, 1.0]), np.ones(6)], np.array([0.0, 0.5, 1.1]))
     assert shares == pytest.approx([1.0, 0.75, 0.0])
+
+
+def test_one_run_in_a_stratum_makes_every_interval_endless():
+    estimate = stratified_iqm([np.array([1.0, 2.0]), np.array([1.5])])
+    assert (estimate.low, estimate.high) == (-math.inf, math.inf)
+    estimate = pooled_ratio([np.array([2.0])], [np.array([1.0])])
+    assert (estimate.value, estimate.low, estimate.high) == (pytest.approx(2.0), 0.0, math.inf)
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_pooled_ratio_covers_the_truth_about_as_often_as_it_says(seeds: int):
+    """Twelve cells of few seeds: without widening, three seeds would cover less than 90 %."""
+    rng = np.random.default_rng(5)
+    inside = 0
+    for _ in range(200):
+        values = [rng.lognormal(0.1, 0.2, size=seeds) for _ in range(12)]
+        estimate = pooled_ratio(values, [np.ones(seeds)] * 12)
+        inside += estimate.low <= math.exp(0.1) <= estimate.high
+    assert inside / 200 >= 0.91
