@@ -112,6 +112,7 @@ class Engine:
         turn.sequence = self._sequence
         turn.queued_s = turn.visible_after_s = now
         turn.queue_key = (0, turn.priority, turn.sequence)
+        self.synchronize()
         hit = self.pool.match(turn.program, turn.match_limit_blocks)
         turn.uncached_tokens = turn.target_tokens - hit * self._block_size
         self.queued_tokens += turn.uncached_tokens

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from agentserve_gym.sim.clock import Call, Clock
 from agentserve_gym.sim.decisions import Place, PlacementKind, Restore, Tier
 from agentserve_gym.sim.engine import Engine
-from agentserve_gym.sim.pools import BlockPool, Key
+from agentserve_gym.sim.pools import BlockPool, Key, Pin
 from agentserve_gym.sim.programs import ProgramState, ProgramStatus, TurnState
 from agentserve_gym.sim.topology import Topology
 
@@ -129,7 +129,7 @@ class Residency:
         """The tool gap is over: a pin ends unless it lasts until admission."""
         if program.pinned_at < 0:
             return
-        pin = self.engines[program.pinned_at].pool.pins.get(program.index)
+        pin = self._pin_of(program)
         if pin is None:
             program.pinned_at = -1
             return
@@ -154,8 +154,15 @@ class Residency:
         self._shorten_everywhere(program, max(blocks - program.shared_blocks, 0))
 
     def is_pinned(self, program: ProgramState) -> bool:
-        at = program.pinned_at
-        return at >= 0 and program.index in self.engines[at].pool.pins
+        return self._pin_of(program) is not None
+
+    def _pin_of(self, program: ProgramState) -> Pin | None:
+        """The program's pin, if no shortage has ended it up to now."""
+        if program.pinned_at < 0:
+            return None
+        engine = self.engines[program.pinned_at]
+        engine.synchronize()
+        return engine.pool.pins.get(program.index)
 
     def _pin(self, program: ProgramState, place: Place) -> None:
         engine = self.engines[program.home]
@@ -170,11 +177,9 @@ class Residency:
 
     def _on_pin_deadline(self, event: Call) -> None:
         program, pin = event.argument
-        at = program.pinned_at
-        alive = at >= 0 and self.engines[at].pool.pins.get(program.index) is pin
-        if alive and not pin.returned:
+        alive = self._pin_of(program)
+        if alive is not None and alive is pin and not alive.returned:
             self.counters.pins_expired += 1
-            self.engines[at].synchronize()
             self.unpin(program)
 
     def _drop(self, program: ProgramState) -> None:

@@ -17,8 +17,10 @@ from sim_helpers import Chooser, drive, program, scenario, simulate
 from sim_strategies import scenarios
 
 from agentserve_gym.sim import (
+    KEEP,
     Answer,
     Decision,
+    Load,
     Place,
     PlacementKind,
     Restore,
@@ -30,7 +32,7 @@ from agentserve_gym.sim import (
 from agentserve_gym.sim.metrics import TurnRecord
 
 SETTINGS = settings(
-    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 
@@ -55,12 +57,28 @@ def assert_same(fused: Simulation, plain: Simulation) -> None:
     assert one["residency"] == two["residency"]
 
 
+class Looker:
+    """Answers as another policy does, and remembers what every instance showed."""
+
+    def __init__(self, decide: Callable[[Decision], Answer]) -> None:
+        self.decide = decide
+        self.seen: list[list[Load]] = []
+
+    def __call__(self, decision: Decision) -> Answer:
+        self.seen.append([view.load() for view in decision.cluster.instances])
+        return self.decide(decision)
+
+
 def run_both(
     scenario: Scenario, seed: int, answer: Callable[[], Callable[[Decision], Answer]]
 ) -> None:
     fused = drive(simulate(scenario, seed=seed), answer())
     plain = drive(simulate(scenario, seed=seed, fused=False), answer())
     assert_same(fused, plain)
+    lookers = Looker(answer()), Looker(answer())
+    drive(simulate(scenario, seed=seed), lookers[0])
+    drive(simulate(scenario, seed=seed, fused=False), lookers[1])
+    assert lookers[0].seen == lookers[1].seen
 
 
 @SETTINGS
@@ -99,11 +117,11 @@ def test_a_lockstep_group_agrees_too(seed: int) -> None:
     run_both(config, seed, lambda: Chooser(seed, 2, hold=0.1))
 
 
-def beside_a_long_turn(first_gap_s: float, **more: Any) -> Scenario:
+def beside_a_long_turn(first_gap_s: float, second_gap_s: float, **more: Any) -> Scenario:
     """Two programs leave 20 blocks each; a long turn grows to 48 and eats into them."""
     programs = [
         program((320, 1, first_gap_s), (10, 1), program_id="first"),
-        program((320, 1, 40.0), (10, 1), program_id="second", arrival_s=0.61),
+        program((320, 1, second_gap_s), (10, 1), program_id="second", arrival_s=0.61),
         program((64, 700), program_id="long", arrival_s=3.03),
     ]
     return scenario(programs, kv_blocks=60, **more)
@@ -120,21 +138,40 @@ def test_a_rank_given_during_a_run_does_not_reach_back() -> None:
         late = decision.program.program_id == "first"
         return Place(PlacementKind.KEEP, ask_again_s=11.7 if late else None)
 
-    run_both(beside_a_long_turn(20.0), 0, lambda: decide)
+    run_both(beside_a_long_turn(20.0, 40.0), 0, lambda: decide)
 
 
-def test_a_pin_that_ends_during_a_run_does_not_reach_back() -> None:
-    """Both pin; the long turn has taken from the pin with the later deadline, second's, when first
-    returns to the other instance and its own pin ends."""
+@pytest.mark.parametrize("returns", ["first", "second"])
+def test_a_pin_that_ends_during_a_run_does_not_reach_back(returns: str) -> None:
+    """Both pin; the long turn has taken from the pin with the later deadline, second's, when one
+    of them returns to the other instance."""
 
     def decide(decision: Decision) -> Answer:
         if isinstance(decision, RouteDecision):
-            back = decision.program.program_id == "first" and decision.turn.number == 1
+            back = decision.program.program_id == returns and decision.turn.number == 1
             return Route(int(back), restore=Restore.RECOMPUTE)
         late = decision.program.program_id == "second"
         return Place(PlacementKind.PIN, ttl_s=200.0 if late else 100.0)
 
-    run_both(beside_a_long_turn(9.0, instances=2), 0, lambda: decide)
+    gaps_s = (9.0, 40.0) if returns == "first" else (40.0, 9.0)
+    run_both(beside_a_long_turn(*gaps_s, instances=2), 0, lambda: decide)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_what_waits_is_measured_against_what_is_cached_now(fused: bool) -> None:
+    """At 9.6 the long turn has taken 5 of first's 20 blocks; no slot is free."""
+    config = beside_a_long_turn(9.0, 40.0, engine={"max_num_seqs": 1})
+    simulation = simulate(config, fused=fused)
+    decision = simulation.advance()
+    while decision is not None and simulation.now_s < 9.0:
+        decision = simulation.advance(Route(0) if isinstance(decision, RouteDecision) else KEEP)
+    assert isinstance(decision, RouteDecision)
+    simulation.router.apply(decision, Route(0))
+    load = simulation.cluster.instances[0].load()
+    # The turn has 331 tokens; 60 - 20 - 20 = 20 blocks were free.
+    grown = 60 - load.free_blocks - load.cached_blocks
+    assert grown > 20
+    assert load.queued_tokens == 331 - 16 * (20 - (grown - 20))
 
 
 @settings(SETTINGS, max_examples=30)

@@ -14,7 +14,7 @@ from agentserve_gym.sim import Phase, Scenario, Simulation
 from agentserve_gym.sim.programs import ProgramState, ProgramStatus, TurnState
 
 SETTINGS = settings(
-    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 
