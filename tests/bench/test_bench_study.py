@@ -7,7 +7,7 @@ from bench_helpers import outcomes, toy_suite
 
 from agentserve_gym.bench import Study
 from agentserve_gym.bench.conclusions import conclusions
-from agentserve_gym.bench.directions import FAILS, HOLDS, UNDECIDED, Direction
+from agentserve_gym.bench.directions import FAILS, HOLDS, SIGN, UNDECIDED, Direction
 from agentserve_gym.bench.page import benchmark_page
 from agentserve_gym.bench.statistics import Estimate
 
@@ -100,7 +100,13 @@ def test_a_slow_oracle_is_compared_on_the_seeds_it_has():
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
-    [(0.7, 0.8, HOLDS), (0.95, 1.0, FAILS), (0.85, 0.95, UNDECIDED), (0.2, 0.5, FAILS)],
+    [
+        (0.7, 0.8, HOLDS),
+        (0.85, 0.95, SIGN),
+        (0.2, 0.5, SIGN),
+        (0.95, 1.1, FAILS),
+        (0.85, 1.1, UNDECIDED),
+    ],
 )
 def test_a_direction_needs_its_whole_interval(low: float, high: float, verdict: str):
     found = Direction("C0", "", (0.65, 0.9), "", Estimate((low + high) / 2, low, high))
