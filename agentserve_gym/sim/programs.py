@@ -134,6 +134,20 @@ class ProgramState:
         self._phase = phase
         self._phase_since_s = now_s
 
+    def cut_prefix(self, blocks: int) -> None:
+        """End the sharing beyond the chain's first ``blocks`` blocks: a reset fell below its shared
+        prefix. A level that is kept in part counts as the program's own text from now on."""
+        keys: list[str] = []
+        sizes: list[int] = []
+        for key, size in zip(self.prefix_keys, self.prefix_blocks, strict=True):
+            if sum(sizes) + size > blocks:
+                break
+            keys.append(key)
+            sizes.append(size)
+        self.prefix_keys, self.prefix_blocks = tuple(keys), tuple(sizes)
+        self.chain_keys = (*keys, self.index)
+        self.shared_blocks = sum(sizes)
+
     @property
     def is_subagent(self) -> bool:
         return self.parent is not None

@@ -151,7 +151,11 @@ class Residency:
 
     def truncate(self, program: ProgramState, blocks: int) -> None:
         """The chain was reset to ``blocks`` blocks: what lies beyond can never be matched again."""
-        self._shorten_everywhere(program, max(blocks - program.shared_blocks, 0))
+        if blocks < program.shared_blocks:
+            self._shorten_everywhere(program, 0)
+            program.cut_prefix(blocks)
+        else:
+            self._shorten_everywhere(program, blocks - program.shared_blocks)
 
     def is_pinned(self, program: ProgramState) -> bool:
         return self._pin_of(program) is not None
@@ -262,7 +266,7 @@ class Residency:
             pool.extend(key, extra)
             left -= extra
         pool.give(left)
-        pool.release((*program.prefix_keys, program.index))
+        pool.release(key for key, _ in transfer.targets)
 
     def _prefetch(self, program: ProgramState) -> None:
         """Load what a lower tier holds and the home's HBM lacks, if there is room without pins."""

@@ -38,7 +38,7 @@ def tool_calls(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def programs(draw: st.DrawFn, *, depth: int = 0) -> dict[str, Any]:
-    """An inline program: resets keep at least the shared prefix."""
+    """An inline program; a reset may cut into the shared prefix."""
     system = draw(st.sampled_from([None, "system-a", "system-b"]))
     keys = [] if not draw(st.booleans()) else ["tools", *([system] if system else [])]
     shared = sum(PREFIXES[key] for key in keys)
@@ -52,7 +52,7 @@ def programs(draw: st.DrawFn, *, depth: int = 0) -> dict[str, Any]:
         if number and draw(st.integers(0, 7)) == 0:
             turn["new_input_tokens"] = 0
         elif number and draw(st.integers(0, 7)) == 0:
-            turn["reset_to_tokens"] = shared + draw(st.integers(0, 500))
+            turn["reset_to_tokens"] = draw(st.sampled_from([0, shared])) + draw(st.integers(0, 500))
         if number < count - 1:
             if draw(st.booleans()):
                 turn["tools"] = draw(st.lists(tool_calls(), min_size=1, max_size=2))

@@ -177,25 +177,25 @@ def below_the_prefix() -> dict[str, Any]:
     }
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a turn reset below its shared prefix holds prefix blocks that it cannot use, so it may "
-    "never be admitted though nothing else runs",
-)
 def test_a_reset_below_the_shared_prefix_leaves_no_turn_stuck() -> None:
     # 19 blocks; the second turn needs 18 of them and finds one of the prefix's ten.
     simulation = play([below_the_prefix()], kv_blocks=19)
     assert simulation.report()["programs"] == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="after a reset below its shared prefix a program's own text is taken for that prefix",
-)
 def test_a_reset_below_the_shared_prefix_ends_the_sharing() -> None:
     # The first turn leaves the prefix, 10 blocks, and no full block of its own survives the
-    # reset. The second computes 286 tokens, 17 full blocks; the first alone is the prefix's.
+    # reset. The second computes 286 tokens, 17 full blocks, all its own now.
     simulation = play([below_the_prefix()])
     pool = simulation.engines[0].pool
     assert pool.blocks_of("system") == 10
-    assert pool.capacity - pool.free == 10 + 16
+    assert pool.blocks_of(0) == 17
+
+
+def test_a_reset_within_the_prefix_keeps_its_whole_levels() -> None:
+    # Levels of 6 and 4 blocks; the reset to 130 tokens keeps the first, so 96 tokens are found.
+    plan = below_the_prefix()
+    plan["prefix"] = [{"key": "tools", "tokens": 96}, {"key": "system", "tokens": 64}]
+    plan["turns"][1]["reset_to_tokens"] = 130
+    simulation = play([plan])
+    assert simulation.metrics.hit_tokens[0] == 96
