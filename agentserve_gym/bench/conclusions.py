@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentserve_gym.bench.markdown import code, interval
+from agentserve_gym.bench.markdown import change, code, interval
 from agentserve_gym.bench.pictures import SINGLE_LEVERS
-from agentserve_gym.bench.statistics import Estimate
+from agentserve_gym.bench.statistics import Estimate, pooled_ratio
 from agentserve_gym.bench.study import CellResult, Study
-from agentserve_gym.bench.suite import Lever
+from agentserve_gym.bench.suite import Lever, has_lower_tier
+
+_MOST_NAMED = 6
+_TIER = "Where there is one, a lower tier"
+
+_ADDED: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (_TIER, (("write-through", "affinity"), ("lmetric+write-through", "lmetric"))),
+    ("Routing by cache and load", (("lmetric", "affinity"),
+                                   ("lmetric+write-through", "write-through"))),
+    ("The capacity gate", (("gate", "affinity"), ("hicache+gate", "hicache"))),
+    ("Least attained service", (("plas", "affinity"), ("hicache+plas", "hicache"))),
+)  # fmt: skip
+"""What a rule adds on top of one policy and of another: pairs of labels, with and without it."""
 
 _OF_LEVER: dict[Lever, str] = {
     "routing": "Routing",
@@ -26,7 +38,7 @@ def conclusions(study: Study) -> list[str]:
         return ["Nothing separates in any cell that was run; no policy is ranked."]
     lines = [_leaders(study)]
     lines += [_lever(study, cells, lever) for lever in SINGLE_LEVERS]
-    lines += [_strongest(study, cells), _oracles(study, cells)]
+    lines += [_strongest(study, cells), *_overlaps(cells), _oracles(study, cells)]
     controls = [cell for cell in study.cells if cell.is_control]
     if controls:
         names = ", ".join(f"{code(cell.name)} ({cell.spread:.2%})" for cell in controls)
@@ -43,10 +55,10 @@ def _leaders(study: Study) -> str:
         f"{_score(study, study.suite.stock)} and random routing 0"
     )
     if close:
-        text += (
-            f"; the intervals of {', '.join(code(label) for label in close)} overlap it, so there "
-            "is no single winner"
-        )
+        named = ", ".join(code(label) for label in close[:_MOST_NAMED])
+        more = len(close) - _MOST_NAMED
+        text += f"; the intervals of {named}" + (f" and {more} more" if more > 0 else "")
+        text += " overlap its own, so there is no single winner"
     return f"{text}. It is best, or not separated from the best, in {first.tied_in} of " + (
         f"{len(study.ranking_cells)} cells: no policy should be chosen without its cell."
         if first.tied_in < len(study.ranking_cells)
@@ -98,6 +110,23 @@ def _strongest(study: Study, cells: Sequence[CellResult]) -> str:
     if not parts:
         return "No single lever beats the stock policy anywhere."
     return f"The single lever that is worth most: {'; '.join(parts)}."
+
+
+def _overlaps(cells: Sequence[CellResult]) -> list[str]:
+    """Whether levers add up: the same rule on top of the stock policy and of a stronger one."""
+    lines = []
+    for rule, pairs in _ADDED:
+        found = []
+        for label, other in pairs:
+            kept = [cell for cell in cells if label in cell.ranked and other in cell.ranked]
+            if rule == _TIER:
+                kept = [cell for cell in kept if has_lower_tier(cell.scenario)]
+            if kept:
+                jct = [[cell.values(name) for cell in kept] for name in (label, other)]
+                found.append(f"{change(pooled_ratio(*jct))} on top of {code(other)}")
+        if len(found) == len(pairs):
+            lines.append(f"{rule} changes mean JCT by {', and '.join(found)}.")
+    return lines
 
 
 def _oracles(study: Study, cells: Sequence[CellResult]) -> str:

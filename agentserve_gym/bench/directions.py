@@ -16,6 +16,7 @@ import numpy as np
 
 from agentserve_gym.bench.statistics import Estimate, pooled_ratio, ratio
 from agentserve_gym.bench.study import CellResult, Study
+from agentserve_gym.bench.suite import has_lower_tier
 
 Verdict = str
 HOLDS, SIGN, FAILS, UNDECIDED = "holds", "direction holds", "does not hold", "undecided"
@@ -67,8 +68,7 @@ def directions(study: Study) -> list[Direction]:
 
 
 def _has_tier(cell: CellResult) -> bool:
-    cluster = cell.scenario.cluster
-    return cluster.cxl is not None or any(node.dram is not None for node in cluster.nodes)
+    return has_lower_tier(cell.scenario)
 
 
 def _instances(cell: CellResult) -> int:
@@ -220,10 +220,10 @@ def _gate(study: Study) -> Direction | None:
         (0.25, 1 / 1.5), "gate", "affinity",
         lambda cell: _saturated(cell) and not _has_tier(cell), "saturated, HBM only",
         also=[("concur", "affinity"), ("thunderagent", "affinity"), ("searched-gate", "affinity")],
-        remark="The gate holds a turn only if its uncached prompt exceeds free plus evictable "
-        "blocks. Under LRU every waiting context is evictable, so it seldom holds (see the holds), "
-        "and cannot stop turns that evict each other. Rules that cap contexts instead of requests "
-        "do: see the other ratios.",
+        remark="The gate holds a turn only while its uncached prompt exceeds free plus evictable "
+        "blocks. Under LRU every waiting context is evictable, so the turns that it lets in still "
+        "evict each other: compare the hit rates. Rules that keep contexts out (`concur`, "
+        "`thunderagent`) or pin them (`searched-gate`) act on that: see the other ratios.",
     )  # fmt: skip
 
 
@@ -259,9 +259,10 @@ def _plas(study: Study) -> Direction | None:
         "(Autellix)",
         (0.0, 1.0), "plas", "affinity", _saturated, "saturated",
         also=[("shortest-prefill", "affinity"), ("srpt", "affinity")],
-        remark="Queue order is worth little of itself here: compare the oracle that knows the "
-        "remaining work (`srpt`). Programs of a cell differ less in service than in tool time, and "
-        "running turns are not demoted by preemption.",
+        remark="Order as such can be worth something here, see the other ratios: by what a turn "
+        "costs now (`shortest-prefill`) or by what is left (`srpt`, an oracle). Attained service "
+        "seems to be a poor guide to either in these cells, where the programs of a cell are cut "
+        "at the same number of turns.",
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ _READING = """## How to read it
 - **JCT / stock**: ratio of mean JCT to session affinity + LRU, geometric mean. Per cell the
   interval is Student's of the log-ratio over paired seeds. **Bold** excludes no difference;
   intervals are not corrected for the number of comparisons: where there is no difference, one in
-  twenty is bold by chance.
+  twenty is bold by chance, and the largest of several differences is likely to shrink on new seeds.
 - **Control**: a cell whose policies spread by less than 1 % of mean JCT ranks nothing.
 - **Best of a lever**: choosing the best of several on the seeds that measure it flatters it, so the
   choice for each seed is made on the other seeds.

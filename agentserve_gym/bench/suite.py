@@ -257,6 +257,12 @@ def find_scenario(name: str) -> Scenario:
     return scenario.model_copy(update={"horizon_s": None})
 
 
+def has_lower_tier(scenario: Scenario) -> bool:
+    """Whether any node has DRAM or CXL for KV."""
+    cluster = scenario.cluster
+    return cluster.cxl is not None or any(node.dram is not None for node in cluster.nodes)
+
+
 def with_trace(scenario: Scenario, traces: Path | None) -> Scenario:
     """The scenario with the full path of its trace, if it has one."""
     workload = scenario.workload
