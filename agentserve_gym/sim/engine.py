@@ -13,6 +13,7 @@ How long steps take, and how many are run at once, is the ``Stepper``'s business
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Protocol
@@ -68,6 +69,7 @@ class Engine:
         waiting: turns in queue order. ``loading``: turns whose KV is on its way.
         queued_tokens: uncached prompt tokens of waiting turns, as estimated on arrival.
         preemptions, steps, busy_s: totals so far.
+        on_change: told whenever the load has changed, where somebody sees it with a delay.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Engine:
         self.steps = 0
         self.busy_s = 0.0
         self.chunks: list[TurnState] = []
+        self.on_change: Callable[[], None] | None = None
         self._clock = clock
         self._host = host
         self._stepper = stepper
@@ -154,6 +157,8 @@ class Engine:
             steps = self._steps_still_possible(segment, started)
             if steps < segment.steps:
                 self._stepper.shorten(steps)
+        if self.on_change is not None:
+            self.on_change()
 
     def synchronize(self) -> int:
         """Bring block allocation up to the present, inside a run of fused steps.
@@ -237,6 +242,8 @@ class Engine:
         if self.waiting and not self.has_work:
             self.chunks = self._schedule(self._clock.now)
         self._first_step = self.batch.step
+        if self.on_change is not None:
+            self.on_change()
 
     def announce(self, finished: list[TurnState]) -> None:
         """Tell the host which turns ended."""
@@ -322,6 +329,20 @@ class Engine:
 
     def _allocate(self, started: int) -> None:
         """Allocate the blocks of the run's first ``started`` steps, as far as not done yet."""
+        if self.pool.journal is not None:
+            self._allocate_in_order(started)
+        self._allocate_at_once(started)
+
+    def _allocate_in_order(self, started: int) -> None:
+        """The same step by step, for a journal that dates every change."""
+        segment = self._stepper.segment
+        assert segment is not None
+        for step in range(self.batch.allocated_step - self._first_step + 1, started + 1):
+            self.pool.changing_at_s = segment.boundary_s(step - 1)
+            self._allocate_at_once(step)
+        self.pool.changing_at_s = None
+
+    def _allocate_at_once(self, started: int) -> None:
         batch = self.batch
         ahead = self._first_step + started - batch.allocated_step
         need = batch.blocks_for(ahead) if ahead > 0 and batch.turns else 0

@@ -59,6 +59,7 @@ class BlockPool:
         "_serial",
         "cached",
         "capacity",
+        "changing_at_s",
         "entries",
         "evicted",
         "free",
@@ -79,6 +80,8 @@ class BlockPool:
         self.pins: dict[int, Pin] = {}
         self.journal: Callable[[Key, int], None] | None = None
         """Told of every change of an entry's length, where observers see the pool with a delay."""
+        self.changing_at_s: float | None = None
+        """When the changes that the journal hears of happen, if not now."""
         self._serial = 0
         self._ranked = False
 

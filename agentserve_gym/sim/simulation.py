@@ -29,7 +29,6 @@ from agentserve_gym.sim.scenario import Scenario
 from agentserve_gym.sim.timeline import Timeline
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.topology import Topology
-from agentserve_gym.sim.views import DelayedSignals
 
 
 class Simulation:
@@ -131,7 +130,6 @@ class Simulation:
         if self._pending is not None and answer is not None:
             decision, self._pending = self._pending, None
             self.router.apply(decision, answer)
-            self._note_load(decision.program.home)
         self._pending = self._run_to_decision()
         return self._pending
 
@@ -237,7 +235,6 @@ class Simulation:
         self.metrics.turn_finished(turn, self.clock.now)
         self.router.turn_finished(turn)
         self.orchestrator.turn_finished(turn)
-        self._note_load(turn.instance)
         if self.timeline is not None:
             self.timeline.sample(self.now_s, self.engines, self.residency, self.orchestrator.live)
 
@@ -246,12 +243,6 @@ class Simulation:
 
     def _on_tools_done(self, program: ProgramState) -> None:
         self.orchestrator.tools_done(program)
-
-    def _note_load(self, instance: int) -> None:
-        if instance >= 0:
-            signals = self.cluster.instances[instance].signals
-            if isinstance(signals, DelayedSignals):
-                signals.note_load()
 
 
 def run(simulation: Simulation, policy: Policy) -> dict[str, Any]:

@@ -124,10 +124,7 @@ class DelayedSignals:
         self._changes: deque[tuple[float, Key, int]] = deque()
         self._cached: dict[Key, int] = {}
         engine.pool.journal = self._note_change
-
-    def note_load(self) -> None:
-        """Log the engine's load as of now."""
-        self._loads.append((self._clock.now, read_load(self._engine)))
+        engine.on_change = self._note_load
 
     def load(self) -> Load:
         until = self._clock.now - self._delay_s
@@ -136,6 +133,7 @@ class DelayedSignals:
         return self._loads[0][1]
 
     def cached_blocks(self, program: ProgramState, limit: int) -> int:
+        self._engine.synchronize()
         self._follow()
         known = self._cached
         found = 0
@@ -149,8 +147,14 @@ class DelayedSignals:
     def look(self, program: ProgramState, limit: int) -> tuple[int, Load]:
         return self.cached_blocks(program, limit), self.load()
 
+    def _note_load(self) -> None:
+        self.load()
+        self._loads.append((self._clock.now, read_load(self._engine)))
+
     def _note_change(self, key: Key, blocks: int) -> None:
-        self._changes.append((self._clock.now, key, blocks))
+        self._follow()
+        at_s = self._engine.pool.changing_at_s
+        self._changes.append((self._clock.now if at_s is None else at_s, key, blocks))
 
     def _follow(self) -> None:
         until = self._clock.now - self._delay_s

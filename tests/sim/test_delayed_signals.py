@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-import pytest
 from sim_helpers import Chooser, LinearLatency, drive, program, scenario, simulate
 
 from agentserve_gym.sim import (
@@ -74,17 +73,19 @@ def test_decoding_contexts_grow_inside_a_fused_run() -> None:
 
 
 class Recorder:
-    """Keeps what every instance looked like after each event, to compare late signals with."""
+    """Keeps what every instance looked like between events, to compare late signals with."""
 
     def __init__(self, simulation: Simulation) -> None:
         self.times: list[float] = []
         self.loads: list[list[Load]] = []
-        self.simulation = simulation
-        self(simulation)
+        step = simulation.clock.step
 
-    def __call__(self, simulation: Simulation) -> None:
-        self.times.append(simulation.now_s)
-        self.loads.append([read_load(engine) for engine in simulation.engines])
+        def recorded_step() -> None:
+            self.times.append(simulation.now_s)
+            self.loads.append([read_load(engine) for engine in simulation.engines])
+            step()
+
+        simulation.clock.step = recorded_step  # type: ignore[method-assign]
 
     def at(self, time_s: float) -> list[Load]:
         return self.loads[max(bisect_right(self.times, time_s) - 1, 0)]
@@ -108,13 +109,8 @@ def test_late_signals_never_show_the_present_early() -> None:
     assert simulation.report()["turns"] == 18
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an instance's load is logged when a turn ends on it, or when its home is decided for: "
-    "turns sent to it, admissions, loads and preemptions are not",
-)
 def test_late_signals_show_what_was() -> None:
-    delay_s = 0.05
+    delay_s = 0.0537
     simulation = delayed(delay_s)
     recorder = Recorder(simulation)
     chooser = Chooser(3, 2)
@@ -129,7 +125,7 @@ def test_late_signals_show_what_was() -> None:
                 assert seen.queued_tokens == load.queued_tokens
         return chooser(decision)
 
-    drive(simulation, decide, recorder)
+    drive(simulation, decide)
 
 
 def test_a_late_view_of_a_cache_follows_it() -> None:
@@ -192,10 +188,5 @@ def test_a_late_view_of_a_cache_knows_of_evictions_step_by_step() -> None:
     assert evicted_seen(fused=False) == 7
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="evictions inside a fused run are logged at the time when they are applied, not at the "
-    "steps that caused them",
-)
 def test_a_late_view_is_the_same_with_fused_steps() -> None:
     assert evicted_seen(fused=True) == evicted_seen(fused=False)
