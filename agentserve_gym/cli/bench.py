@@ -23,6 +23,7 @@ from agentserve_gym.bench.report import require_report, summary
 from agentserve_gym.bench.results import key
 from agentserve_gym.bench.suite import tuning_grids
 from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
+from agentserve_gym.cli.driving import allow_local_modules
 from agentserve_gym.cli.output import (
     JsonOption,
     console,
@@ -74,6 +75,7 @@ def bench(
         _tune(out, jobs, resume=resume, traces=traces)
         return
     require_report()
+    allow_local_modules()
     chosen = load_suite(suite, traces).only(scenario or [], policy or [], seeds)
     for name, reason in chosen.skipped.items():
         note(f"{name} is left out: {reason}")

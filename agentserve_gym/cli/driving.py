@@ -47,9 +47,14 @@ def parse_policies(names: Sequence[str]) -> list[NamedPolicy]:
     Raises:
         ValueError: for the first name that is not a policy.
     """
+    allow_local_modules()
+    return [parse_policy(name) for name in names]
+
+
+def allow_local_modules() -> None:
+    """Let ``module:Class`` name a module of the working directory."""
     if "" not in sys.path:
         sys.path.append("")
-    return [parse_policy(name) for name in names]
 
 
 def run_policies(

@@ -2,7 +2,10 @@
 
 import csv
 import json
+import subprocess
+import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,6 +160,22 @@ def test_the_command_runs_resumes_and_reports(tmp_path):
     assert again.exit_code == 0
     assert json.loads(again.stdout) == document
     assert sorted((out / "results.csv").read_text().splitlines()) == sorted(rows)
+
+
+def test_a_policy_of_ones_own_is_compared(tmp_path):
+    """Worker processes find modules of the working directory, too."""
+    own = "custom_policy:Nearest"
+    arguments = ["bench", "--suite", "quick", "--scenario", "toy", "--policy", own, "--seeds", "1",
+                 "--out", str(tmp_path / "out"), "--json"]  # fmt: skip
+    finished = subprocess.run(
+        [sys.executable, "-c", "from agentserve_gym.cli import app; app()", *arguments],
+        cwd=Path(__file__).parents[2] / "examples",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert own in json.loads(finished.stdout)["cells"][0]["mean_jct_s"]
 
 
 def test_results_are_not_overwritten(tmp_path):
