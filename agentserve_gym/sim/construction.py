@@ -5,7 +5,8 @@ from __future__ import annotations
 from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model
 from agentserve_gym.hardware.lockstep import SharedExpertLatency, largest_graph_tokens
 from agentserve_gym.sim.clock import Clock
-from agentserve_gym.sim.engine import Engine, EngineHost, EngineLimits
+from agentserve_gym.sim.engine import Engine
+from agentserve_gym.sim.engine_host import EngineHost, EngineLimits
 from agentserve_gym.sim.pools import BlockPool
 from agentserve_gym.sim.residency import Residency
 from agentserve_gym.sim.scenario import EngineSpec, InstanceSpec, Scenario

@@ -14,45 +14,18 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
-from typing import Protocol
 
 from agentserve_gym.hardware.timing import BatchStep, LatencyModel
 from agentserve_gym.sim.batch import DecodeBatch
 from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.engine_host import EngineHost, EngineLimits
 from agentserve_gym.sim.pools import BlockPool
 from agentserve_gym.sim.programs import Phase, ProgramStatus, TurnState
+from agentserve_gym.sim.shapes import mixed_shape, prefill_alone_s
 from agentserve_gym.sim.stepper import Segment, Stepper
+from agentserve_gym.sim.turn_blocks import TurnBlocks
 from agentserve_gym.sim.victims import VICTIMS
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """Scheduler limits; see ``EngineSpec``."""
-
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    block_size_tokens: int
-    async_scheduling: bool
-    reclaim_unexpired_pins: bool
-    preemption_victim: str = "last_admitted"
-
-
-class EngineHost(Protocol):
-    """What an engine needs from the simulation around it."""
-
-    def begin_load(self, turn: TurnState) -> int:
-        """Start loading KV for a turn if that pays; returns blocks to be loaded, 0 for none."""
-        ...
-
-    def turn_reserved(self, turn: TurnState, loaded_blocks: int) -> None:
-        """The turn has its ``hit_blocks`` and room for the rest; it loads or enters the batch."""
-        ...
-
-    def turn_finished(self, turn: TurnState) -> None:
-        """The turn emitted its last token; its blocks are cached."""
-        ...
 
 
 def _queue_key(turn: TurnState) -> tuple[int, float, int]:
@@ -101,6 +74,7 @@ class Engine:
         self._host = host
         self._stepper = stepper
         self._block_size = limits.block_size_tokens
+        self._blocks = TurnBlocks(pool, limits.block_size_tokens)
         self._sequence = 0
         self._finishing: list[TurnState] = []
         self._first_step = 0
@@ -188,17 +162,9 @@ class Engine:
         return left
 
     def prefill_s(self, new_tokens: int, history_tokens: int) -> float:
-        """Seconds to prefill alone, in chunks; linear between first and last full chunk."""
+        """Seconds to prefill alone, in chunks."""
         budget = self.limits.max_num_batched_tokens
-        full, rest = divmod(new_tokens, budget)
-        total = 0.0
-        if full:
-            last = history_tokens + (full - 1) * budget
-            first_s = self.latency.step_s(_chunk(budget, history_tokens))
-            total += full * 0.5 * (first_s + self.latency.step_s(_chunk(budget, last)))
-        if rest:
-            total += self.latency.step_s(_chunk(rest, history_tokens + full * budget))
-        return total
+        return prefill_alone_s(self.latency, budget, new_tokens, history_tokens)
 
     # --- what the stepper asks for -----------------------------------------------------------
 
@@ -218,7 +184,7 @@ class Engine:
         finished = batch.pop_finished()
         for turn in finished:
             computed = batch.leave(turn)
-            turn.private_blocks = self._blocks(computed) - turn.hit_blocks
+            turn.private_blocks = self._blocks.count(computed) - turn.hit_blocks
             turn.computed_tokens = computed
             turn.generated = turn._output_tokens
         for turn in self.chunks:
@@ -252,7 +218,7 @@ class Engine:
 
     def shape(self) -> BatchStep:
         """The planned step's batch."""
-        return self._mixed_shape(self.chunks) if self.chunks else self.batch.shape()
+        return mixed_shape(self.batch, self.chunks) if self.chunks else self.batch.shape()
 
     def full_chunks(self) -> int:
         """Steps until a lone prefill's last chunk, a completion or a shortage of blocks."""
@@ -303,7 +269,7 @@ class Engine:
         if turn.first_token_s < 0.0:
             turn.first_token_s = now
         turn.program.enter(Phase.DECODE, now)
-        self._publish_prefix(turn)
+        self._blocks.publish_prefix(turn)
         left = turn._output_tokens - turn.generated
         if left:
             self.batch.join(turn, left)
@@ -313,7 +279,7 @@ class Engine:
     def _blocks_ahead(self, turn: TurnState, started: int, steps: int) -> int:
         """Blocks that a run with a lone prefill needs beyond its first ``started`` steps."""
         decode = self.batch.blocks_for(steps - started) if self.batch.turns else 0
-        return decode + self._blocks_to_own(turn, turn.computed_tokens + steps * turn.chunk_tokens)
+        return decode + self._blocks.to_own(turn, turn.computed_tokens + steps * turn.chunk_tokens)
 
     def _steps_with_blocks(self) -> int:
         """Decode steps beyond the allocated ones for which blocks can be had."""
@@ -347,7 +313,7 @@ class Engine:
         ahead = self._first_step + started - batch.allocated_step
         need = batch.blocks_for(ahead) if ahead > 0 and batch.turns else 0
         for turn in self.chunks:
-            blocks = self._blocks_to_own(turn, turn.computed_tokens + started * turn.chunk_tokens)
+            blocks = self._blocks.to_own(turn, turn.computed_tokens + started * turn.chunk_tokens)
             turn.private_blocks += blocks
             need += blocks
         if need and not self._take(need):
@@ -388,7 +354,7 @@ class Engine:
             chunk = min(turn.target_tokens - turn.computed_tokens, budget)
             if chunk <= 0:
                 break
-            blocks = self._blocks_to_own(turn, turn.computed_tokens + chunk)
+            blocks = self._blocks.to_own(turn, turn.computed_tokens + chunk)
             budget -= chunk
             need += blocks
             chunks.append((turn, chunk, blocks))
@@ -418,7 +384,7 @@ class Engine:
             if turn.sequence in self.loading:
                 continue
             chunk = min(turn.target_tokens - turn.computed_tokens, budget)
-            blocks = self._blocks_to_own(turn, turn.computed_tokens + chunk)
+            blocks = self._blocks.to_own(turn, turn.computed_tokens + chunk)
             self._take(blocks)
             turn.private_blocks += blocks
             turn.chunk_tokens = chunk
@@ -443,7 +409,7 @@ class Engine:
     def _missing_blocks(self, turn: TurnState) -> int:
         """Blocks that cannot be had now for the turn's whole prompt less its cached prefix."""
         pool, program = self.pool, turn.program
-        need = self._blocks(turn.target_tokens) - pool.match(program, turn.match_limit_blocks)
+        need = self._blocks.count(turn.target_tokens) - pool.match(program, turn.match_limit_blocks)
         if need <= pool.free:
             return need - pool.free
         room = pool.free + pool.cached - pool.reclaimable(program.chain_keys)
@@ -466,7 +432,7 @@ class Engine:
         turn.reserved = True
         loaded = self._host.begin_load(turn)
         if loaded:
-            whole = self._blocks(turn.target_tokens) - hit
+            whole = self._blocks.count(turn.target_tokens) - hit
             self._take(whole)
             turn.private_blocks = whole
             turn.computed_tokens += loaded * self._block_size
@@ -484,12 +450,12 @@ class Engine:
             started = turn.decode_start
             computed = self.batch.leave(turn)
             turn.generated += self.batch.step - started
-            turn.private_blocks = self._blocks(computed) - turn.hit_blocks
+            turn.private_blocks = self._blocks.count(computed) - turn.hit_blocks
             turn.computed_tokens = computed
         else:
             del self.prefilling[turn.sequence]
-            self._publish_prefix(turn)
-        self._cache(turn)
+            self._blocks.publish_prefix(turn)
+        self._blocks.cache(turn)
         now = self._clock.now
         turn.target_tokens = turn.prompt_tokens + turn.generated
         turn.computed_tokens = 0
@@ -508,65 +474,11 @@ class Engine:
 
     # --- blocks ------------------------------------------------------------------------------
 
-    def _blocks(self, tokens: int) -> int:
-        return -(-tokens // self._block_size)
-
-    def _blocks_to_own(self, turn: TurnState, tokens: int) -> int:
-        """Further blocks needed to hold the first ``tokens`` of the turn."""
-        return max(self._blocks(tokens) - turn.hit_blocks - turn.private_blocks, 0)
-
     def _may_reclaim_pins(self) -> bool:
         """Unexpired pins give way where the scenario says so, and wherever they block all."""
         stuck = not (self.running or self.loading or self._finishing)
         return self.limits.reclaim_unexpired_pins or stuck
 
-    def _publish_prefix(self, turn: TurnState) -> None:
-        """Let others hit the shared prefix that this turn computed, where nobody else did."""
-        pool, program = self.pool, turn.program
-        if not turn.has_prefix:
-            return
-        computed = turn.computed_tokens // self._block_size
-        for key, size in zip(program.prefix_keys, program.prefix_blocks, strict=True):
-            missing = min(size, computed) - pool.blocks_of(key)
-            computed -= size
-            if missing > 0:
-                pool.extend(key, missing)
-                turn.private_blocks -= missing
-                turn.hit_blocks += missing
-
-    def _cache(self, turn: TurnState) -> None:
-        """Turn the computed full blocks of the program's own part into a cached entry."""
-        pool, program = self.pool, turn.program
-        own = turn.computed_tokens // self._block_size - program.shared_blocks
-        extra = min(max(own - pool.blocks_of(program.index), 0), turn.private_blocks)
-        pool.extend(program.index, extra)
-        pool.give(turn.private_blocks - extra)
-        turn.private_blocks = 0
-        pool.release(program.chain_keys)
-
     def _release(self, finished: list[TurnState]) -> None:
         for turn in finished:
-            self._cache(turn)
-
-    def _mixed_shape(self, chunks: list[TurnState]) -> BatchStep:
-        batch = self.batch
-        count = len(batch.turns)
-        tokens = history = 0
-        area = 0.0
-        for turn in chunks:
-            chunk, computed = turn.chunk_tokens, turn.computed_tokens
-            tokens += chunk
-            history += computed
-            area += chunk * computed + 0.5 * chunk * (chunk + 1)
-        return BatchStep(
-            count, batch.context_tokens(), batch.longest_context_tokens(), len(chunks),
-            tokens, history, area, count + len(chunks),
-        )  # fmt: skip
-
-
-def _chunk(tokens: int, history: int) -> BatchStep:
-    """A step that prefills one chunk alone."""
-    return BatchStep(
-        prefill_count=1, prefill_tokens=tokens, prefill_history_tokens=history,
-        prefill_area=tokens * history + 0.5 * tokens * (tokens + 1), sampled_count=1,
-    )  # fmt: skip
+            self._blocks.cache(turn)

@@ -1,0 +1,48 @@
+"""Shapes of batches with prefill, and what a prefill costs on its own."""
+
+from __future__ import annotations
+
+from agentserve_gym.hardware.timing import BatchStep, LatencyModel
+from agentserve_gym.sim.batch import DecodeBatch
+from agentserve_gym.sim.programs import TurnState
+
+
+def mixed_shape(batch: DecodeBatch, chunks: list[TurnState]) -> BatchStep:
+    """The step in which these turns prefill their chunks beside the decoding turns."""
+    count = len(batch.turns)
+    tokens = history = 0
+    area = 0.0
+    for turn in chunks:
+        chunk, computed = turn.chunk_tokens, turn.computed_tokens
+        tokens += chunk
+        history += computed
+        area += chunk * computed + 0.5 * chunk * (chunk + 1)
+    return BatchStep(
+        count, batch.context_tokens(), batch.longest_context_tokens(), len(chunks),
+        tokens, history, area, count + len(chunks),
+    )  # fmt: skip
+
+
+def prefill_alone_s(
+    latency: LatencyModel, budget_tokens: int, new_tokens: int, history_tokens: int
+) -> float:
+    """Seconds to prefill alone, in chunks of the budget.
+
+    Full chunks are summed as if their cost were linear in the history: exact for linear models.
+    """
+    full, rest = divmod(new_tokens, budget_tokens)
+    total = 0.0
+    if full:
+        last = history_tokens + (full - 1) * budget_tokens
+        first_s = latency.step_s(_lone_chunk(budget_tokens, history_tokens))
+        total += full * 0.5 * (first_s + latency.step_s(_lone_chunk(budget_tokens, last)))
+    if rest:
+        total += latency.step_s(_lone_chunk(rest, history_tokens + full * budget_tokens))
+    return total
+
+
+def _lone_chunk(tokens: int, history: int) -> BatchStep:
+    return BatchStep(
+        prefill_count=1, prefill_tokens=tokens, prefill_history_tokens=history,
+        prefill_area=tokens * history + 0.5 * tokens * (tokens + 1), sampled_count=1,
+    )  # fmt: skip
