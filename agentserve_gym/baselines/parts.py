@@ -12,6 +12,7 @@ never fired from one that made no difference.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -95,18 +96,18 @@ class Choice(NamedTuple):
 
 
 @dataclass
-class Routing(Part):
+class Routing(Part, ABC):
     """Chooses the instance on which a turn runs."""
 
     family: ClassVar[str] = "routing"
 
+    @abstractmethod
     def choose(self, decision: RouteDecision) -> Choice:
         """The instance this turn would run on. Changes nothing: the turn may yet be held."""
-        raise NotImplementedError
 
 
 @dataclass
-class Residency(Part):
+class Residency(Part, ABC):
     """Chooses where a program's KV waits during a tool gap.
 
     ``order`` names the scheduling that this policy's authors use with it; ``restore`` says how KV
@@ -117,20 +118,20 @@ class Residency(Part):
     order: ClassVar[str] = "fcfs"
     restore: ClassVar[Restore] = Restore.CHEAPEST
 
+    @abstractmethod
     def place(self, decision: PlacementDecision) -> Place:
         """Where the KV waits."""
-        raise NotImplementedError
 
 
 @dataclass
-class Admission(Part):
+class Admission(Part, ABC):
     """Chooses whether a turn is sent on now or held at the router."""
 
     family: ClassVar[str] = "admission"
 
+    @abstractmethod
     def admits(self, decision: RouteDecision, instance: int) -> bool:
         """Whether the turn may go to ``instance`` now."""
-        raise NotImplementedError
 
     def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
         """How a turn that may not go to ``instance`` waits: by default in one queue for all."""
@@ -138,14 +139,14 @@ class Admission(Part):
 
 
 @dataclass
-class Scheduling(Part):
+class Scheduling(Part, ABC):
     """Chooses the order of an instance's queue."""
 
     family: ClassVar[str] = "scheduling"
 
+    @abstractmethod
     def priority(self, decision: RouteDecision, instance: int) -> float:
         """The turn's place in the queue: lowest first, then first come, first served."""
-        raise NotImplementedError
 
     def promote_after_s(self, decision: RouteDecision) -> float | None:  # noqa: ARG002
         """After which wait in the queue the turn goes to its front; ``None`` for never."""

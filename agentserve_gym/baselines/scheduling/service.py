@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from math import inf, log2
 
@@ -38,13 +39,13 @@ class LeastAttained(Scheduling):
         super().reset()
         self._accounts: dict[int, _Account] = {}
 
+    @abstractmethod
     def service_s(self, program: ProgramState) -> float:
         """The attained service that decides."""
-        raise NotImplementedError
 
+    @abstractmethod
     def learn(self, program: ProgramState) -> None:
         """Note a program's attained service."""
-        raise NotImplementedError
 
     def level(self, service_s: float) -> int:
         """Which feedback queue: 0 is served first."""
