@@ -19,6 +19,8 @@ from agentserve_gym.sim.pools import BlockPool, Key, Pin
 from agentserve_gym.sim.programs import ProgramState, ProgramStatus, TurnState
 from agentserve_gym.sim.topology import Topology
 
+HbmBlocks = Callable[[TurnState, int], int]
+
 
 @dataclass(frozen=True, slots=True)
 class Restorable:
@@ -315,10 +317,21 @@ class Residency:
 
     # --- restoring ---------------------------------------------------------------------------
 
-    def restorables(self, turn: TurnState, instance: int) -> list[Restorable]:
-        """Copies from which an instance could load more of a turn's prompt than its HBM holds."""
-        self.engines[instance].synchronize()
-        hit = self.engines[instance].pool.match(turn.program, turn.match_limit_blocks)
+    def hbm_blocks(self, turn: TurnState, instance: int) -> int:
+        """Leading blocks of a turn's prompt that lie in an instance's HBM now."""
+        engine = self.engines[instance]
+        engine.synchronize()
+        return engine.pool.match(turn.program, turn.match_limit_blocks)
+
+    def restorables(
+        self, turn: TurnState, instance: int, hbm_blocks: HbmBlocks | None = None
+    ) -> list[Restorable]:
+        """Copies from which an instance could load more of a turn's prompt than its HBM holds.
+
+        ``hbm_blocks(turn, instance)`` says what lies in HBM; by default what does now.
+        """
+        lookup = hbm_blocks or self.hbm_blocks
+        hit = lookup(turn, instance)
         found: list[Restorable] = []
         for tier in (Tier.DRAM, Tier.CXL):
             pool = self.tier_pool(tier, instance)
@@ -327,8 +340,7 @@ class Residency:
                 found.append(self._restorable(tier, -1, instance, hit, blocks))
         home = turn.program.home
         if home >= 0 and home != instance and self.topology.can_migrate(home, instance):
-            self.engines[home].synchronize()
-            blocks = self.engines[home].pool.match(turn.program, turn.match_limit_blocks)
+            blocks = lookup(turn, home)
             if blocks > hit:
                 found.append(self._restorable(Tier.HBM, home, instance, hit, blocks))
         return found
@@ -340,17 +352,15 @@ class Residency:
         end = path.end_s(self._clock.now, (blocks - hit) * self.topology.block_bytes)
         return Restorable(tier, source, blocks, end)
 
-    def first_token_s(self, turn: TurnState, instance: int, copy: Restorable | None) -> float:
-        """Estimated wait for the first token on an idle engine, loading ``copy`` or nothing."""
-        engine = self.engines[instance]
-        size = self.topology.block_size_tokens
-        blocks = engine.pool.match(turn.program, turn.match_limit_blocks)
-        wait = 0.0
-        if copy is not None:
-            blocks = copy.blocks
-            wait = copy.end_s - self._clock.now
-        known = blocks * size
-        return wait + engine.prefill_s(turn.target_tokens - known, known)
+    def first_token_s(self, turn: TurnState, instance: int, known_blocks: int) -> float:
+        """Prefill time on an idle instance that has ``known_blocks`` of the prompt in HBM."""
+        known = known_blocks * self.topology.block_size_tokens
+        return self.engines[instance].prefill_s(turn.target_tokens - known, known)
+
+    def loaded_first_token_s(self, turn: TurnState, instance: int, copy: Restorable) -> float:
+        """Load and prefill time on an idle instance."""
+        wait = copy.end_s - self._clock.now
+        return wait + self.first_token_s(turn, instance, copy.blocks)
 
     def choose_restore(self, turn: TurnState, instance: int) -> Restorable | None:
         """The copy to load by the turn's ``restore`` rule, or none to recompute."""
@@ -359,11 +369,11 @@ class Residency:
         copies = self.restorables(turn, instance)
         if not copies:
             return None
-        best = min(copies, key=lambda copy: self.first_token_s(turn, instance, copy))
+        best = min(copies, key=lambda copy: self.loaded_first_token_s(turn, instance, copy))
         if turn.restore is Restore.LOAD:
             return best
-        loading = self.first_token_s(turn, instance, best)
-        return best if loading < self.first_token_s(turn, instance, None) else None
+        recompute = self.first_token_s(turn, instance, self.hbm_blocks(turn, instance))
+        return best if self.loaded_first_token_s(turn, instance, best) < recompute else None
 
     def begin_load(self, turn: TurnState) -> tuple[int, Tier] | None:
         """Start loading for a turn whose HBM is being reserved; returns blocks and their tier."""

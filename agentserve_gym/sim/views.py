@@ -271,12 +271,21 @@ class ClusterView:
         return pool.capacity * size if pool is not None else 0
 
     def restorables(self, turn: TurnState, instance: int) -> list[Restorable]:
-        """Copies outside the instance's HBM that it could load, each with its estimated end."""
-        return self._residency.restorables(turn, instance)
+        """Copies outside the instance's HBM that it could load, each with its estimated end.
+
+        What lies in HBM is known as well as the instances' signals tell it.
+        """
+        return self._residency.restorables(turn, instance, self._hbm_blocks)
 
     def first_token_s(self, turn: TurnState, instance: int, copy: Restorable | None) -> float:
         """Load plus prefill time if the instance were idle, from ``copy`` or by recompute."""
-        return self._residency.first_token_s(turn, instance, copy)
+        if copy is not None:
+            return self._residency.loaded_first_token_s(turn, instance, copy)
+        return self._residency.first_token_s(turn, instance, self._hbm_blocks(turn, instance))
+
+    def _hbm_blocks(self, turn: TurnState, instance: int) -> int:
+        signals = self.instances[instance].signals
+        return signals.cached_blocks(turn.program, turn.match_limit_blocks)
 
     def load_s(self, instance: int, tier: Tier, tokens: int, source: int = -1) -> float:
         """Time to load ``tokens`` from a lower tier, or from the HBM of instance ``source``.

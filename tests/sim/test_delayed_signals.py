@@ -190,3 +190,24 @@ def test_a_late_view_of_a_cache_knows_of_evictions_step_by_step() -> None:
 
 def test_a_late_view_is_the_same_with_fused_steps() -> None:
     assert evicted_seen(fused=True) == evicted_seen(fused=False)
+
+
+def test_estimates_know_of_hbm_no_more_than_the_signals_do() -> None:
+    simulation = delayed(50.0)
+    seen = []
+
+    def check(simulation: Simulation) -> None:
+        decision = simulation.pending
+        if not isinstance(decision, RouteDecision) or decision.program.home < 0:
+            return
+        cluster, turn, home = decision.cluster, decision.turn, decision.program.home
+        live = simulation.residency.hbm_blocks(turn, home)
+        if live == 0 or cluster.instances[home].cached_tokens(turn):
+            return
+        everything = simulation.engines[home].prefill_s(turn.target_tokens, 0)
+        assert cluster.first_token_s(turn, home, None) == everything
+        assert cluster.restorables(turn, 1 - home) == []
+        seen.append(live)
+
+    drive(simulation, Chooser(1, 2), check)
+    assert seen
