@@ -196,6 +196,9 @@ def _continuum(study: Study) -> Direction | None:
         study, "C9", "the same TTL with Continuum's queue order (pinned first, then by program)",
         (0.65, 0.90), "continuum", "affinity",
         lambda cell: cell.cell.load == "near saturation", "near saturation",
+        also=[("program-fcfs", "affinity")],
+        remark="How much of this is the pins? Compare the queue order without them "
+        "(`program-fcfs`), and the pins without it (the row before).",
     )  # fmt: skip
 
 
@@ -210,6 +213,9 @@ def _pins_in_saturation(study: Study) -> Direction | None:
     return _compare(
         study, "C12", "in deep saturation pinning first can be worse than LRU (by 19 to 23 %)",
         (1.0, math.inf), "retain", "affinity", _saturated, "saturated",
+        remark="Pins are soft here: a shortage of blocks reclaims unexpired ones, so the "
+        "worst that they can do is to change what is evicted. To see hard pins, set "
+        "`engine.reclaim_unexpired_pins = false`.",
     )  # fmt: skip
 
 
@@ -276,7 +282,8 @@ def _plas_tail(study: Study) -> Direction | None:
 def _belady(study: Study) -> Direction | None:
     """Misses of every ranked HBM policy with session affinity against Belady's."""
     cells = [cell for cell in study.ranking_cells if "belady" in cell.oracles]
-    labels = [label for label in study.labels("residency") if label in study.ranked_labels]
+    names = [*study.labels("residency"), "continuum", "continuum-paper"]
+    labels = [label for label in names if label in study.ranked_labels]
     if not cells or not labels:
         return None
     ratios = {label: _misses(cells, label, "belady") for label in ("affinity", *labels)}

@@ -242,7 +242,9 @@ def _headroom(study: Study) -> str:
     return (
         "## Headroom\n\nOracles on the same seeds; both choices held out. An oracle that does not "
         "beat the best policy says that its one lever, even with perfect foresight, is worth less "
-        "than what that policy does elsewhere; it is no bound. The bound is the last column.\n\n"
+        "than what that policy does elsewhere; it is no bound. The bound is the last column. "
+        "The look-ahead oracle of routing (`min-completion`) copies the simulation at every decision "
+        "and is too slow for a suite; `--policy min-completion` adds it.\n\n"
         f"{table(heading, rows)}{remark}\n"
     )
 
