@@ -243,8 +243,8 @@ def _headroom(study: Study) -> str:
         "## Headroom\n\nOracles on the same seeds; both choices held out. An oracle that does not "
         "beat the best policy says that its one lever, even with perfect foresight, is worth less "
         "than what that policy does elsewhere; it is no bound. The bound is the last column. "
-        "The look-ahead oracle of routing (`min-completion`) copies the simulation at every decision "
-        "and is too slow for a suite; `--policy min-completion` adds it.\n\n"
+        "The look-ahead oracle of routing (`min-completion`) copies the simulation at every "
+        "decision and is too slow for a suite; `--policy min-completion` adds it.\n\n"
         f"{table(heading, rows)}{remark}\n"
     )
 
