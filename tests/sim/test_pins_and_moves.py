@@ -1,0 +1,240 @@
+"""Pins, migration and prefetch, every rule with its arithmetic (see ``residency_helpers``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from residency_helpers import (
+    BLOCK_BYTES,
+    CXL,
+    DRAM,
+    SLOW_LINK,
+    build,
+    evicted_between_turns,
+    node,
+    placing,
+    records,
+    stop_at,
+    two_turns,
+)
+from sim_helpers import audit, drive, on_instances, program
+
+from agentserve_gym.sim import (
+    KEEP,
+    Answer,
+    Decision,
+    Place,
+    PlacementDecision,
+    PlacementKind,
+    Restore,
+    Route,
+    RouteDecision,
+    Simulation,
+    Tier,
+)
+
+# --- pins -----------------------------------------------------------------------------------------
+
+
+def pin(ttl_s: float, *, until_admitted: bool = False) -> Place:
+    return Place(PlacementKind.PIN, ttl_s=ttl_s, until_admitted=until_admitted)
+
+
+def test_where_pins_block_everything_even_hard_ones_give_way() -> None:
+    # b needs 16 of 19 blocks at 10, of which a pins 10 until 27.6; nothing else runs.
+    simulation = build(
+        [
+            program((160, 1, 30.0), (16, 1), program_id="a"),
+            program((250, 1), program_id="b", arrival_s=10.0),
+        ],
+        kv_blocks=19,
+        engine={"reclaim_unexpired_pins": False},
+    )
+    drive(simulation, placing(pin(25.0)), audit)
+    assert simulation.residency.counters.pins == 1
+    assert records(simulation)["b", 0].first_token_s == pytest.approx(10.0 + 1 + 2.5)
+
+
+def hard_pin(ttl_s: float, *, reclaim: bool) -> Simulation:
+    """20 blocks: a pins 10 from 2.6 on, c decodes (2 blocks), b needs 9 at 10."""
+    simulation = build(
+        [
+            program((160, 1, 30.0), (16, 1), program_id="a"),
+            program((16, 60), program_id="c", arrival_s=3.0),
+            program((144, 1), program_id="b", arrival_s=10.0),
+        ],
+        kv_blocks=20,
+        engine={"reclaim_unexpired_pins": reclaim},
+    )
+
+    def place(decision: PlacementDecision) -> Place:
+        return pin(ttl_s) if decision.program.program_id == "a" else KEEP
+
+    drive(simulation, placing(place), audit)
+    return simulation
+
+
+def test_unexpired_pins_hold_while_others_run() -> None:
+    simulation = hard_pin(15.0, reclaim=False)
+    # The pin ends at 17.6; c's steps end at 4.16 + n: b joins at 18.16.
+    assert records(simulation)["b", 0].first_token_s == pytest.approx(18.16 + 1 + 1.44)
+    assert simulation.residency.counters.pins_expired == 1
+    assert simulation.residency.counters.pins_used == 0
+
+
+def test_unexpired_pins_give_way_where_the_scenario_says_so() -> None:
+    simulation = hard_pin(15.0, reclaim=True)
+    assert records(simulation)["b", 0].first_token_s == pytest.approx(10.16 + 1 + 1.44)
+
+
+def test_a_pin_ends_when_its_program_returns() -> None:
+    simulation = build(two_turns(5.0))
+    drive(simulation, placing(pin(100.0)), audit)
+    counters = simulation.residency.counters
+    assert (counters.pins, counters.pins_used, counters.pins_expired) == (1, 1, 0)
+    assert not simulation.engines[0].pool.pins
+    assert simulation.metrics.hit_tokens[Tier.HBM] == 160
+
+
+@pytest.mark.parametrize("until_admitted", [False, True])
+def test_a_pin_may_last_until_admission(until_admitted: bool) -> None:
+    """One slot, which b has from 3 to 13.6; a is back at 7.6."""
+    simulation = build(
+        [
+            program((160, 1, 5.0), (16, 1), program_id="a"),
+            program((60, 10), program_id="b", arrival_s=3.0),
+        ],
+        engine={"max_num_seqs": 1},
+    )
+    decide = placing(pin(100.0, until_admitted=until_admitted))
+    decision = simulation.advance()
+    while decision is not None and not (simulation.now_s > 7.0):
+        decision = simulation.advance(decide(decision))
+    assert isinstance(decision, RouteDecision)
+    pool = simulation.engines[0].pool
+    assert set(pool.pins) == {0}
+    simulation.router.apply(decision, decide(decision))
+    assert set(pool.pins) == ({0} if until_admitted else set())
+    while simulation.orchestrator.done < 2:
+        simulation.clock.step()
+    assert not pool.pins
+    assert records(simulation)["a", 1].first_token_s == pytest.approx(13.6 + 1.17)
+
+
+def pinned_twice() -> tuple[Simulation, Callable[[Decision], Answer]]:
+    """a pins on instance 0 at 2.6 for 20 s, moves, and pins on instance 1 at about 5 for 20 s."""
+    simulation = build(
+        [program((160, 1, 1.0), (16, 1, 60.0), (16, 1), program_id="a")],
+        instances=2,
+        engine={"reclaim_unexpired_pins": False},
+    )
+    return simulation, on_instances(
+        lambda decision: min(decision.turn.number, 1), lambda _: pin(20.0)
+    )
+
+
+def test_an_old_pins_deadline_leaves_a_newer_pin_alone() -> None:
+    simulation, decide = pinned_twice()
+    # The first deadline is at 22.6; the second turn ends after 3.6 + 1, so its pin after 24.6.
+    stop_at(simulation, 22.6, decide)
+    pool = simulation.engines[1].pool
+    assert pool.pins
+    assert pool.pins[0].deadline_s > 24.0
+
+
+# --- migration ------------------------------------------------------------------------------------
+
+
+def moved(restore: Restore, **parts: Any) -> Simulation:
+    simulation = build(two_turns(5.0), instances=2, **parts)
+
+    def answer(decision: Decision) -> Answer:
+        if isinstance(decision, RouteDecision):
+            return Route(decision.turn.number, restore=restore)
+        return KEEP
+
+    return drive(simulation, answer, audit)
+
+
+def test_kv_moves_between_instances_of_a_node_through_the_host() -> None:
+    simulation = moved(Restore.LOAD)
+    # Back at 7.6; ten blocks in 1 s; 17 tokens to prefill.
+    assert records(simulation)["a", 1].first_token_s == pytest.approx(7.6 + 1.0 + 1.17)
+    assert simulation.metrics.migrated_tokens == 160
+    assert simulation.report()["moved_bytes"]["instance 0 d2h"] == 10 * BLOCK_BYTES
+    # The source keeps its copy: it is a copy, not a move.
+    assert simulation.engines[0].pool.blocks_of(0) == 10
+
+
+def test_kv_moves_over_the_peer_link_where_there_is_one() -> None:
+    peer = {"bandwidth_gbps": BLOCK_BYTES * 100 / 1e9, "latency_us": 0.0}
+    simulation = moved(Restore.LOAD, node=node(peer_link=peer))
+    assert records(simulation)["a", 1].first_token_s == pytest.approx(7.6 + 0.1 + 1.17)
+
+
+def test_without_a_network_kv_does_not_leave_its_node() -> None:
+    spec = {"accelerator": "rtx-4090", "count": 1, "kv_blocks": 100}
+    nodes = [{"name": name, "instances": [spec], "host_link": SLOW_LINK} for name in ("x", "y")]
+    for network, migrated in ((None, 0), ({"bandwidth_gbps": 1.0}, 160)):
+        cluster = {"nodes": nodes, "network": network}
+        simulation = moved(Restore.LOAD, cluster=cluster)
+        assert simulation.metrics.migrated_tokens == migrated
+
+
+def test_dram_is_reached_from_every_instance_of_the_node() -> None:
+    simulation = build(two_turns(5.0), instances=2)
+    drive(simulation, on_instances(lambda decision: decision.turn.number, lambda _: DRAM), audit)
+    # Both ways take 1 s; the first listed, DRAM, is taken on a tie.
+    assert simulation.metrics.hit_tokens[Tier.DRAM] == 160
+
+
+def test_a_cxl_pool_is_shared_by_nodes() -> None:
+    spec = {"accelerator": "rtx-4090", "count": 1, "kv_blocks": 100}
+    nodes = [{"name": name, "instances": [spec], "host_link": SLOW_LINK} for name in ("x", "y")]
+    cxl = {"nodes": ["x", "y"], "capacity_gib": 1.0, "bandwidth_gbps": 1000.0, "latency_us": 0.0}
+    simulation = build(two_turns(5.0), cluster={"nodes": nodes, "cxl": cxl})
+    drive(
+        simulation,
+        on_instances(lambda decision: decision.turn.number, lambda _: CXL),
+        audit,
+    )
+    assert simulation.metrics.hit_tokens[Tier.CXL] == 160
+    assert records(simulation)["a", 1].first_token_s == pytest.approx(7.6 + 1.0 + 1.17)
+
+
+# --- prefetch -------------------------------------------------------------------------------------
+
+
+def test_a_prefetch_brings_kv_back_before_the_program_returns() -> None:
+    def place(decision: PlacementDecision) -> Place:
+        if not decision.elapsed_s:
+            return Place(PlacementKind.DRAM, ask_again_s=25.0)
+        return Place(PlacementKind.PREFETCH)
+
+    simulation = evicted_between_turns()
+    drive(simulation, placing(place), audit)
+    # Prefetched at 27.6 .. 28.5, back at 32.6: everything is in HBM.
+    assert simulation.residency.counters.prefetched_blocks == 9
+    assert records(simulation)["a", 1].first_token_s == pytest.approx(32.6 + 1.17)
+    assert simulation.metrics.hit_tokens[Tier.HBM] == 160
+
+
+def test_a_prefetch_without_room_is_refused() -> None:
+    def place(decision: PlacementDecision) -> Place:
+        if not decision.elapsed_s:
+            return Place(PlacementKind.DRAM, ask_again_s=10.0)
+        return Place(PlacementKind.PREFETCH)
+
+    # b (12 of 13 blocks) runs from 10 to past 12.6.
+    simulation = build(
+        [
+            program((160, 1, 30.0), (16, 1), program_id="a"),
+            program((186, 5), program_id="b", arrival_s=10.0),
+        ],
+        kv_blocks=13,
+    )
+    drive(simulation, placing(place), audit)
+    assert simulation.residency.counters.refused_prefetches == 1
+    assert simulation.residency.counters.prefetches == 0
