@@ -152,16 +152,16 @@ class CompactLatency:
     def step_s(self, step: BatchStep) -> float:
         """Seconds that one iteration takes."""
         count, context, longest, prefills, chunk, _, area, sampled = step
-        if not prefills:
-            if not count:
-                return 0.0
-            return (
-                self._at(self._linear, count)
-                + self._at(self._head, sampled)
-                + (self._decode(count, context, longest).value_s)
-            )
-        fixed = self._at(self._linear, count + chunk) + self._at(self._head, sampled)
-        return fixed + self._mixed(count, context, longest, prefills, chunk, area)
+        tokens = count + chunk
+        if not tokens:
+            return 0.0
+        if tokens < CACHED_TOKENS:
+            fixed = self._linear[tokens] + self._head[sampled]
+        else:
+            fixed = _beyond(self._linear, tokens) + _beyond(self._head, sampled)
+        if prefills:
+            return fixed + self._mixed(count, context, longest, prefills, chunk, area)
+        return fixed + self._decode(count, context, longest)[0]
 
     def decode_run(self, step: BatchStep) -> DecodeRun:
         """Price the run that starts with this decode-only step; linear to the next grid line."""
@@ -169,24 +169,27 @@ class CompactLatency:
         if not count:
             return DecodeRun(0.0, 0.0, 1)
         value, growth, steps = self._decode(count, step[1], step[2])
-        fixed = self._at(self._linear, count) + self._at(self._head, step[7])
+        if count < CACHED_TOKENS:
+            fixed = self._linear[count] + self._head[step[7]]
+        else:
+            fixed = _beyond(self._linear, count) + _beyond(self._head, step[7])
         return DecodeRun(fixed + value, growth, steps)
 
     def expert_s(self, tokens: int) -> float:
         """The part of a step that a data-parallel group shares, padded to its largest batch."""
-        return self._at(self._expert, tokens)
-
-    @staticmethod
-    def _at(table: tuple[float, ...], index: int) -> float:
-        """A tabulated value; beyond the table, on at the mean slope of its upper half."""
-        if index < CACHED_TOKENS:
-            return table[index]
-        half = CACHED_TOKENS // 2
-        slope = (table[-1] - table[half]) / (CACHED_TOKENS - 1 - half)
-        return table[-1] + slope * (index - CACHED_TOKENS + 1)
+        return _beyond(self._expert, tokens)
 
     def __deepcopy__(self, memo: dict[int, object]) -> CompactLatency:
         return self
 
     def __reduce__(self) -> tuple[type[CompactLatency], tuple[object, ...]]:
         return (CompactLatency, self._arguments)
+
+
+def _beyond(table: tuple[float, ...], index: int) -> float:
+    """A tabulated value; beyond the table, on at the mean slope of its upper half."""
+    if index < CACHED_TOKENS:
+        return table[index]
+    half = CACHED_TOKENS // 2
+    slope = (table[-1] - table[half]) / (CACHED_TOKENS - 1 - half)
+    return table[-1] + slope * (index - CACHED_TOKENS + 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +41,6 @@ def smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray((above + below) / 2)
 
 
-class DecodeCost(NamedTuple):
-    """Attention of a decode-only step, and how it goes on: ``value_s + i * growth_s``."""
-
-    value_s: float
-    growth_s: float
-    steps: int
-
-
 class DecodeAttention:
     """Attention time of decode-only steps, bilinear in sequences and context per sequence.
 
@@ -63,7 +54,7 @@ class DecodeAttention:
         skew: one value per count.
     """
 
-    __slots__ = ("_contexts", "_counts", "_knots", "_rows", "_seconds", "_skew")
+    __slots__ = ("_contexts", "_counts", "_rows", "_seconds", "_skew", "knots")
 
     def __init__(
         self,
@@ -77,40 +68,47 @@ class DecodeAttention:
         # Measured noise must not make a longer context cheaper.
         self._seconds = np.apply_along_axis(smooth, 1, np.asarray(seconds, dtype=float))
         self._skew = tuple(skew)
-        self._knots = [float(x) for x in contexts[1:-1]]
+        self.knots = [float(x) for x in contexts[1:-1]]
         self._rows: dict[int, tuple[list[float], list[float], float]] = {}
 
-    def __call__(self, count: int, context: int, longest: int) -> DecodeCost:
-        """Price ``count`` > 0 decodes whose contexts sum to ``context`` tokens."""
+    def __call__(self, count: int, context: int, longest: int) -> tuple[float, float, int]:
+        """Price ``count`` > 0 decodes whose contexts sum to ``context`` tokens.
+
+        Returns:
+            Seconds of the first step, by how much each step takes longer than the one before, and
+            for how many steps that holds.
+        """
         row = self._rows.get(count)
-        if row is None:
-            row = self._rows[count] = self._row(count)
-        starts, slopes, skew = row
+        starts, slopes, skew = self.row(count) if row is None else row
         mean = context / count
         if longest > mean:
             mean += skew * (longest - mean)
-        knots = self._knots
+        knots = self.knots
         segment = bisect_right(knots, mean)
         slope = slopes[segment]
         value = starts[segment] + slope * mean
         if segment == len(knots):
-            return DecodeCost(value, slope, UNBOUNDED_STEPS)
-        return DecodeCost(value, slope, int(knots[segment] - mean) + 1)
+            return value, slope, UNBOUNDED_STEPS
+        return value, slope, int(knots[segment] - mean) + 1
 
     def seconds(self, count: int, context: float) -> float:
         """Seconds of ``count`` > 0 decodes of ``context`` tokens each."""
-        row = self._rows.get(count)
-        if row is None:
-            row = self._rows[count] = self._row(count)
-        segment = bisect_right(self._knots, context)
-        return row[0][segment] + row[1][segment] * context
+        starts, slopes, _ = self.row(count)
+        segment = bisect_right(self.knots, context)
+        return starts[segment] + slopes[segment] * context
 
     def outside(self, count: int, context: int) -> bool:
         """Whether such a step lies beyond the measured grid."""
         return count > self._counts[-1] or context > count * float(self._contexts[-1])
 
-    def _row(self, count: int) -> tuple[list[float], list[float], float]:
+    def row(self, count: int) -> tuple[list[float], list[float], float]:
         """The curve of one batch size: intercept and slope of each segment, and its skew."""
+        known = self._rows.get(count)
+        if known is None:
+            known = self._rows[count] = self._row(count)
+        return known
+
+    def _row(self, count: int) -> tuple[list[float], list[float], float]:
         counts = self._counts
         if len(counts) == 1:
             values, skew = self._seconds[0], self._skew[0]
@@ -146,13 +144,17 @@ class SkewShare:
         self._rows: dict[int, list[float]] = {}
 
     def __call__(self, count: int, rate: float) -> float:
+        return self.row(count)[int(100 * rate)]
+
+    def row(self, count: int) -> list[float]:
+        """The share at every hundredth of a rate, for one batch size."""
         row = self._rows.get(count)
         if row is None:
             inside = min(max(count, self._counts[0]), self._counts[-1])
             known = interpolated_row(self._counts, self._share, inside)
             row = np.interp(np.linspace(0, 1, 101), self._rates, known).tolist()
             self._rows[count] = row
-        return row[int(100 * rate)]
+        return row
 
 
 def interpolated_row(

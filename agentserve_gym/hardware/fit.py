@@ -244,7 +244,7 @@ def _fit_decode(
         [0.0] * len(counts),
     )
     held = rows[(rows[:, 0] == 0) & (rows[:, 2] > 0) & ~np.isin(rows[:, 3], coarse_contexts)]
-    predicted = np.array([coarse(int(n), int(n * c), int(c)).value_s for n, c in held[:, 2:4]])
+    predicted = np.array([coarse(int(n), int(n * c), int(c))[0] for n, c in held[:, 2:4]])
     true = held[:, 4] * layers * _US
     error = held_out_error(predicted, true, true + other.seconds(held[:, 2], held[:, 2]))
     grid = DecodeGrid(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -104,27 +105,39 @@ class PrefillAttention:
         seconds: one row per chunk, one value per history.
     """
 
-    __slots__ = ("_chunks", "_inner", "_pieces", "largest", "launch_s")
+    __slots__ = ("_chunks", "_inner", "_pieces", "_places", "launch_s")
 
     def __init__(self, chunks: Sequence[int], histories: Sequence[int], seconds: Rows) -> None:
         self._chunks = [float(chunk) for chunk in chunks]
         self._inner = [float(history) for history in histories[1:-1]]
         self._pieces = [_pieces(histories, row) for row in seconds]
-        self.largest = float(chunks[-1])
+        self._places: dict[float, tuple[int, float, float, float]] = {}
         self.launch_s = float(seconds[0][0])
 
-    def place(self, chunk: float) -> tuple[int, float]:
-        """Index of the grid line to the left, and the share of the one to the right."""
+    def place(self, chunk: float) -> tuple[int, float, float, float]:
+        """Where a chunk lies on the grid.
+
+        Returns:
+            Index of the grid line to the left; the share of the one to the right; and, for what is
+            longer than the largest measured chunk, how many of these it is, one after the other,
+            and how much further back their queries see on average, tokens.
+        """
+        found = self._places.get(chunk)
+        if found is None:
+            found = self._places[chunk] = self._place(chunk)
+        return found
+
+    def _place(self, chunk: float) -> tuple[int, float, float, float]:
         chunks = self._chunks
         right = bisect_right(chunks, chunk)
         if right == 0:
-            return 0, 0.0
-        if right == len(chunks):
-            return right - 1, 0.0
+            return 0, 0.0, 1.0, 0.0
         near = chunks[right - 1]
-        return right - 1, (chunk - near) / (chunks[right] - near)
+        if right == len(chunks):
+            return right - 1, 0.0, chunk / near, (chunk - near) / 2
+        return right - 1, (chunk - near) / (chunks[right] - near), 1.0, 0.0
 
-    def __call__(self, left: int, share: float, history: float) -> float:
+    def seconds(self, left: int, share: float, history: float) -> float:
         """Seconds at a place; history beyond the grid grows linearly, as it does inside."""
         piece = bisect_right(self._inner, history)
         start, slope = self._pieces[left][piece]
@@ -135,19 +148,30 @@ class PrefillAttention:
         return near + share * (start + slope * history - near)
 
 
+class _Crowd(NamedTuple):
+    """What pricing needs to know of so many decodes: rows of the grids at that count."""
+
+    serial: list[float]
+    extra: list[float]
+    starts: list[float]
+    slopes: list[float]
+    skew: list[float]
+
+
 class OverlapPricer:
     """Evaluates ``OverlapAttention``. Immutable but for a cache."""
 
-    __slots__ = ("_beside", "_decode", "_prefill", "_rows", "_skew")
+    __slots__ = ("_beside", "_crowds", "_decode", "_knots", "_prefill", "_skew")
 
     def __init__(self, coefficients: OverlapAttention) -> None:
         alone, beside, skew = coefficients.prefill, coefficients.beside, coefficients.skew
         self._prefill = PrefillAttention(alone.chunks, alone.histories, alone.seconds)
         unskewed = (0.0,) * len(beside.counts)
         self._decode = DecodeAttention(beside.counts, beside.contexts, beside.seconds, unskewed)
+        self._knots = self._decode.knots
         self._skew = SkewShare(skew.counts, skew.rates, skew.share)
         self._beside = beside
-        self._rows: dict[int, tuple[list[float], list[float]]] = {}
+        self._crowds: dict[int, _Crowd] = {}
 
     def seconds(
         self,
@@ -160,46 +184,46 @@ class OverlapPricer:
     ) -> float:
         """Attention of ``prefills`` equal chunks and ``count`` decodes, as in ``BatchStep``."""
         mean_chunk = chunk / prefills
-        before = area / chunk - (mean_chunk + 1) / 2  # what the queries see of it, on average
         prefill = self._prefill
-        left, share = prefill.place(mean_chunk)
-        longer = 1.0
-        if mean_chunk > prefill.largest:
-            # As so many of the largest measured chunk, one after the other.
-            longer = mean_chunk / prefill.largest
-            before += (mean_chunk - prefill.largest) / 2
-        alone = prefill(left, share, before) * longer
+        left, share, longer, further = prefill.place(mean_chunk)
+        before = area / chunk - (mean_chunk + 1) / 2  # what the queries see of it, on average
+        alone = prefill.seconds(left, share, before + further) * longer
         more = 0.0
         if prefills > 1 and alone > prefill.launch_s:
             more = (prefills - 1) * (alone - prefill.launch_s)
         if not count:
             return alone + more
-        row = self._rows.get(count)
-        if row is None:
-            row = self._rows[count] = self._row(count)
-        serials, extras = row
+        crowd = self._crowds.get(count)
+        if crowd is None:
+            crowd = self._crowds[count] = self._crowd(count)
+        serials, extras, starts, slopes, skew = crowd
         serial, extra = serials[left], extras[left]
         if share:
             serial += share * (serials[left + 1] - serial)
             extra += share * (extras[left + 1] - extra)
-        extra *= longer
         mean = context / count
-        beside = self._decode.seconds(count, mean)
+        piece = bisect_right(self._knots, mean)
+        beside = starts[piece] + slopes[piece] * mean
         total = beside + serial * alone if beside > alone else alone + serial * beside
         if longest > mean:
-            beside = self._decode.seconds(count, longest)
+            piece = bisect_right(self._knots, longest)
+            beside = starts[piece] + slopes[piece] * longest
             most = beside + serial * alone if beside > alone else alone + serial * beside
-            total += self._skew(count, mean / longest) * (most - total)
-        total += extra
+            total += skew[int(100 * (mean / longest))] * (most - total)
+        total += extra * longer
         return total + more if total > 0.0 else more
 
-    def _row(self, count: int) -> tuple[list[float], list[float]]:
-        """``serial`` and ``extra`` of one batch size, by chunk; only ``extra`` goes on beyond."""
+    def _crowd(self, count: int) -> _Crowd:
+        """Rows of one batch size; of those by chunk only ``extra`` goes on beyond the grid."""
         grid = self._beside
         inside = min(max(count, grid.counts[0]), grid.counts[-1])
-        return (
+        starts, slopes, _ = self._decode.row(count)
+        return _Crowd(
             interpolated_row(grid.counts, grid.serial, inside),
             interpolated_row(grid.counts, grid.extra, count),
+            starts,
+            slopes,
+            self._skew.row(count),
         )
 
 

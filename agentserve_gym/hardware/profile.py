@@ -89,7 +89,7 @@ class ProfileLatency:
         if not prefills:
             if self._decode.outside(count, context) or size > self._largest:
                 self.outside_grid += 1
-            return fixed + self._decode(count, context, longest).value_s
+            return fixed + self._decode(count, context, longest)[0]
         mean_chunk = chunk / prefills
         history = area / chunk - (mean_chunk + 1) / 2
         mean = context / count if count else 0.0
