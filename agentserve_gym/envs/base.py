@@ -19,7 +19,14 @@ from agentserve_gym.envs.features import INSTANCE_FEATURES
 from agentserve_gym.envs.observation import ObservationBuilder
 from agentserve_gym.envs.rendering import Scene, describe, draw
 from agentserve_gym.envs.rewards import Reward, make_reward
-from agentserve_gym.sim import Answer, Decision, Scenario, Simulation, load_scenario
+from agentserve_gym.sim import (
+    Answer,
+    Decision,
+    RouteDecision,
+    Scenario,
+    Simulation,
+    load_scenario,
+)
 
 Observation = NDArray[np.float32]
 ScenarioLike = str | Path | Scenario | dict[str, Any]
@@ -80,7 +87,8 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         self.observation_space = spaces.Box(0.0, 1.0, (self._builder.layout.size,), np.float32)
         self.action_space = self._make_action_space()
         self._episode: Episode | None = None
-        self._mask: Mask = np.zeros(self._mask_size(), np.int8)
+        self._masks: dict[int | None, Mask] = {}
+        self._mask = self._mask_of(None)
 
     # --- what a subclass chooses -----------------------------------------------------------------
 
@@ -101,8 +109,9 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         """What an action answers; ``ValueError`` for a wrong shape."""
 
     @abstractmethod
-    def _write_mask(self, decision: Decision | None) -> None:
-        """Write the mask of possible actions; without a decision, that of no decision."""
+    def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
+        """Write the mask of possible actions; without a decision, that of no decision. It depends
+        on the kind of decision, ``may_hold`` and ``instance`` alone."""
 
     @abstractmethod
     def encode(self, answer: Answer) -> Any:
@@ -128,19 +137,8 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         Raises:
             ValueError: for unknown options or a bad workload seed.
         """
-        super().reset(seed=seed)
-        workload_seed = self._workload_seed(seed, options or {})
-        simulation = Simulation(self.scenario, workload_seed)
-        baseline = self._make_baseline()
-        if baseline is not None:
-            baseline.bind(simulation)
-        self._reward.begin(simulation)
-        self._builder.attach(simulation.cluster)
-        episode = self._episode = Episode(simulation, baseline, self._reward)
-        decision = self._to_asked(episode, simulation.advance())
-        observation = self._observe(simulation, decision)
-        info = {"action_mask": self._mask.copy(), "elapsed_s": 0.0, "seed": workload_seed}
-        return observation, info
+        info = self.begin(seed, options)
+        return self._builder.write(self.simulation.pending), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Answer the pending decision and run to the next one.
@@ -150,27 +148,14 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
             ValueError: for an action of the wrong shape. One of the right shape that is not
                 possible falls back to a safe one and is counted.
         """
-        episode = self._episode
-        if episode is None or episode.over:
-            state = "has not begun" if episode is None else "is over"
-            raise RuntimeError(f"the episode {state}; call reset()")
-        simulation = episode.simulation
-        decision = simulation.pending
-        if decision is not None:
-            decision = simulation.advance(self._answer(decision, action))
-            if decision is not None and not self._asks(decision):
-                decision = self._to_asked(episode, decision)
-        episode.steps += 1
-        reward = episode.reward.collect(simulation)
-        now_s = simulation.now_s
-        observation = self._observe(simulation, decision)
-        info = {"action_mask": self._mask.copy(), "elapsed_s": now_s - episode.decided_at_s}
-        episode.decided_at_s = now_s
-        if decision is not None:
+        reward, elapsed_s, over = self.proceed(action)
+        observation = self._builder.write(self.simulation.pending)
+        info = {"action_mask": self._mask.copy(), "elapsed_s": elapsed_s}
+        if not over:
             return observation, reward, False, False, info
-        episode.over = True
-        info.update(self._last_info(episode))
-        return observation, reward, not simulation.truncated, simulation.truncated, info
+        info.update(self.last_info())
+        truncated = self.simulation.truncated
+        return observation, reward, not truncated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """The mask of possible actions, boolean; never all zero. For a joint action space both
@@ -222,9 +207,73 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         self.np_random.bit_generator.state = snapshot.random_state
         simulation = episode.simulation
         self._builder.attach(simulation.cluster)
-        return self._observe(simulation, simulation.pending)
+        self._mask = self._mask_of(simulation.pending)
+        return self._builder.write(simulation.pending)
 
-    # --- parts -----------------------------------------------------------------------------------
+    # --- the parts of reset and step, for a batch of environments ------------------------------
+
+    def begin(self, seed: int | None, options: dict[str, Any] | None) -> dict[str, Any]:
+        """``reset`` without an observation; returns its information."""
+        super().reset(seed=seed)
+        workload_seed = self._workload_seed(seed, options or {})
+        simulation = Simulation(self.scenario, workload_seed)
+        baseline = self._make_baseline()
+        if baseline is not None:
+            baseline.bind(simulation)
+        self._reward.begin(simulation)
+        self._builder.attach(simulation.cluster)
+        episode = self._episode = Episode(simulation, baseline, self._reward)
+        decision = self._to_asked(episode, simulation.advance())
+        self._mask = self._mask_of(decision)
+        return {"action_mask": self._mask.copy(), "elapsed_s": 0.0, "seed": workload_seed}
+
+    def proceed(self, action: Any) -> tuple[float, float, bool]:
+        """``step`` without an observation.
+
+        Returns:
+            The reward, simulated seconds since the last decision, and whether the episode is over.
+        """
+        episode = self._episode
+        if episode is None or episode.over:
+            state = "has not begun" if episode is None else "is over"
+            raise RuntimeError(f"the episode {state}; call reset()")
+        simulation = episode.simulation
+        decision = simulation.pending
+        if decision is not None:
+            decision = simulation.advance(self._answer(decision, action))
+            if decision is not None and not self._asks(decision):
+                decision = self._to_asked(episode, decision)
+        self._mask = self._mask_of(decision)
+        episode.steps += 1
+        reward = episode.reward.collect(simulation)
+        now_s = simulation.now_s
+        elapsed_s = now_s - episode.decided_at_s
+        episode.decided_at_s = now_s
+        episode.over = decision is None
+        return reward, elapsed_s, decision is None
+
+    def last_info(self) -> dict[str, Any]:
+        """What the last step's information holds besides that of every step."""
+        assert self._episode is not None
+        simulation = self._episode.simulation
+        return {
+            "seed": simulation.seed,
+            "steps": self._episode.steps,
+            "invalid_actions": simulation.metrics.invalid_answers,
+            "metrics": flat_metrics(simulation.report()),
+        }
+
+    @property
+    def mask(self) -> Mask:
+        """The mask of possible actions now, int8; shared and read-only."""
+        return self._mask
+
+    @property
+    def builder(self) -> ObservationBuilder:
+        """Observes the simulation that runs."""
+        return self._builder
+
+    # --- details ---------------------------------------------------------------------------------
 
     def _workload_seed(self, seed: int | None, options: dict[str, Any]) -> int:
         unknown = sorted(set(options) - {"workload_seed"})
@@ -245,21 +294,20 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
             decision = simulation.advance(baseline.decide(decision))
         return decision
 
-    def _observe(self, simulation: Simulation, decision: Decision | None) -> Observation:
-        """A fresh observation; the mask is brought up to date."""
-        self._write_mask(decision)
+    def _mask_of(self, decision: Decision | None) -> Mask:
+        """The mask at a decision. There are few different ones, so each is made once."""
         if decision is None:
-            return self._builder.write_end(simulation.cluster).copy()
-        return self._builder.write(decision).copy()
-
-    def _last_info(self, episode: Episode) -> dict[str, Any]:
-        simulation = episode.simulation
-        return {
-            "seed": simulation.seed,
-            "steps": episode.steps,
-            "invalid_actions": simulation.metrics.invalid_answers,
-            "metrics": flat_metrics(simulation.report()),
-        }
+            key = None
+        elif isinstance(decision, RouteDecision):
+            key = int(decision.may_hold)
+        else:
+            key = 2 + decision.instance
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = self._masks[key] = np.zeros(self._mask_size(), np.int8)
+            self._write_mask(mask, decision)
+            mask.flags.writeable = False
+        return mask
 
 
 def _rows(max_instances: int | None, number: int) -> int:

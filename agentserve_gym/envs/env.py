@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.baselines.policy import NamedPolicy
-from agentserve_gym.envs.actions import one_integer, two_integers
+from agentserve_gym.envs.actions import Mask, one_integer, two_integers
 from agentserve_gym.envs.base import AgentServeBase, ScenarioLike
 from agentserve_gym.envs.documentation import documented
 from agentserve_gym.envs.rewards import Reward
@@ -52,8 +52,8 @@ class AgentServeEnv(AgentServeBase):
             return self.routes.answer(route)
         return self.placements.answer(placement)
 
-    def _write_mask(self, decision: Decision | None) -> None:
-        routes, placements = self._mask[: self.routes.size], self._mask[self.routes.size :]
+    def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
+        routes, placements = mask[: self.routes.size], mask[self.routes.size :]
         if isinstance(decision, RouteDecision):
             self.routes.write_mask(routes, decision)
         else:
@@ -121,11 +121,11 @@ class AgentServeRoutingEnv(_OneDecisionEnv):
     def _answer(self, decision: Decision, action: Any) -> Answer:  # noqa: ARG002
         return self.routes.answer(one_integer(action))
 
-    def _write_mask(self, decision: Decision | None) -> None:
+    def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
         if decision is None:
-            self.routes.write_unasked(self._mask)
+            self.routes.write_unasked(mask)
         else:
-            self.routes.write_mask(self._mask, decision)
+            self.routes.write_mask(mask, decision)
 
     def encode(self, answer: Answer) -> Any:
         """See ``AgentServeBase.encode``."""
@@ -158,11 +158,11 @@ class AgentServeOffloadEnv(_OneDecisionEnv):
     def _answer(self, decision: Decision, action: Any) -> Answer:  # noqa: ARG002
         return self.placements.answer(one_integer(action))
 
-    def _write_mask(self, decision: Decision | None) -> None:
+    def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
         if decision is None:
-            self.placements.write_unasked(self._mask)
+            self.placements.write_unasked(mask)
         else:
-            self.placements.write_mask(self._mask, decision)
+            self.placements.write_mask(mask, decision)
 
     def encode(self, answer: Answer) -> Any:
         """See ``AgentServeBase.encode``."""

@@ -1,28 +1,24 @@
-"""The observation builder: what a live router knows at a decision, as numbers in [0, 1].
+"""Observations: what a live router knows at a decision, as numbers in [0, 1].
 
-It reads decisions and views only, never the simulation behind them, so it cannot see a program's
-future. Raw numbers are packed into one vector and scaled by a handful of array operations; the
-static part of each instance's row is written once per episode.
+They come from decisions and views only, never from the simulation behind them, so they cannot hold
+a program's future. A ``FeatureWriter`` packs raw numbers, ``Scaling`` scales those of one or many
+simulations by a handful of array operations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, log1p, sqrt
 from struct import Struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agentserve_gym.envs.features import (
-    DYNAMIC_INSTANCE_FEATURES,
-    INSTANCE_FEATURES,
-    ObservationLayout,
-)
+from agentserve_gym.envs.features import DYNAMIC_INSTANCE_FEATURES, ObservationLayout
 from agentserve_gym.envs.instance_rows import InstanceRows
 from agentserve_gym.envs.prefill_estimate import PrefillEstimate
-from agentserve_gym.envs.recent_calls import RecentCalls
+from agentserve_gym.envs.recent_calls import KindFeatures
+from agentserve_gym.envs.scaling import Scaling
 from agentserve_gym.hardware.timing import BatchStep
 from agentserve_gym.sim import (
     ClusterView,
@@ -33,7 +29,7 @@ from agentserve_gym.sim import (
     RouteDecision,
     Tier,
 )
-from agentserve_gym.sim.tools import KindStatistics
+from agentserve_gym.sim.tools import KindStatistics, ToolStatistics
 
 _REFERENCE_PREFILL_TOKENS = 8192
 _REFERENCE_DECODE = BatchStep(
@@ -42,44 +38,24 @@ _REFERENCE_DECODE = BatchStep(
     decode_max_context_tokens=8192,
     sampled_count=32,
 )
-_NO_STATISTICS = KindStatistics()
-_ROW_BYTES = 8 * len(INSTANCE_FEATURES)
-_DYNAMIC_ROW = Struct(f"{DYNAMIC_INSTANCE_FEATURES}d")
-_STATIC_ROW = Struct(f"{len(INSTANCE_FEATURES) - DYNAMIC_INSTANCE_FEATURES}d")
+_QUEUE = int(Phase.QUEUE)
+_NOT_PRICED = (0.0, 0.0, 0.0)
 
 
 class ObservationBuilder:
-    """Writes observations of one cluster into a buffer of its own.
+    """Observations of one cluster.
 
     Attributes:
         layout: where each feature lies.
-        buffer: float32, shape ``(layout.size,)``; overwritten by each ``write``.
+        writer: packs the raw numbers.
     """
 
     def __init__(self, max_instances: int, pin_ttls_s: Sequence[float]) -> None:
         """Lay out observations with ``max_instances`` rows and shares for these pin TTLs."""
         self.layout = ObservationLayout(max_instances, pin_ttls_s)
-        self.buffer: NDArray[np.float32] = np.zeros(self.layout.size, np.float32)
+        self.writer = FeatureWriter(self.layout, pin_ttls_s)
         self._ttls_s = tuple(pin_ttls_s)
-        features = self.layout.features
-        self._slope = np.array([1.0 / (f.unit if f.scale == "log" else f.full) for f in features])
-        self._is_log = np.array([f.scale == "log" for f in features])
-        self._factor = np.array(
-            [1.0 / log1p(f.full / f.unit) if f.scale == "log" else 1.0 for f in features]
-        )
-        self._one = np.ones(1)
-        self._scaled = np.zeros(self.layout.size)
-        self._logs = np.zeros(self.layout.size)
-        self._single = Struct(f"{self.layout.instances_start}d")
-        self._blank = [0.0] * sum(
-            len(self.layout.groups[group]) for group in ("decision", "program", "tools")
-        )
-        self._memory = bytearray(8 * self.layout.size)
-        self._raw = np.frombuffer(self._memory)
-        self._rows = InstanceRows()
-        self._prefill_s: list[PrefillEstimate] = []
-        self._estimates: dict[int, PrefillEstimate] = {}
-        self._recent: dict[int, RecentCalls] = {}
+        self._scaling = Scaling(self.layout, max_instances, 1)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"max_instances": self.layout.max_instances, "pin_ttls_s": self._ttls_s}
@@ -90,143 +66,159 @@ class ObservationBuilder:
 
     def attach(self, cluster: ClusterView) -> None:
         """Begin an episode on a cluster: write what never changes within it."""
-        self._raw[:] = 0.0
-        self._recent = {}
-        estimates = [self._estimate(view) for view in cluster.instances]
-        self._estimates = {id(estimate.latency): estimate for estimate in estimates}
-        for view, prefill_s in zip(cluster.instances, estimates, strict=True):
-            _STATIC_ROW.pack_into(
-                self._memory,
-                self._row_offset(view.index) + 8 * DYNAMIC_INSTANCE_FEATURES,
+        self.writer.attach(cluster)
+        if self._scaling.instances != len(cluster.instances):
+            self._scaling = Scaling(self.layout, len(cluster.instances), 1)
+        self._scaling.write_static(0, self.writer.static_values())
+
+    def write(self, decision: Decision | None) -> NDArray[np.float32]:
+        """Observe a decision, or the cluster when nothing is asked (any more).
+
+        Returns:
+            A new float32 array of shape ``(layout.size,)``.
+        """
+        self.writer.write(decision, self._scaling.memory, 0)
+        observation: NDArray[np.float32] = self._scaling.observe()[0]
+        return observation
+
+
+class FeatureWriter:
+    """Packs the raw numbers of one cluster's observations, as float64, in the order of the layout
+    but for what is constant in an episode."""
+
+    def __init__(self, layout: ObservationLayout, pin_ttls_s: Sequence[float]) -> None:
+        self._ttls_s = tuple(pin_ttls_s)
+        self._blank = (0.0,) * sum(
+            len(layout.groups[group]) for group in ("decision", "program", "tools")
+        )
+        self._unknown_tool = KindFeatures(KindStatistics(), self._ttls_s).values()
+        self._single = layout.instances_start
+        self._row = Struct("")
+        self._rows = InstanceRows()
+        self._cluster: ClusterView
+        self._prefill_s: list[PrefillEstimate] = []
+        self._kinds: dict[str, KindFeatures] = {}
+        self._overall = KindFeatures(KindStatistics(), self._ttls_s)
+
+    def attach(self, cluster: ClusterView) -> None:
+        """Begin an episode on a cluster."""
+        self._cluster = cluster
+        self._row = Struct(f"{self._single + DYNAMIC_INSTANCE_FEATURES * len(cluster.instances)}d")
+        self._prefill_s = self._estimates_of(cluster.instances)
+        self._rows.attach(cluster, self._prefill_s)
+        self._kinds = {}
+        self._overall = KindFeatures(cluster.tools.overall, self._ttls_s)
+
+    def static_values(self) -> list[float]:
+        """Raw static features of each instance, one instance after the other."""
+        cluster, values = self._cluster, []
+        for view, prefill_s in zip(cluster.instances, self._prefill_s, strict=True):
+            values += [
                 1.0,
-                cluster.has_dram[view.index],
-                cluster.has_cxl[view.index],
-                view.kv_blocks * view.block_size_tokens,
+                float(cluster.has_dram[view.index]),
+                float(cluster.has_cxl[view.index]),
+                float(view.kv_blocks * view.block_size_tokens),
                 prefill_s(_REFERENCE_PREFILL_TOKENS, 0),
                 view.latency.step_s(_REFERENCE_DECODE),
-            )
-        self._prefill_s = estimates
-        self._rows.attach(cluster, estimates)
+            ]
+        return values
 
-    def _estimate(self, view: InstanceView) -> PrefillEstimate:
-        """An estimate for an instance; kept from the last episode where its latency model was."""
-        known = self._estimates.get(id(view.latency))
-        if known is not None and known.latency is view.latency:
-            return known
-        return PrefillEstimate(view.latency, view.max_num_batched_tokens)
-
-    def write(self, decision: Decision) -> NDArray[np.float32]:
-        """Observe a decision; returns ``buffer``."""
-        program, cluster = decision.program, decision.cluster
+    def write(self, decision: Decision | None, memory: bytearray, offset: int) -> None:
+        """Pack what a decision shows, ``offset`` bytes into ``memory``; without a decision, what
+        the cluster shows when nothing is asked (any more)."""
+        if decision is None:
+            self._rows.at_end()
+            self._pack(self._blank, False, memory, offset)
+            return
+        program = decision.program
         if isinstance(decision, RouteDecision):
-            rows = self._rows.at_route(decision.turn)
+            self._rows.at_route(decision.turn)
             single = self._route_features(decision)
         else:
-            rows = self._rows.at_placement(program)
+            self._rows.at_placement(program)
             single = self._placement_features(decision)
-        single += self._tool_features(cluster, program.gap_tool_kinds, program.gap_kind)
-        return self._finish(single, rows, cluster, isinstance(decision, RouteDecision))
-
-    def write_end(self, cluster: ClusterView) -> NDArray[np.float32]:
-        """Observe a cluster when nothing is asked (any more): no decision, program or tool."""
-        return self._finish(list(self._blank), self._rows.at_end(), cluster, False)
+        single += self._tool_features(
+            decision.cluster.tools, program.gap_tool_kinds, program.gap_kind
+        )
+        self._pack(single, isinstance(decision, RouteDecision), memory, offset)
 
     # --- groups ------------------------------------------------------------------------------
 
-    def _row_offset(self, instance: int) -> int:
-        return 8 * self.layout.instances_start + instance * _ROW_BYTES
-
     def _route_features(self, decision: RouteDecision) -> list[float]:
         turn = decision.turn
-        single = [1.0, 0.0, decision.may_hold, decision.offers, decision.time_s - turn.ready_s]
-        new_tokens = turn.prompt_tokens - turn.reuse_tokens
-        single += self._program_features(decision, turn.prompt_tokens, new_tokens)
-        single += (0.0, 0.0, 0.0)
-        return single
+        prompt_tokens = turn.prompt_tokens
+        return [
+            1.0,
+            0.0,
+            decision.may_hold,
+            decision.offers,
+            decision.time_s - turn.ready_s,
+            *_program_features(decision, prompt_tokens, prompt_tokens - turn.reuse_tokens),
+            *_NOT_PRICED,
+        ]
 
     def _placement_features(self, decision: PlacementDecision) -> list[float]:
-        cluster, program, home = decision.cluster, decision.program, decision.instance
-        single = [0.0, 1.0, 0.0, 0.0, 0.0]
-        single += self._program_features(decision, 0, 0)
-        single.append(self._prefill_s[home](program.context_tokens, 0))
-        for tier, reachable in ((Tier.DRAM, cluster.has_dram), (Tier.CXL, cluster.has_cxl)):
-            if reachable[home]:
-                there = cluster.chain_tokens(program, home, tier)
-                left = max(program.context_tokens - there, 0)
-                single.append(cluster.offload_s(program, tier, left))
-            else:
-                single.append(0.0)
-        return single
+        program, home = decision.program, decision.instance
+        return [
+            0.0,
+            1.0,
+            0.0,
+            0.0,
+            0.0,
+            *_program_features(decision, 0, 0),
+            self._prefill_s[home](program.context_tokens, 0),
+            *self._offload_times(decision),
+        ]
 
-    @staticmethod
-    def _program_features(
-        decision: Decision, prompt_tokens: int, new_tokens: int
-    ) -> tuple[float, ...]:
-        """The program group but for the prices at its end."""
-        program = decision.program
-        elapsed = decision.time_s - program.arrival_s
-        turns, gaps, generated = program.turns_done, program.gaps, program.generated_tokens
-        return (
-            turns,
-            program.context_tokens,
-            prompt_tokens,
-            new_tokens,
-            generated,
-            generated / turns if turns else 0.0,
-            elapsed,
-            program.attained_service_s,
-            program.phase_s[Phase.QUEUE] / elapsed if elapsed > 0.0 else 0.0,
-            gaps,
-            program.gap_total_s / gaps if gaps else 0.0,
-            program.last_gap_s,
-            program.parent is not None,
-            program.home >= 0,
-            program.pinned_at >= 0 and decision.cluster.is_pinned(program),
-        )
+    def _offload_times(self, decision: PlacementDecision) -> tuple[float, float]:
+        """Seconds to offload to DRAM and CXL what is not there yet; 0 where there is no tier."""
+        cluster, program, home = decision.cluster, decision.program, decision.instance
+        context, rows = program.context_tokens, self._rows
+        dram_s = cxl_s = 0.0
+        if cluster.has_dram[home]:
+            there = rows.dram_tokens[cluster.instances[home].node]
+            dram_s = cluster.offload_s(program, Tier.DRAM, max(context - there, 0))
+        if cluster.has_cxl[home]:
+            cxl_s = cluster.offload_s(program, Tier.CXL, max(context - rows.cxl_tokens, 0))
+        return dram_s, cxl_s
 
     def _tool_features(
-        self, cluster: ClusterView, kinds: tuple[str, ...], gap_kind: str
+        self, tools: ToolStatistics, kinds: tuple[str, ...], gap_kind: str
     ) -> tuple[float, ...]:
         """Statistics of the slowest known kind of the gap that begins (placement) or ended."""
-        tools = cluster.tools
         slowest: KindStatistics | None = None
+        slowest_name = ""
         for name in kinds or (gap_kind,):
             kind = tools.kind(name)
             if kind is not None and (slowest is None or kind.mean_s > slowest.mean_s):
-                slowest = kind
-        kind = slowest if slowest is not None else _NO_STATISTICS
-        overall = tools.overall
+                slowest, slowest_name = kind, name
+        of_kind = self._unknown_tool
+        if slowest is not None:
+            followed = self._kinds.get(slowest_name)
+            if followed is None:
+                followed = self._kinds[slowest_name] = KindFeatures(slowest, self._ttls_s)
+            of_kind = followed.values()
+        _, mean_s, ema_s, _, _, *shares = self._overall.values()
         return (
             gap_kind == "user",
             len(kinds),
             slowest is not None,
-            kind.count,
-            kind.mean_s,
-            kind.ema_s,
-            exp(kind.log_mean) if kind.count else 0.0,
-            sqrt(kind.log_variance),
-            *self._shares_within(kind),
-            overall.mean_s,
-            overall.ema_s,
-            *self._shares_within(overall),
+            *of_kind,
+            mean_s,
+            ema_s,
+            *shares,
         )
 
-    def _shares_within(self, kind: KindStatistics) -> list[float]:
-        """Share of recent durations within each pin TTL."""
-        known = self._recent.get(id(kind))
-        if known is None or known.kind is not kind:
-            known = self._recent[id(kind)] = RecentCalls(kind, self._ttls_s)
-        return known.shares_within()
+    # --- parts -------------------------------------------------------------------------------
 
-    def _finish(
-        self, single: list[float], rows: InstanceRows, cluster: ClusterView, routing: bool
-    ) -> NDArray[np.float32]:
-        """Add the global group, pack everything, scale it into the buffer."""
+    def _pack(self, single: Sequence[float], routing: bool, memory: bytearray, offset: int) -> None:
+        """Add the global group and the rows, and pack everything."""
+        cluster, rows = self._cluster, self._rows
         live, held = cluster.live_programs, cluster.held_turns
         share = 1.0 / rows.pool_blocks
-        self._single.pack_into(
-            self._memory,
-            0,
+        self._row.pack_into(
+            memory,
+            offset,
             *single,
             cluster.now_s,
             live,
@@ -239,16 +231,45 @@ class ObservationBuilder:
             rows.cached_blocks * share,
             rows.dram_used,
             rows.cxl_used,
+            *rows.values,
         )
-        offset = self._row_offset(0)
-        for row in rows.values:
-            _DYNAMIC_ROW.pack_into(self._memory, offset, *row)
-            offset += _ROW_BYTES
-        scaled = self._scaled
-        np.multiply(self._raw, self._slope, out=scaled)
-        np.log1p(scaled, out=self._logs)
-        np.copyto(scaled, self._logs, where=self._is_log)
-        np.multiply(scaled, self._factor, out=scaled)
-        np.minimum(scaled, self._one, out=scaled)
-        self.buffer[:] = scaled
-        return self.buffer
+
+    def _estimates_of(self, views: Sequence[InstanceView]) -> list[PrefillEstimate]:
+        """An estimate per instance: one object for those alike, also of the episode before."""
+        known = {id(estimate.latency): estimate for estimate in self._prefill_s}
+        found = []
+        for view in views:
+            budget = view.max_num_batched_tokens
+            estimate = known.get(id(view.latency))
+            if (
+                estimate is None
+                or estimate.latency is not view.latency
+                or estimate.budget != budget
+            ):
+                estimate = known[id(view.latency)] = PrefillEstimate(view.latency, budget)
+            found.append(estimate)
+        return found
+
+
+def _program_features(decision: Decision, prompt_tokens: int, new_tokens: int) -> tuple[float, ...]:
+    """The program group but for the prices at its end."""
+    program = decision.program
+    elapsed = decision.time_s - program.arrival_s
+    turns, gaps, generated = program.turns_done, program.gaps, program.generated_tokens
+    return (
+        turns,
+        program.context_tokens,
+        prompt_tokens,
+        new_tokens,
+        generated,
+        generated / turns if turns else 0.0,
+        elapsed,
+        program.attained_service_s,
+        program.phase_s[_QUEUE] / elapsed if elapsed > 0.0 else 0.0,
+        gaps,
+        program.gap_total_s / gaps if gaps else 0.0,
+        program.last_gap_s,
+        program.parent is not None,
+        program.home >= 0,
+        program.pinned_at >= 0 and decision.cluster.is_pinned(program),
+    )

@@ -19,37 +19,43 @@ class PrefillEstimate:
     """Time to prefill alone on an idle instance.
 
     Attributes:
-        latency: the model that was sampled.
+        latency: the model that was sampled. ``budget``: tokens per step.
     """
 
     def __init__(self, latency: LatencyModel, max_num_batched_tokens: int) -> None:
         """Sample the latency model."""
         self.latency = latency
-        self._budget = budget = max_num_batched_tokens
-        lines = [
-            _line(latency, max(tokens, 1))
-            for tokens in range(0, budget + _STEP_TOKENS, _STEP_TOKENS)
-        ]
-        self._pieces = [
-            (near, (next_near - near) / _STEP_TOKENS, slope, (next_slope - slope) / _STEP_TOKENS)
-            for (near, slope), (next_near, next_slope) in pairwise(lines)
-        ]
-        self._full_s, self._full_slope = _line(latency, budget)
+        self.budget = budget = max_num_batched_tokens
+        self._near_s, self._slope = _tables(latency, budget)
 
     def __call__(self, new_tokens: int, history_tokens: int) -> float:
         """Seconds to prefill ``new_tokens`` after ``history_tokens`` that are known."""
-        budget = self._budget
+        budget = self.budget
+        if new_tokens <= budget:
+            return self._near_s[new_tokens] + self._slope[new_tokens] * history_tokens
         full, rest = divmod(new_tokens, budget)
-        total = 0.0
-        if full:
-            middle = history_tokens + 0.5 * (full - 1) * budget
-            total = full * (self._full_s + self._full_slope * middle)
-        if rest:
-            piece, over = divmod(rest, _STEP_TOKENS)
-            near, near_growth, slope, slope_growth = self._pieces[piece]
-            history = history_tokens + full * budget
-            total += near + near_growth * over + (slope + slope_growth * over) * history
-        return total
+        middle = history_tokens + 0.5 * (full - 1) * budget
+        full_s = full * (self._near_s[budget] + self._slope[budget] * middle)
+        history = history_tokens + full * budget
+        return full_s + (self._near_s[rest] + self._slope[rest] * history)
+
+
+def _tables(latency: LatencyModel, budget: int) -> tuple[list[float], list[float]]:
+    """By a chunk's length, 0 to ``budget``: its time without history, and its growth per token of
+    history."""
+    lines = [
+        _line(latency, max(tokens, 1)) for tokens in range(0, budget + _STEP_TOKENS, _STEP_TOKENS)
+    ]
+    times: list[float] = []
+    slopes: list[float] = []
+    for (near, slope), (next_near, next_slope) in pairwise(lines):
+        near_growth = (next_near - near) / _STEP_TOKENS
+        slope_growth = (next_slope - slope) / _STEP_TOKENS
+        times += [near + near_growth * over for over in range(_STEP_TOKENS)]
+        slopes += [slope + slope_growth * over for over in range(_STEP_TOKENS)]
+    times[0] = slopes[0] = 0.0  # nothing takes no time
+    full_s, full_slope = _line(latency, budget)
+    return [*times[:budget], full_s], [*slopes[:budget], full_slope]
 
 
 def _line(latency: LatencyModel, tokens: int) -> tuple[float, float]:

@@ -1,9 +1,11 @@
-"""Shares of recent tool calls within given times, counted as calls come in."""
+"""What is known of a tool kind's calls, counted as calls come in."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Sequence
+from math import exp, sqrt
 
 from agentserve_gym.sim.tools import KindStatistics
 
@@ -19,8 +21,8 @@ class RecentCalls:
         self.kind = kind
         self._limits_s = limits_s
         self._seen = 0
-        self._within: deque[list[bool]] = deque()
-        self._counts = [0] * len(limits_s)
+        self._recent: deque[float] = deque()
+        self._sorted: list[float] = []
         self._shares = [0.0] * len(limits_s)
 
     def shares_within(self) -> list[float]:
@@ -31,15 +33,42 @@ class RecentCalls:
             for back in range(min(count - self._seen, len(recent)), 0, -1):
                 self._add(recent[-back], recent.maxlen)
             self._seen = count
-            share = 1.0 / len(self._within)
-            self._shares = [within * share for within in self._counts]
+            ordered, share = self._sorted, 1.0 / len(self._sorted)
+            self._shares = [bisect_right(ordered, limit_s) * share for limit_s in self._limits_s]
         return self._shares
 
     def _add(self, duration_s: float, most: int | None) -> None:
-        if len(self._within) == most:
-            for number, within in enumerate(self._within.popleft()):
-                self._counts[number] -= within
-        added = [duration_s <= limit_s for limit_s in self._limits_s]
-        self._within.append(added)
-        for number, within in enumerate(added):
-            self._counts[number] += within
+        recent, ordered = self._recent, self._sorted
+        if len(recent) == most:
+            del ordered[bisect_left(ordered, recent.popleft())]
+        recent.append(duration_s)
+        insort(ordered, duration_s)
+
+
+class KindFeatures:
+    """The features of one tool kind, computed anew only after another call has completed.
+
+    Attributes:
+        kind: the statistics that are followed.
+    """
+
+    def __init__(self, kind: KindStatistics, limits_s: Sequence[float]) -> None:
+        self.kind = kind
+        self._recent = RecentCalls(kind, limits_s)
+        self._count = -1
+        self._values: tuple[float, ...] = ()
+
+    def values(self) -> tuple[float, ...]:
+        """Count, mean, average, median, deviation of logarithms, and a share per limit."""
+        kind = self.kind
+        if kind.count != self._count:
+            self._count = kind.count
+            self._values = (
+                kind.count,
+                kind.mean_s,
+                kind.ema_s,
+                exp(kind.log_mean) if kind.count else 0.0,
+                sqrt(kind.log_variance),
+                *self._recent.shares_within(),
+            )
+        return self._values
