@@ -112,22 +112,29 @@ class DecodeBatch:
 
     def blocks_for(self, steps: int) -> int:
         """Blocks to allocate for ``steps`` more steps after ``allocated_step``."""
-        cycles, rest = divmod(steps, self._block_size)
+        residues, size = self._residues, self._block_size
+        cycles, rest = divmod(steps, size)
         need = cycles * len(self.turns)
-        residues, size, at = self._residues, self._block_size, self.allocated_step
-        for i in range(rest):
-            need += residues[-(at + i) % size]
+        for step in range(-self.allocated_step, -self.allocated_step - rest, -1):
+            need += residues[step % size]
         return need
 
-    def steps_within(self, blocks: int) -> int:
-        """Most further steps after ``allocated_step`` for which ``blocks`` suffice."""
-        count = len(self.turns)
+    def steps_within(self, blocks: int, at_most: int) -> int:
+        """Further steps after ``allocated_step``, up to ``at_most``, for which ``blocks`` suffice.
+
+        A turn takes one block in as many steps as a block has tokens: enough for everyone is seen
+        at once, and what is left of a shortage is counted step by step.
+        """
+        count, size = len(self.turns), self._block_size
+        if blocks >= -(-at_most // size) * count:
+            return at_most
         cycles = max(blocks // count - 1, 0)
-        steps = cycles * self._block_size
+        steps = cycles * size
         left = blocks - cycles * count
-        residues, size, at = self._residues, self._block_size, self.allocated_step
-        while True:
+        residues, at = self._residues, self.allocated_step
+        while steps < at_most:
             left -= residues[-(at + steps) % size]
             if left < 0:
                 return steps
             steps += 1
+        return at_most

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from agentserve_gym.sim.programs import ProgramState, TurnState
@@ -48,8 +48,7 @@ class PlacementKind(Enum):
     """Bring the longest copy in DRAM or CXL back into the home's HBM before the program returns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """Run the turn on an instance.
 
     ``priority`` orders the instance's queue (lowest first, then arrival); ``restore`` says how KV
@@ -105,8 +104,7 @@ Answer = Route | Hold | Place
 KEEP = Place(PlacementKind.KEEP)
 
 
-@dataclass(frozen=True, slots=True)
-class RouteDecision:
+class RouteDecision(NamedTuple):
     """A turn is ready: on which instance does it run, or does it wait?
 
     ``may_hold`` is false where holding could stall the simulation; a hold is then answered for by
@@ -121,8 +119,7 @@ class RouteDecision:
     offers: int
 
 
-@dataclass(frozen=True, slots=True)
-class PlacementDecision:
+class PlacementDecision(NamedTuple):
     """A turn ended on ``instance`` and a tool gap began ``elapsed_s`` ago: where does the KV wait?
 
     ``tool_kinds`` are the tools called (empty where the trace does not say); ``gap_kind`` is

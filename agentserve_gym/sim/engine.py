@@ -21,7 +21,16 @@ from agentserve_gym.sim.batch import DecodeBatch
 from agentserve_gym.sim.clock import Clock
 from agentserve_gym.sim.engine_host import EngineHost, EngineLimits
 from agentserve_gym.sim.pools import BlockPool
-from agentserve_gym.sim.programs import Phase, ProgramStatus, TurnState
+from agentserve_gym.sim.programs import (
+    DECODE,
+    LOAD,
+    LOADING,
+    PREFILL,
+    QUEUE,
+    QUEUED,
+    RUNNING,
+    TurnState,
+)
 from agentserve_gym.sim.shapes import mixed_shape, prefill_alone_s
 from agentserve_gym.sim.stepper import Segment, Stepper
 from agentserve_gym.sim.turn_blocks import TurnBlocks
@@ -78,20 +87,21 @@ class Engine:
         self._sequence = 0
         self._finishing: list[TurnState] = []
         self._first_step = 0
+        self._synchronized_at_s = -1.0
+        self._steps_done = 0
         stepper.members.append(self)
 
     # --- what the rest of the simulation does to an engine -----------------------------------
 
     def enqueue(self, turn: TurnState) -> None:
         """Put a routed turn into the queue."""
-        now = self._clock.now
+        now = self._clock.time_s
         self._sequence += 1
         turn.sequence = self._sequence
         turn.queued_s = turn.visible_after_s = now
         turn.queue_key = (0, turn.priority, turn.sequence)
         self.synchronize()
-        hit = self.pool.match(turn.program, turn.match_limit_blocks)
-        turn.uncached_tokens = turn.target_tokens - hit * self._block_size
+        turn.uncached_tokens = turn.target_tokens - self._hit_blocks(turn) * self._block_size
         self.queued_tokens += turn.uncached_tokens
         insort(self.waiting, turn, key=_queue_key)
         self.reconsider()
@@ -101,12 +111,12 @@ class Engine:
 
         It holds its blocks already: behind a turn that waits for blocks, both would wait forever.
         """
-        now = self._clock.now
+        now = self._clock.time_s
         del self.loading[turn.sequence]
         turn.visible_after_s = now
         turn.queue_key = (-2, turn.priority, turn.sequence)
-        turn.program.enter(Phase.QUEUE, now)
-        turn.program.status = ProgramStatus.QUEUED
+        turn.program.enter(QUEUE, now)
+        turn.program.status = QUEUED
         insort(self.waiting, turn, key=_queue_key)
         self.queued_tokens += turn.uncached_tokens
         self.reconsider()
@@ -126,8 +136,7 @@ class Engine:
             if self.waiting:
                 self._stepper.wake()
         elif segment.steps > 1:
-            started = segment.started(self._clock.now)
-            self._allocate(started)
+            started = min(self.synchronize() + 1, segment.steps)
             steps = self._steps_still_possible(segment, started)
             if steps < segment.steps:
                 self._stepper.shorten(steps)
@@ -143,22 +152,20 @@ class Engine:
         segment = self._stepper.segment
         if segment is None:
             return 0
-        done = segment.completed(self._clock.now)
-        if segment.steps > 1:
-            self._allocate(min(done + 1, segment.steps))
-        return done
-
-    def steps_done(self) -> int:
-        """Steps of the current run that have ended by now."""
-        segment = self._stepper.segment
-        return segment.completed(self._clock.now) if segment is not None else 0
+        now = self._clock.time_s
+        if now != self._synchronized_at_s:
+            self._synchronized_at_s = now
+            self._steps_done = done = segment.completed(now)
+            if segment.steps > 1:
+                self._allocate(min(done + 1, segment.steps))
+        return self._steps_done
 
     def prefill_tokens_left(self) -> int:
         """Prompt tokens that the running turns have yet to compute."""
         left = sum(turn.target_tokens - turn.computed_tokens for turn in self.prefilling.values())
         segment = self._stepper.segment
         if segment is not None and self.chunks and segment.steps > 1:
-            left -= segment.completed(self._clock.now) * self.chunks[0].chunk_tokens
+            left -= segment.completed(self._clock.time_s) * self.chunks[0].chunk_tokens
         return left
 
     def prefill_s(self, new_tokens: int, history_tokens: int) -> float:
@@ -177,10 +184,11 @@ class Engine:
         """Apply the effects of the steps that just ended; returns the turns that finished."""
         batch = self.batch
         steps = segment.steps
-        self._allocate(steps)
+        if steps > 1:
+            self._allocate(steps)
         batch.step = self._first_step + steps
         self.steps += steps
-        self.busy_s += self._clock.now - segment.start_s
+        self.busy_s += self._clock.time_s - segment.start_s
         finished = batch.pop_finished()
         for turn in finished:
             computed = batch.leave(turn)
@@ -206,8 +214,9 @@ class Engine:
             finishing, self._finishing = self._finishing, []
             self._release(finishing)
         if self.waiting and not self.has_work:
-            self.chunks = self._schedule(self._clock.now)
+            self.chunks = self._schedule(self._clock.time_s)
         self._first_step = self.batch.step
+        self._synchronized_at_s = -1.0
         if self.on_change is not None:
             self.on_change()
 
@@ -237,12 +246,13 @@ class Engine:
 
     def decode_steps(self, linear_steps: int) -> int:
         """Steps that can run before a completion, a shortage of blocks or an admission."""
-        if self._fits_next(self._clock.now):
+        if self.waiting and self._fits_next(self._clock.time_s):
             return 1
-        if not self.batch.turns:
+        batch = self.batch
+        if not batch.turns:
             return linear_steps
-        room = self.batch.step + 1 + self._steps_with_blocks() - self._first_step
-        return min(linear_steps, self.batch.steps_to_completion(), room)
+        steps = min(linear_steps, batch.steps_to_completion())
+        return 1 + batch.steps_within(self._room(), steps - 1)
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -253,8 +263,10 @@ class Engine:
             return segment.steps if ahead <= self._room() else started
         steps = segment.steps
         if self.batch.turns:
-            steps = min(steps, started + self._steps_with_blocks())
-        now = self._clock.now
+            steps = started + self.batch.steps_within(self._room(), steps - started)
+        if not self.waiting:
+            return steps
+        now = self._clock.time_s
         lags = self.limits.async_scheduling and bool(self.batch.turns)
         next_planned_at = segment.boundary_s(started - 1) if lags else now
         if self._fits_next(next_planned_at):
@@ -263,12 +275,12 @@ class Engine:
 
     def _end_prefill(self, turn: TurnState, finished: list[TurnState]) -> None:
         """The prompt is computed and the next token emitted."""
-        now = self._clock.now
+        now = self._clock.time_s
         del self.prefilling[turn.sequence]
         turn.generated += 1
         if turn.first_token_s < 0.0:
             turn.first_token_s = now
-        turn.program.enter(Phase.DECODE, now)
+        turn.program.enter(DECODE, now)
         self._blocks.publish_prefix(turn)
         left = turn._output_tokens - turn.generated
         if left:
@@ -280,10 +292,6 @@ class Engine:
         """Blocks that a run with a lone prefill needs beyond its first ``started`` steps."""
         decode = self.batch.blocks_for(steps - started) if self.batch.turns else 0
         return decode + self._blocks.to_own(turn, turn.computed_tokens + steps * turn.chunk_tokens)
-
-    def _steps_with_blocks(self) -> int:
-        """Decode steps beyond the allocated ones for which blocks can be had."""
-        return self.batch.steps_within(self._room())
 
     def _room(self) -> int:
         """Blocks that running turns can have."""
@@ -370,7 +378,7 @@ class Engine:
 
     def _admit_waiting(self, scheduled: list[TurnState], budget: int, planned_at_s: float) -> None:
         """Admit waiting turns into the step: they join ``scheduled``."""
-        waiting = self.waiting
+        waiting, now = self.waiting, self._clock.time_s
         at = 0
         while at < len(waiting) and budget > 0 and self._has_slot():
             turn = waiting[at]
@@ -389,8 +397,8 @@ class Engine:
             turn.private_blocks += blocks
             turn.chunk_tokens = chunk
             budget -= chunk
-            turn.program.enter(Phase.PREFILL, self._clock.now)
-            turn.program.status = ProgramStatus.RUNNING
+            turn.program.enter(PREFILL, now)
+            turn.program.status = RUNNING
             self.running[turn.sequence] = self.prefilling[turn.sequence] = turn
             scheduled.append(turn)
 
@@ -403,26 +411,30 @@ class Engine:
             return False
         for turn in self.waiting:
             if turn.visible_after_s <= planned_at_s:
-                return turn.reserved or self._missing_blocks(turn) <= 0
+                return turn.reserved or self._fits(turn, self._hit_blocks(turn))
         return False
 
-    def _missing_blocks(self, turn: TurnState) -> int:
-        """Blocks that cannot be had now for the turn's whole prompt less its cached prefix."""
+    def _hit_blocks(self, turn: TurnState) -> int:
+        """Leading blocks of the turn that are cached here."""
+        return self.pool.match(turn.program, turn.match_limit_blocks)
+
+    def _fits(self, turn: TurnState, hit_blocks: int) -> bool:
+        """Whether blocks can be had now for the turn's whole prompt less its cached prefix."""
         pool, program = self.pool, turn.program
-        need = self._blocks.count(turn.target_tokens) - pool.match(program, turn.match_limit_blocks)
+        need = self._blocks.count(turn.target_tokens) - hit_blocks
         if need <= pool.free:
-            return need - pool.free
+            return True
         room = pool.free + pool.cached - pool.reclaimable(program.chain_keys)
         if need > room and pool.pins and self._may_reclaim_pins():
             room += pool.reclaimable_pinned(besides=program)
-        return need - room
+        return need <= room
 
     def _reserve(self, turn: TurnState) -> bool:
         """Fix a waiting turn's cached prefix and start its load, if it fits; else do nothing."""
-        if self._missing_blocks(turn) > 0:
+        hit = self._hit_blocks(turn)
+        if not self._fits(turn, hit):
             return False
         pool, program = self.pool, turn.program
-        hit = pool.match(program, turn.match_limit_blocks)
         pool.hold(program.chain_keys)
         pool.unpin(program.index)
         pool.shorten(program.index, max(hit - program.shared_blocks, 0))
@@ -437,8 +449,8 @@ class Engine:
             turn.private_blocks = whole
             turn.computed_tokens += loaded * self._block_size
             self.loading[turn.sequence] = turn
-            turn.program.status = ProgramStatus.LOADING
-            program.enter(Phase.LOAD, self._clock.now)
+            turn.program.status = LOADING
+            program.enter(LOAD, self._clock.time_s)
         self._host.turn_reserved(turn, loaded)
         return True
 
@@ -456,7 +468,7 @@ class Engine:
             del self.prefilling[turn.sequence]
             self._blocks.publish_prefix(turn)
         self._blocks.cache(turn)
-        now = self._clock.now
+        now = self._clock.time_s
         turn.target_tokens = turn.prompt_tokens + turn.generated
         turn.computed_tokens = 0
         turn.match_limit_blocks = (turn.target_tokens - 1) // self._block_size
@@ -465,12 +477,11 @@ class Engine:
         turn.visible_after_s = now
         self.preemptions += 1
         turn.queue_key = (-1, -self.preemptions, turn.sequence)
-        hit = self.pool.match(turn.program, turn.match_limit_blocks)
-        turn.uncached_tokens = turn.target_tokens - hit * self._block_size
+        turn.uncached_tokens = turn.target_tokens - self._hit_blocks(turn) * self._block_size
         self.queued_tokens += turn.uncached_tokens
         insort(self.waiting, turn, key=_queue_key)
-        turn.program.enter(Phase.QUEUE, now)
-        turn.program.status = ProgramStatus.QUEUED
+        turn.program.enter(QUEUE, now)
+        turn.program.status = QUEUED
 
     # --- blocks ------------------------------------------------------------------------------
 

@@ -55,8 +55,8 @@ class Metrics:
         jct_s, slowdown: per finished root program, in order of completion.
         ttft_s, tpot_s, e2e_s: per finished turn; TPOT of turns with at least two tokens.
         phase_s: seconds by ``Phase`` over finished root programs.
-        hit_tokens: prompt tokens found in HBM, or loaded, by tier; ``migrated_tokens`` from another
-            instance's HBM. ``prompt_tokens``: all prompt tokens admitted.
+        hit_tokens: prompt tokens found in HBM, or loaded, by ``Tier``; ``migrated_tokens``: loaded
+            from another instance's HBM. ``prompt_tokens``: all prompt tokens admitted.
         recomputed_tokens: prefilled though the program had computed them before.
         holds, invalid_answers, preemptions: counts.
         slo_turns: turns within both the TTFT and TPOT objective.
@@ -70,7 +70,7 @@ class Metrics:
         self.tpot_s = array("d")
         self.e2e_s = array("d")
         self.phase_s = [0.0] * len(Phase)
-        self.hit_tokens = dict.fromkeys(Tier, 0)
+        self.hit_tokens = [0] * len(Tier)
         self.migrated_tokens = 0
         self.prompt_tokens = 0
         self.output_tokens = 0
@@ -94,26 +94,28 @@ class Metrics:
         the ``known_tokens`` that the program had computed before, nowhere."""
         if turn.preemptions == 0:
             self.prompt_tokens += turn.prompt_tokens
-            self.hit_tokens[Tier.HBM] += hit_tokens
-            if tier is Tier.HBM:
-                self.migrated_tokens += loaded_tokens
-            elif tier is not None:
-                self.hit_tokens[tier] += loaded_tokens
+            self.hit_tokens[0] += hit_tokens
+            if tier is not None:
+                if tier is Tier.HBM:
+                    self.migrated_tokens += loaded_tokens
+                else:
+                    self.hit_tokens[tier] += loaded_tokens
         if turn.preemptions or turn.number:
             self.recomputed_tokens += max(known_tokens - hit_tokens - loaded_tokens, 0)
 
     def turn_finished(self, turn: TurnState, now_s: float) -> None:
         """Book a finished turn."""
+        objective = self.objective
         ttft = turn.first_token_s - turn.ready_s
         tokens = turn.generated
         self.ttft_s.append(ttft)
         self.e2e_s.append(now_s - turn.ready_s)
         self.output_tokens += tokens
-        within = ttft <= self.objective.slo_ttft_s
+        within = ttft <= objective.slo_ttft_s
         if tokens > 1:
             tpot = (now_s - turn.first_token_s) / (tokens - 1)
             self.tpot_s.append(tpot)
-            within = within and tpot <= self.objective.slo_tpot_s
+            within = within and tpot <= objective.slo_tpot_s
         self.slo_turns += within
         self.last_completion_s = now_s
         if self.records is not None:
@@ -132,13 +134,13 @@ class Metrics:
         jct = now_s - program.arrival_s
         self.jct_s.append(jct)
         self.slowdown.append(jct / ideal_s)
-        for phase in Phase:
-            self.phase_s[phase] += program.phase_s[phase]
+        for phase, seconds in enumerate(program.phase_s):
+            self.phase_s[phase] += seconds
 
     def hit_rate(self) -> dict[str, float]:
         """Share of prompt tokens found in HBM or loaded from a lower tier."""
         total = max(self.prompt_tokens, 1)
-        return {tier.name.lower(): tokens / total for tier, tokens in self.hit_tokens.items()}
+        return {tier.name.lower(): self.hit_tokens[tier] / total for tier in Tier}
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain numbers."""
@@ -159,7 +161,7 @@ class Metrics:
             "phase_s": {phase.name.lower(): self.phase_s[phase] for phase in Phase},
             "prompt_tokens": self.prompt_tokens,
             "hit_rate": self.hit_rate(),
-            "hit_tokens": {tier.name.lower(): n for tier, n in self.hit_tokens.items()},
+            "hit_tokens": {tier.name.lower(): self.hit_tokens[tier] for tier in Tier},
             "migrated_tokens": self.migrated_tokens,
             "recomputed_tokens": self.recomputed_tokens,
             "slo_goodput": self.slo_turns / turns if turns else 0.0,

@@ -13,7 +13,16 @@ from typing import Protocol
 from agentserve_gym.sim.clock import Call, Clock
 from agentserve_gym.sim.ideal import IdealTimes
 from agentserve_gym.sim.metrics import Metrics
-from agentserve_gym.sim.programs import Phase, ProgramState, ProgramStatus, TurnState
+from agentserve_gym.sim.programs import (
+    DECODE,
+    DONE,
+    GAP,
+    PREFILL,
+    QUEUE,
+    TOOL_GAP,
+    ProgramState,
+    TurnState,
+)
 from agentserve_gym.sim.randomness import mix
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.workloads.build import Workload
@@ -67,7 +76,8 @@ class Orchestrator:
 
     Attributes:
         live: programs that have arrived and are not done, by index.
-        arrived, done: root programs so far. ``unfinished``: their time integral.
+        arrived, done: root programs so far. ``finished``: whether that is all of them.
+        unfinished: their time integral.
         live_context_tokens: sum of ``context_tokens`` over ``live``.
     """
 
@@ -83,6 +93,7 @@ class Orchestrator:
         self.live: dict[int, ProgramState] = {}
         self.arrived = 0
         self.done = 0
+        self.finished = False
         self.live_context_tokens = 0
         self.unfinished = UnfinishedTime()
         self._workload = workload
@@ -106,14 +117,9 @@ class Orchestrator:
             for _ in range(min(self._workload.concurrency, len(self._workload))):
                 self._plan_arrival(0.0)
 
-    @property
-    def finished(self) -> bool:
-        """Whether every root program is done."""
-        return self.done == len(self._workload)
-
     def turn_finished(self, turn: TurnState) -> None:
         """A turn emitted its last token: the program goes into its gap, or is done."""
-        now = self._clock.now
+        now = self._clock.time_s
         program = turn.program
         program.turns_done += 1
         program.generated_tokens += turn.generated
@@ -121,8 +127,8 @@ class Orchestrator:
         self.live_context_tokens += context_tokens - program.context_tokens
         program.context_tokens = context_tokens
         program.home = turn.instance
-        program.enter(Phase.GAP, now)
-        program.attained_service_s = program.phase_s[Phase.PREFILL] + program.phase_s[Phase.DECODE]
+        program.enter(GAP, now)
+        program.attained_service_s = program.phase_s[PREFILL] + program.phase_s[DECODE]
         if program.turns_done == len(program._plan.turns):
             self._finish(program)
         else:
@@ -146,7 +152,7 @@ class Orchestrator:
         program = self._create(plan, mix(number), None)
         self.arrived += 1
         ideal = self._ideal_s[program.index] = self._ideal.jct_s(plan)
-        self.unfinished.change(self._clock.now, 1, 1.0 / ideal)
+        self.unfinished.change(self._clock.time_s, 1, 1.0 / ideal)
         if self._workload.concurrency is None:
             self._plan_next_arrival()
         self._start(program)
@@ -158,24 +164,24 @@ class Orchestrator:
 
     def _start(self, program: ProgramState) -> None:
         self.live[program.index] = program
-        program.arrival_s = program._phase_since_s = self._clock.now
+        program.arrival_s = program._phase_since_s = self._clock.time_s
         self._release_turn(program)
 
     def _release_turn(self, program: ProgramState) -> None:
-        now = self._clock.now
-        program.enter(Phase.QUEUE, now)
+        now = self._clock.time_s
+        program.enter(QUEUE, now)
         turn = TurnState(program, program._plan.turns[program.turns_done], now, self._block_size)
         self._sink.turn_ready(turn)
 
     # --- gaps --------------------------------------------------------------------------------
 
     def _begin_gap(self, program: ProgramState, turn: TurnState) -> None:
-        now = self._clock.now
+        now = self._clock.time_s
         plan = turn._plan
-        program.status = ProgramStatus.TOOL_GAP
+        program.status = TOOL_GAP
         program.gap_started_s = now
         program.gap_kind = plan.gap_kind
-        program.gap_tool_kinds = tuple(call.kind for call in plan.tools)
+        program.gap_tool_kinds = tuple([call.kind for call in plan.tools])
         program._gap_tool_done = False
         program._children_running = len(plan.children)
         for position, child_plan in enumerate(plan.children):
@@ -196,14 +202,14 @@ class Orchestrator:
     def _end_gap_if_joined(self, program: ProgramState) -> None:
         if not program._gap_tool_done or program._children_running:
             return
-        program.last_gap_s = self._clock.now - program.gap_started_s
+        program.last_gap_s = self._clock.time_s - program.gap_started_s
         program.gaps += 1
         program.gap_total_s += program.last_gap_s
         self._release_turn(program)
 
     def _finish(self, program: ProgramState) -> None:
-        now = self._clock.now
-        program.status = ProgramStatus.DONE
+        now = self._clock.time_s
+        program.status = DONE
         del self.live[program.index]
         self.live_context_tokens -= program.context_tokens
         parent = program.parent
@@ -214,6 +220,7 @@ class Orchestrator:
             return
         ideal = self._ideal_s.pop(program.index)
         self.done += 1
+        self.finished = self.done == len(self._workload)
         self.unfinished.change(now, -1, -1.0 / ideal)
         self._metrics.program_finished(program, now, ideal)
         if self._workload.concurrency is not None and self._planned < len(self._workload):

@@ -13,7 +13,7 @@ first, so LRU order never evicts the head of a chain before its tail.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -102,21 +102,24 @@ class BlockPool:
         """Leading blocks of the program's chain that lie here, at most ``limit``."""
         entries = self.entries
         found = 0
-        for key, size in zip(program.prefix_keys, program.prefix_blocks, strict=True):
+        for key, size in program.prefix:
             entry = entries.get(key)
             if entry is None:
-                return min(found, limit)
+                break
             found += entry.blocks
             if entry.blocks < size or found >= limit:
-                return min(found, limit)
-        own = entries.get(program.index)
-        return min(found + own.blocks, limit) if own is not None else min(found, limit)
+                break
+        else:
+            own = entries.get(program.index)
+            if own is not None:
+                found += own.blocks
+        return found if found < limit else limit
 
     def matched_keys(self, program: ProgramState, matched: int) -> list[Key]:
         """Keys of the entries that hold the first ``matched`` blocks of the chain, head first."""
         keys: list[Key] = []
         covered = 0
-        for key, size in zip(program.prefix_keys, program.prefix_blocks, strict=True):
+        for key, size in program.prefix:
             if covered >= matched:
                 return keys
             keys.append(key)
@@ -128,7 +131,11 @@ class BlockPool:
     def reclaimable(self, keys: Iterable[Key]) -> int:
         """Cached blocks of these entries, which ``hold`` would take out of reclaim's reach."""
         lru = self.lru
-        return sum(lru[key].blocks for key in keys if key in lru)
+        blocks = 0
+        for key in keys:
+            if key in lru:
+                blocks += lru[key].blocks
+        return blocks
 
     def hold(self, keys: Iterable[Key]) -> None:
         """Keep these entries (created empty where absent) from being reclaimed."""
@@ -142,9 +149,9 @@ class BlockPool:
                 self.cached -= entry.blocks
             entry.holds += 1
 
-    def release(self, keys: Iterable[Key]) -> None:
+    def release(self, keys: Sequence[Key]) -> None:
         """End one hold on each entry, given head first; they become the most recently used."""
-        for key in reversed(tuple(keys)):
+        for key in reversed(keys):
             entry = self.entries[key]
             entry.holds -= 1
             if entry.holds == 0:
@@ -223,9 +230,8 @@ class BlockPool:
         if own is None or own.blocks == 0 or program.index in self.pins:
             return None
         self._serial += 1
-        keys: tuple[Key, ...] = (*program.prefix_keys, program.index)
-        pin = Pin(deadline_s, keys, until_admitted, self._serial)
-        self.hold(keys)
+        pin = Pin(deadline_s, program.chain_keys, until_admitted, self._serial)
+        self.hold(pin.keys)
         self.pins[program.index] = pin
         return pin
 
@@ -241,7 +247,7 @@ class BlockPool:
         """Blocks that ending pins would make reclaimable, but for one program's chain."""
         kept: tuple[Key, ...] = ()
         if besides is not None:
-            kept = (*besides.prefix_keys, besides.index)
+            kept = besides.chain_keys
         room = 0
         ended: dict[Key, int] = {}
         for index, pin in self.pins.items():

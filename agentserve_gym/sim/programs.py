@@ -23,6 +23,10 @@ class Phase(IntEnum):
     GAP = 4
 
 
+QUEUE, LOAD, PREFILL, DECODE, GAP = Phase
+"""The phases by themselves: looking a member up in its enumeration takes a function call."""
+
+
 class ProgramStatus(IntEnum):
     """Where a program stands in its life."""
 
@@ -33,6 +37,13 @@ class ProgramStatus(IntEnum):
     RUNNING = 4
     TOOL_GAP = 5
     DONE = 6
+
+
+PLANNED, HELD, QUEUED, LOADING, RUNNING, TOOL_GAP, DONE = ProgramStatus
+
+
+Prefix = tuple[tuple[str, int], ...]
+"""Levels of a shared prefix, each (key, blocks)."""
 
 
 class ProgramState:
@@ -51,8 +62,8 @@ class ProgramState:
         gaps, gap_total_s, last_gap_s: completed gaps.
         gap_kind, gap_tool_kinds, gap_started_s: of the gap that is on or was last.
         phase_s: seconds spent per ``Phase``, complete up to the last change of phase.
-        prefix_keys, prefix_blocks: levels of the shared prefix; ``chain_keys``: those and the own
-            part's key; ``shared_blocks``: blocks of all levels together.
+        prefix: levels of the shared prefix, each (key, blocks); ``chain_keys``: their keys and the
+            own part's; ``shared_blocks``: blocks of all levels together.
         pinned_at: instance where its chain is pinned, or -1.
     """
 
@@ -79,8 +90,7 @@ class ProgramState:
         "parent",
         "phase_s",
         "pinned_at",
-        "prefix_blocks",
-        "prefix_keys",
+        "prefix",
         "program_id",
         "shared_blocks",
         "status",
@@ -103,7 +113,7 @@ class ProgramState:
         self.parent = parent
         self.program_id = plan.program_id
         self.agent_class = plan.agent_class
-        self.status = ProgramStatus.PLANNED
+        self.status = PLANNED
         self.arrival_s = 0.0
         self.turns_done = 0
         self.generated_tokens = 0
@@ -120,10 +130,8 @@ class ProgramState:
         self.pinned_at = -1
         self.version = 0
         """Counts resets of the chain: copies in flight from before one are worthless."""
-        self.prefix_keys, self.prefix_blocks = _prefix_in_blocks(plan, block_size_tokens)
-        self.chain_keys: tuple[int | str, ...] = (*self.prefix_keys, index)
-        self.shared_blocks = sum(self.prefix_blocks)
-        self._phase = Phase.QUEUE
+        self._share(_prefix_in_blocks(plan, block_size_tokens))
+        self._phase = QUEUE
         self._phase_since_s = 0.0
         self._children_running = 0
         self._gap_tool_done = True
@@ -137,37 +145,35 @@ class ProgramState:
     def cut_prefix(self, blocks: int) -> None:
         """End the sharing beyond the chain's first ``blocks`` blocks: a reset fell below its shared
         prefix. A level that is kept in part counts as the program's own text from now on."""
-        keys: list[str] = []
-        sizes: list[int] = []
-        for key, size in zip(self.prefix_keys, self.prefix_blocks, strict=True):
-            if sum(sizes) + size > blocks:
+        kept: list[tuple[str, int]] = []
+        for key, size in self.prefix:
+            blocks -= size
+            if blocks < 0:
                 break
-            keys.append(key)
-            sizes.append(size)
-        self.prefix_keys, self.prefix_blocks = tuple(keys), tuple(sizes)
-        self.chain_keys = (*keys, self.index)
-        self.shared_blocks = sum(sizes)
+            kept.append((key, size))
+        self._share(tuple(kept))
+
+    def _share(self, prefix: Prefix) -> None:
+        self.prefix = prefix
+        self.chain_keys: tuple[int | str, ...] = (*(key for key, _ in prefix), self.index)
+        self.shared_blocks = sum(size for _, size in prefix)
 
     @property
     def is_subagent(self) -> bool:
         return self.parent is not None
 
 
-def _prefix_in_blocks(
-    plan: Program, block_size_tokens: int
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The levels of the shared prefix that fill whole blocks: keys and blocks of each."""
-    keys: list[str] = []
-    blocks: list[int] = []
+def _prefix_in_blocks(plan: Program, block_size_tokens: int) -> Prefix:
+    """The levels of the shared prefix that fill whole blocks."""
+    levels: list[tuple[str, int]] = []
     tokens = counted = 0
     for segment in plan.prefix:
         tokens += segment.tokens
         whole = tokens // block_size_tokens - counted
         if whole > 0:
-            keys.append(segment.key)
-            blocks.append(whole)
+            levels.append((segment.key, whole))
             counted += whole
-    return tuple(keys), tuple(blocks)
+    return tuple(levels)
 
 
 class TurnState:

@@ -173,7 +173,7 @@ class Residency:
     def _pin(self, program: ProgramState, place: Place) -> None:
         engine = self.engines[program.home]
         engine.synchronize()
-        deadline = self._clock.now + place.ttl_s
+        deadline = self._clock.time_s + place.ttl_s
         pin = engine.pool.pin(program, deadline, until_admitted=place.until_admitted)
         if pin is not None:
             program.pinned_at = program.home
@@ -221,7 +221,7 @@ class Residency:
             return
         targets = self._targets(program, blocks)
         count = sum(max(size - pool.blocks_of(key), 0) for key, size in targets)
-        keys: tuple[Key, ...] = (*program.prefix_keys, program.index)
+        keys = program.chain_keys
         pool.hold(keys)
         if not pool.take(count, reclaim_pins=False):
             pool.release(keys)
@@ -231,7 +231,7 @@ class Residency:
         self.counters.offloaded_blocks[tier] += count
         source.hold(keys)
         path = self.topology.offload_path(home, tier)
-        end = path.start(self._clock.now, count * self.topology.block_bytes)
+        end = path.start(self._clock.time_s, count * self.topology.block_bytes)
         transfer = _Transfer(program, source, keys, pool, count, targets, home, None, stay_warm)
         self._clock.call_at(end, self._on_offload_done, transfer)
         engine.reconsider()
@@ -239,8 +239,7 @@ class Residency:
     @staticmethod
     def _targets(program: ProgramState, blocks: int) -> tuple[tuple[Key, int], ...]:
         """The parts that make up the first ``blocks`` of a chain: (key, length)."""
-        prefix = zip(program.prefix_keys, program.prefix_blocks, strict=True)
-        return (*prefix, (program.index, blocks - program.shared_blocks))
+        return (*program.prefix, (program.index, blocks - program.shared_blocks))
 
     def _on_offload_done(self, event: Call) -> None:
         transfer: _Transfer = event.argument
@@ -268,7 +267,7 @@ class Residency:
             pool.extend(key, extra)
             left -= extra
         pool.give(left)
-        pool.release(key for key, _ in transfer.targets)
+        pool.release([key for key, _ in transfer.targets])
 
     def _prefetch(self, program: ProgramState) -> None:
         """Load what a lower tier holds and the home's HBM lacks, if there is room without pins."""
@@ -283,7 +282,7 @@ class Residency:
             return
         targets = self._targets(program, blocks)
         count = sum(max(size - pool.blocks_of(key), 0) for key, size in targets)
-        keys: tuple[Key, ...] = (*program.prefix_keys, program.index)
+        keys = program.chain_keys
         pool.hold(keys)
         if not pool.take(count, reclaim_pins=False):
             pool.release(keys)
@@ -294,7 +293,7 @@ class Residency:
         source_keys = tuple(source.matched_keys(program, blocks))
         source.hold(source_keys)
         path = self.topology.load_path(tier, -1, program.home)
-        end = path.start(self._clock.now, count * self.topology.block_bytes)
+        end = path.start(self._clock.time_s, count * self.topology.block_bytes)
         transfer = _Transfer(program, source, source_keys, pool, count, targets, program.home, None)
         self._clock.call_at(end, self._on_prefetch_done, transfer)
         engine.reconsider()
@@ -349,7 +348,7 @@ class Residency:
         self, tier: Tier, source: int, instance: int, hit: int, blocks: int
     ) -> Restorable:
         path = self.topology.load_path(tier, source, instance)
-        end = path.end_s(self._clock.now, (blocks - hit) * self.topology.block_bytes)
+        end = path.end_s(self._clock.time_s, (blocks - hit) * self.topology.block_bytes)
         return Restorable(tier, source, blocks, end)
 
     def first_token_s(self, turn: TurnState, instance: int, known_blocks: int) -> float:
@@ -359,7 +358,7 @@ class Residency:
 
     def loaded_first_token_s(self, turn: TurnState, instance: int, copy: Restorable) -> float:
         """Load and prefill time on an idle instance."""
-        wait = copy.end_s - self._clock.now
+        wait = copy.end_s - self._clock.time_s
         return wait + self.first_token_s(turn, instance, copy.blocks)
 
     def choose_restore(self, turn: TurnState, instance: int) -> Restorable | None:
@@ -390,7 +389,7 @@ class Residency:
         keys = tuple(source.matched_keys(turn.program, copy.blocks))
         source.hold(keys)
         path = self.topology.load_path(copy.tier, copy.source, turn.instance)
-        end = path.start(self._clock.now, count * self.topology.block_bytes)
+        end = path.start(self._clock.time_s, count * self.topology.block_bytes)
         self.counters.loads[copy.tier] += 1
         self.counters.loaded_blocks[copy.tier] += count
         transfer = _Transfer(turn.program, source, keys, None, 0, (), copy.source, turn)

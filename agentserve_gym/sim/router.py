@@ -25,7 +25,7 @@ from agentserve_gym.sim.decisions import (
 )
 from agentserve_gym.sim.engine import Engine
 from agentserve_gym.sim.metrics import Metrics
-from agentserve_gym.sim.programs import ProgramState, ProgramStatus, TurnState
+from agentserve_gym.sim.programs import HELD, QUEUED, TOOL_GAP, ProgramState, TurnState
 from agentserve_gym.sim.residency import Residency
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.views import ClusterView
@@ -36,6 +36,7 @@ class Router:
 
     Attributes:
         held: turns held back, next offer first. ``in_engines``: turns sent and not finished.
+        may_ask: false where ``next_decision`` would certainly return nothing.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Router:
     ) -> None:
         self.held: list[TurnState] = []
         self.in_engines = 0
+        self.may_ask = False
         self._engines = engines
         self._residency = residency
         self._cluster = cluster
@@ -69,12 +71,14 @@ class Router:
         if turn.number and turn.reuse_tokens < turn.program.context_tokens:
             size = self._cluster.instances[0].block_size_tokens
             self._residency.truncate(turn.program, turn.reuse_tokens // size)
-        turn.program.status = ProgramStatus.HELD
+        turn.program.status = HELD
         self._fresh.append(turn)
+        self.may_ask = True
 
     def gap_began(self, program: ProgramState) -> None:
         """A tool gap began: its placement will be asked."""
         self._gaps.append(program)
+        self.may_ask = True
 
     def turn_finished(self, turn: TurnState) -> None:
         """A turn left its engine: held turns get another chance."""
@@ -85,7 +89,7 @@ class Router:
 
     def offer_held_again(self) -> None:
         """A turn ended or KV blocks came free: held turns get another chance."""
-        self._offer_held = True
+        self._offer_held = self.may_ask = True
         self._refused_lanes.clear()
 
     # --- decisions ---------------------------------------------------------------------------
@@ -103,6 +107,7 @@ class Router:
         if self.held and not self._progress_without_held:
             return self._offer(self.held.pop(0))
         self._offer_held = False
+        self.may_ask = bool(self.held)
         return None
 
     @property
@@ -113,13 +118,13 @@ class Router:
     def _placement(self, program: ProgramState) -> PlacementDecision:
         self._cluster.held_turns = len(self.held)
         return PlacementDecision(
-            self._clock.now,
+            self._clock.time_s,
             program,
             self._cluster,
             program.home,
             program.gap_kind,
             program.gap_tool_kinds,
-            self._clock.now - program.gap_started_s,
+            self._clock.time_s - program.gap_started_s,
         )
 
     def _offer(self, turn: TurnState) -> RouteDecision:
@@ -127,7 +132,9 @@ class Router:
         may_hold = self._progress_without_held
         offers = turn.offers
         turn.offers += 1
-        return RouteDecision(self._clock.now, turn.program, turn, self._cluster, may_hold, offers)
+        return RouteDecision(
+            self._clock.time_s, turn.program, turn, self._cluster, may_hold, offers
+        )
 
     # --- answers -----------------------------------------------------------------------------
 
@@ -156,7 +163,7 @@ class Router:
         turn.hold_priority = answer.priority
         turn.hold_lane = answer.lane
         self._metrics.holds += 1
-        turn.program.status = ProgramStatus.HELD
+        turn.program.status = HELD
         insort(self.held, turn, key=self._held_key)
 
     def _held_key(self, turn: TurnState) -> tuple[float, float, int]:
@@ -171,13 +178,13 @@ class Router:
         turn.instance = answer.instance
         turn.priority = answer.priority
         turn.restore = answer.restore
-        turn.program.status = ProgramStatus.QUEUED
+        turn.program.status = QUEUED
         self.in_engines += 1
         self._cluster.instances[answer.instance].sent_turns += 1
         engine = self._engines[answer.instance]
         engine.enqueue(turn)
         if answer.promote_after_s is not None:
-            self._clock.call_at(self._clock.now + answer.promote_after_s, self._on_promote, turn)
+            self._clock.call_at(self._clock.time_s + answer.promote_after_s, self._on_promote, turn)
 
     def _on_promote(self, event: Call) -> None:
         turn: TurnState = event.argument
@@ -186,7 +193,7 @@ class Router:
     def _can_route(self, answer: Route) -> bool:
         wait = answer.promote_after_s
         return (
-            isinstance(answer.instance, Integral)
+            (type(answer.instance) is int or isinstance(answer.instance, Integral))
             and 0 <= answer.instance < len(self._engines)
             and isfinite(answer.priority)
             and (wait is None or wait >= 0.0)
@@ -205,12 +212,12 @@ class Router:
             self._metrics.invalid_answers += 1
             return
         assert isinstance(answer, Place)
-        if program.status is not ProgramStatus.TOOL_GAP:
+        if program.status is not TOOL_GAP:
             return
         self._residency.place(program, answer)
         if answer.ask_again_s is not None:
             self._clock.call_at(
-                self._clock.now + answer.ask_again_s, self._on_ask_again, (program, program.gaps)
+                self._clock.time_s + answer.ask_again_s, self._on_ask_again, (program, program.gaps)
             )
 
     def _possible(self, answer: Answer, home: int) -> bool:
@@ -228,5 +235,6 @@ class Router:
 
     def _on_ask_again(self, event: Call) -> None:
         program, gaps = event.argument
-        if program.status is ProgramStatus.TOOL_GAP and program.gaps == gaps:
+        if program.status is TOOL_GAP and program.gaps == gaps:
             self._gaps.append(program)
+            self.may_ask = True

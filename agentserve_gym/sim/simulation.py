@@ -16,7 +16,7 @@ import copy
 from typing import Any
 
 from agentserve_gym.hardware import model
-from agentserve_gym.sim.clock import Clock
+from agentserve_gym.sim.clock import LAST, Call, Clock
 from agentserve_gym.sim.construction import build_engines, build_view, fitting_workload
 from agentserve_gym.sim.decisions import Answer, Decision, Policy, Tier
 from agentserve_gym.sim.ideal import IdealTimes
@@ -95,7 +95,10 @@ class Simulation:
             self.workload, self.clock, self.tools, self.metrics, IdealTimes(self.engines), size
         )
         self.cluster.programs = self.orchestrator.live
+        self._block_size = size
         self._pending: Decision | None = None
+        if scenario.horizon_s is not None:
+            self.clock.call_at(scenario.horizon_s, self._on_horizon, priority=LAST)
         self.orchestrator.begin(self.router)
 
     # --- the loop ----------------------------------------------------------------------------
@@ -103,7 +106,7 @@ class Simulation:
     @property
     def now_s(self) -> float:
         """Simulated time, seconds."""
-        return float(self.clock.now)
+        return self.clock.time_s
 
     @property
     def pending(self) -> Decision | None:
@@ -134,29 +137,27 @@ class Simulation:
         return self._pending
 
     def _run_to_decision(self) -> Decision | None:
-        router, clock = self.router, self.clock
-        horizon = self.scenario.horizon_s
+        router, orchestrator, step = self.router, self.orchestrator, self.clock.step
         while not self.truncated:
-            decision = router.next_decision()
-            if decision is not None:
-                self.cluster.live_programs = len(self.orchestrator.live)
-                self.cluster.live_context_tokens = self.orchestrator.live_context_tokens
-                return decision
-            if self.orchestrator.finished:
+            if router.may_ask:
+                decision = router.next_decision()
+                if decision is not None:
+                    self.cluster.live_programs = len(orchestrator.live)
+                    self.cluster.live_context_tokens = orchestrator.live_context_tokens
+                    return decision
+            if orchestrator.finished:
                 break
-            if horizon is not None and clock.peek() > horizon:
-                self.truncated = True
-                if clock.now < horizon:
-                    clock.run(until=horizon)
-                break
-            clock.step()
-        self.orchestrator.unfinished.advance(clock.now)
+            step()
+        orchestrator.unfinished.advance(self.clock.time_s)
         return None
+
+    def _on_horizon(self, _call: Call) -> None:
+        self.truncated = True
 
     def unfinished_time(self) -> tuple[float, float]:
         """Integrals of unfinished programs up to now: program-seconds, weighted by 1 / ideal."""
         unfinished = self.orchestrator.unfinished
-        unfinished.advance(self.clock.now)
+        unfinished.advance(self.clock.time_s)
         return unfinished.plain_s, unfinished.weighted
 
     def snapshot(self) -> Simulation:
@@ -210,15 +211,20 @@ class Simulation:
 
     def begin_load(self, turn: TurnState) -> int:
         """See ``EngineHost``."""
+        turn.loaded_from = None
+        if turn.hit_blocks >= turn.match_limit_blocks:
+            return 0
         loaded = self.residency.begin_load(turn)
-        turn.loaded_from = loaded[1] if loaded else None
-        return loaded[0] if loaded else 0
+        if loaded is None:
+            return 0
+        blocks, turn.loaded_from = loaded
+        return blocks
 
     def turn_reserved(self, turn: TurnState, loaded_blocks: int) -> None:
         """See ``EngineHost``."""
         if turn.program.pinned_at >= 0:
             self.residency.unpin(turn.program)
-        size = self.scenario.engine.block_size_tokens
+        size = self._block_size
         view = self.cluster.instances[turn.instance]
         view.prompt_tokens += turn.prompt_tokens
         view.hit_tokens += turn.hit_blocks * size
@@ -232,7 +238,7 @@ class Simulation:
 
     def turn_finished(self, turn: TurnState) -> None:
         """See ``EngineHost``."""
-        self.metrics.turn_finished(turn, self.clock.now)
+        self.metrics.turn_finished(turn, self.clock.time_s)
         self.router.turn_finished(turn)
         self.orchestrator.turn_finished(turn)
         if self.timeline is not None:

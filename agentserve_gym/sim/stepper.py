@@ -43,10 +43,6 @@ class Segment(Protocol):
         """How many of the planned steps have ended by ``now_s``."""
         ...
 
-    def started(self, now_s: float) -> int:
-        """How many of the planned steps have begun by ``now_s``."""
-        ...
-
 
 @dataclass(slots=True)
 class DecodeSegment:
@@ -63,24 +59,25 @@ class DecodeSegment:
         )
 
     def completed(self, now_s: float) -> int:
-        elapsed = now_s - self.start_s
-        if self.steps == 1 or elapsed < self.first_step_s:
-            return int(self.boundary_s(1) <= now_s)
-        linear = self.first_step_s - 0.5 * self.growth_s
-        if self.growth_s > 0.0:
-            root = sqrt(linear * linear + 2.0 * self.growth_s * elapsed)
-            count = int((root - linear) / self.growth_s)
+        start, first, growth, steps = self.start_s, self.first_step_s, self.growth_s, self.steps
+        if now_s < start + first:
+            return 0
+        if steps == 1:
+            return 1
+        elapsed = now_s - start
+        linear = first - 0.5 * growth
+        if growth > 0.0:
+            count = int((sqrt(linear * linear + 2.0 * growth * elapsed) - linear) / growth)
         else:
-            count = int(elapsed / self.first_step_s)
-        count = min(count, self.steps)
-        while count < self.steps and self.boundary_s(count + 1) <= now_s:
+            count = int(elapsed / first)
+        if count > steps:
+            count = steps
+        # The guess is off by one at most; boundaries decide, as they do when they are scheduled.
+        while count < steps and self.boundary_s(count + 1) <= now_s:
             count += 1
         while count > 0 and self.boundary_s(count) > now_s:
             count -= 1
         return count
-
-    def started(self, now_s: float) -> int:
-        return min(self.completed(now_s) + 1, self.steps)
 
 
 @dataclass(slots=True)
@@ -100,9 +97,6 @@ class PrefillSegment:
 
     def completed(self, now_s: float) -> int:
         return bisect_right(self.ends_s, now_s, 0, self.steps)
-
-    def started(self, now_s: float) -> int:
-        return min(self.completed(now_s) + 1, self.steps)
 
 
 class Stepper(ABC):
@@ -124,7 +118,7 @@ class Stepper(ABC):
 
     def wake(self) -> None:
         """Start stepping, after everything else that happens at this instant."""
-        now = self._clock.now
+        now = self._clock.time_s
         if self._kick_at_s != now:
             self._kick_at_s = now
             self._clock.call_at(now, self._on_kick, priority=LATE)
@@ -143,21 +137,20 @@ class Stepper(ABC):
     def _on_kick(self, _call: Call) -> None:
         self._kick_at_s = -1.0
         if self.segment is None:
-            self._begin(self._clock.now)
+            self._begin(self._clock.time_s)
 
     def _on_boundary(self, call: Call) -> None:
         segment = self.segment
         if segment is None or call.argument != self._event_serial:
             return
-        finished = [engine.complete(segment) for engine in self.members]
-        planned_at_s = self._clock.now
+        ended = [(engine, turns) for engine in self.members if (turns := engine.complete(segment))]
+        planned_at_s = self._clock.time_s
         if self._async:
             planned_at_s = segment.boundary_s(segment.steps - 1)
         self.segment = None
         self._begin(planned_at_s)
-        for engine, turns in zip(self.members, finished, strict=True):
-            if turns:
-                engine.announce(turns)
+        for engine, turns in ended:
+            engine.announce(turns)
 
     def _begin(self, planned_at_s: float) -> None:
         segment = self.segment = self._plan(planned_at_s)
@@ -182,7 +175,7 @@ class SingleStepper(Stepper):
     def _plan(self, planned_at_s: float) -> Segment | None:
         engine = self.members[0]
         engine.plan(planned_at_s)
-        now = self._clock.now
+        now = self._clock.time_s
         if engine.chunks:
             steps = engine.full_chunks() if self._fused else 1
             return PrefillSegment(now, self._ends(now, engine.shape(), steps), steps)
@@ -231,7 +224,7 @@ class LockstepStepper(Stepper):
             engine.plan(planned_at_s)
         if not any(engine.has_work for engine in self.members):
             return None
-        now = self._clock.now
+        now = self._clock.time_s
         shapes = [engine.shape() for engine in self.members]
         if any(engine.chunks for engine in self.members):
             step_s = lockstep_step_s(self._latency, shapes, self._graph_tokens)

@@ -44,7 +44,7 @@ class KindStatistics:
         return self.total_s / self.count if self.count else 0.0
 
     def learn(self, duration_s: float) -> None:
-        value = log(max(duration_s, SHORTEST_S))
+        value = log(duration_s if duration_s > SHORTEST_S else SHORTEST_S)
         if self.count == 0:
             self.ema_s, self.log_mean = duration_s, value
         else:
@@ -69,7 +69,11 @@ class ToolStatistics:
         return self._kinds.get(name)
 
     def learn(self, kind: str, duration_s: float) -> None:
-        self._kinds.setdefault(kind, KindStatistics()).learn(duration_s)
+        """Book a completed call."""
+        statistics = self._kinds.get(kind)
+        if statistics is None:
+            statistics = self._kinds[kind] = KindStatistics()
+        statistics.learn(duration_s)
         self.overall.learn(duration_s)
 
 
@@ -136,7 +140,7 @@ class ToolSimulator:
     def _start_wait(self, program: ProgramState, duration_s: float) -> None:
         """A person's wait: no tool host is involved."""
         self._clock.call_at(
-            self._clock.now + duration_s,
+            self._clock.time_s + duration_s,
             self._on_plain_gap_done,
             (program, (("user", duration_s),)),
         )
@@ -145,7 +149,7 @@ class ToolSimulator:
         self, program: ProgramState, calls: tuple[ToolCall, ...], gap_s: float
     ) -> None:
         """Hosts without limits: the gap lasts as long as the program says."""
-        now = self._clock.now
+        now = self._clock.time_s
         last = []
         for call in calls:
             if call.duration_s < gap_s:
@@ -206,7 +210,7 @@ class ToolSimulator:
             self.timeouts += 1
         call.attempts += 1
         call.tool_s += duration
-        self._clock.call_at(self._clock.now + duration, self._on_attempt_done, call)
+        self._clock.call_at(self._clock.time_s + duration, self._on_attempt_done, call)
 
     def _on_attempt_done(self, event: Call) -> None:
         call: _ToolRun = event.argument
@@ -216,13 +220,13 @@ class ToolSimulator:
             self._begin_attempt(waiting.popleft())
         if self._fails(call):
             self.failures += 1
-            self._clock.call_at(self._clock.now + self._spec.retry_delay_s, self._on_retry, call)
+            self._clock.call_at(self._clock.time_s + self._spec.retry_delay_s, self._on_retry, call)
             return
         self.statistics.learn(call.kind, call.tool_s)
         call.gap.open_calls -= 1
         if call.gap.open_calls == 0:
             self._clock.call_at(
-                self._clock.now + call.gap.client_s, self._on_gap_done, call.gap.program
+                self._clock.time_s + call.gap.client_s, self._on_gap_done, call.gap.program
             )
 
     def _fails(self, call: _ToolRun) -> bool:

@@ -21,15 +21,16 @@ class TurnBlocks:
 
     def to_own(self, turn: TurnState, tokens: int) -> int:
         """Further blocks needed to hold the first ``tokens`` of the turn."""
-        return max(-(-tokens // self._size) - turn.hit_blocks - turn.private_blocks, 0)
+        blocks = -(-tokens // self._size) - turn.hit_blocks - turn.private_blocks
+        return blocks if blocks > 0 else 0
 
     def publish_prefix(self, turn: TurnState) -> None:
         """Let others hit the shared prefix that this turn computed, where nobody else did."""
-        if not turn.has_prefix:
-            return
         pool, program = self._pool, turn.program
+        if not turn.has_prefix or turn.hit_blocks >= program.shared_blocks:
+            return
         computed = turn.computed_tokens // self._size
-        for key, size in zip(program.prefix_keys, program.prefix_blocks, strict=True):
+        for key, size in program.prefix:
             missing = min(size, computed) - pool.blocks_of(key)
             computed -= size
             if missing > 0:
@@ -41,8 +42,10 @@ class TurnBlocks:
         """Turn the computed full blocks of the program's own part into a cached entry."""
         pool, program = self._pool, turn.program
         own = turn.computed_tokens // self._size - program.shared_blocks
-        extra = min(max(own - pool.blocks_of(program.index), 0), turn.private_blocks)
-        pool.extend(program.index, extra)
-        pool.give(turn.private_blocks - extra)
+        extra = min(own - pool.blocks_of(program.index), turn.private_blocks)
+        if extra > 0:
+            pool.extend(program.index, extra)
+            turn.private_blocks -= extra
+        pool.free += turn.private_blocks
         turn.private_blocks = 0
         pool.release(program.chain_keys)

@@ -127,7 +127,7 @@ class DelayedSignals:
         engine.on_change = self._note_load
 
     def load(self) -> Load:
-        until = self._clock.now - self._delay_s
+        until = self._clock.time_s - self._delay_s
         while len(self._loads) > 1 and self._loads[1][0] <= until:
             self._loads.popleft()
         return self._loads[0][1]
@@ -137,7 +137,7 @@ class DelayedSignals:
         self._follow()
         known = self._cached
         found = 0
-        for key, size in zip(program.prefix_keys, program.prefix_blocks, strict=True):
+        for key, size in program.prefix:
             blocks = known.get(key, 0)
             found += blocks
             if blocks < size or found >= limit:
@@ -149,15 +149,15 @@ class DelayedSignals:
 
     def _note_load(self) -> None:
         self.load()
-        self._loads.append((self._clock.now, read_load(self._engine)))
+        self._loads.append((self._clock.time_s, read_load(self._engine)))
 
     def _note_change(self, key: Key, blocks: int) -> None:
         self._follow()
         at_s = self._engine.pool.changing_at_s
-        self._changes.append((self._clock.now if at_s is None else at_s, key, blocks))
+        self._changes.append((self._clock.time_s if at_s is None else at_s, key, blocks))
 
     def _follow(self) -> None:
-        until = self._clock.now - self._delay_s
+        until = self._clock.time_s - self._delay_s
         while self._changes and self._changes[0][0] <= until:
             _, key, blocks = self._changes.popleft()
             if blocks:
@@ -240,7 +240,7 @@ class ClusterView:
 
     @property
     def now_s(self) -> float:
-        return float(self._clock.now)
+        return self._clock.time_s
 
     def tier_tokens(self, turn: TurnState, instance: int, tier: Tier) -> int:
         """Prompt tokens whose KV the instance could load from its DRAM or CXL tier."""
@@ -299,7 +299,7 @@ class ClusterView:
         if path is None:
             path = self._load_paths[key] = topology.load_path(tier, source, instance)
         size = tokens * topology.block_bytes / topology.block_size_tokens
-        now = self._clock.now
+        now = self._clock.time_s
         return path.end_s(now, size) - now
 
     def offload_s(self, program: ProgramState, tier: Tier, tokens: int) -> float:

@@ -25,9 +25,9 @@ def chain(index: int, *prefix: tuple[str, int]) -> ProgramState:
 
 def store(pool: BlockPool, program: ProgramState, own_blocks: int) -> None:
     """Leave the program's chain cached, as an engine does when a turn ends."""
-    keys = (*program.prefix_keys, program.index)
+    keys = program.chain_keys
     pool.hold(keys)
-    sizes = (*program.prefix_blocks, own_blocks)
+    sizes = (*(size for _, size in program.prefix), own_blocks)
     for key, size in zip(keys, sizes, strict=True):
         missing = size - pool.blocks_of(key)
         assert pool.take(missing, reclaim_pins=False)
@@ -92,9 +92,9 @@ def test_prefix_levels_count_whole_blocks_of_the_running_total() -> None:
         "p", "test", (Turn(99, 99, 1, 0),), (PrefixSegment("t", 20), PrefixSegment("s", 20))
     )
     program = ProgramState(plan, 0, 0, BLOCK, None)
-    assert (program.prefix_keys, program.prefix_blocks) == (("t", "s"), (1, 1))
+    assert program.prefix == (("t", 1), ("s", 1))
     short = Program("p", "test", (Turn(99, 99, 1, 0),), (PrefixSegment("t", 15),))
-    assert ProgramState(short, 0, 0, BLOCK, None).prefix_keys == ()
+    assert ProgramState(short, 0, 0, BLOCK, None).prefix == ()
 
 
 def test_reclaiming_takes_least_recently_used_tails_first() -> None:
@@ -270,7 +270,7 @@ def pools(draw: st.DrawFn) -> BlockPool:
         if draw(st.integers(0, 3)) == 0:
             pool.set_rank(program.index, draw(st.sampled_from([-1.0, 0.0, 1.0])))
         if draw(st.integers(0, 3)) == 0:
-            pool.hold((*program.prefix_keys, program.index))
+            pool.hold(program.chain_keys)
     return pool
 
 

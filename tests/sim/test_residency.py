@@ -197,7 +197,7 @@ def test_a_reload_takes_its_time_and_counts_as_a_hit_of_its_tier() -> None:
     assert record.ready_s == pytest.approx(32.6)
     assert record.first_token_s == pytest.approx(32.6 + 0.9 + 1.17)
     assert simulation.metrics.phase_s[Phase.LOAD] == pytest.approx(0.9)
-    assert simulation.metrics.hit_tokens == {Tier.HBM: 16, Tier.DRAM: 144, Tier.CXL: 0}
+    assert simulation.metrics.hit_tokens == [16, 144, 0]
     assert simulation.report()["recomputed_tokens"] == 0
 
 
