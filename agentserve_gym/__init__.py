@@ -17,8 +17,11 @@ ENV_IDS = ("AgentServe-v0", "AgentServeRouting-v0", "AgentServeOffload-v0")
 """The registered environments; pass them to ``gym.make`` as ``agentserve_gym:<id>``, which also
 works in worker processes that have not imported this package."""
 
-register(id="AgentServe-v0", entry_point="agentserve_gym.envs:AgentServeEnv")
-register(id="AgentServeRouting-v0", entry_point="agentserve_gym.envs:AgentServeRoutingEnv")
-register(id="AgentServeOffload-v0", entry_point="agentserve_gym.envs:AgentServeOffloadEnv")
+for _id, _name in zip(ENV_IDS, ("", "Routing", "Offload"), strict=True):
+    register(
+        id=_id,
+        entry_point=f"agentserve_gym.envs:AgentServe{_name}Env",
+        vector_entry_point=f"agentserve_gym.envs:AgentServe{_name}VectorEnv",
+    )
 
 __all__ = ["ENV_IDS", "__version__"]

@@ -264,6 +264,11 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         }
 
     @property
+    def is_over(self) -> bool:
+        """Whether the last step ended the episode."""
+        return self._episode is not None and self._episode.over
+
+    @property
     def mask(self) -> Mask:
         """The mask of possible actions now, int8; shared and read-only."""
         return self._mask

@@ -1,0 +1,133 @@
+"""Several environments of one kind, side by side in one process, observed together.
+
+Each simulation runs as it does alone. What is saved is what an environment does besides: the
+observations of all are scaled by one set of array operations, and no dictionary is made per step.
+Vector environments (Gymnasium's here, Stable-Baselines3's in ``train``) add their conventions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentserve_gym.envs.base import AgentServeBase
+from agentserve_gym.envs.rewards import Reward
+from agentserve_gym.envs.scaling import Scaling
+from agentserve_gym.sim import load_scenario
+
+
+class Progress(NamedTuple):
+    """What a step of one environment led to; ``elapsed_s`` as in its information."""
+
+    reward: float
+    elapsed_s: float
+    terminated: bool
+    truncated: bool
+
+
+class EnvBatch:
+    """``N`` environments with ``k`` mask entries and observations of one ``size``.
+
+    Attributes:
+        envs: the environments. Whoever steps or resets one of them alone must not go on with the
+            batch before that one has begun anew.
+        masks: int8, ``(N, k)``: possible actions now.
+        max_episode_steps: an episode is truncated after so many steps, or never.
+        lengths: steps of each environment's episode so far.
+    """
+
+    def __init__(self, envs: list[AgentServeBase], max_episode_steps: int | None = None) -> None:
+        """Put environments of one scenario and kind side by side.
+
+        Raises:
+            ValueError: for no environment, or ``max_episode_steps`` below 1.
+        """
+        if not envs:
+            raise ValueError("num_envs is 0; at least 1 is needed")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps is {max_episode_steps}; at least 1 is needed")
+        self.envs = envs
+        self.max_episode_steps = max_episode_steps
+        self.lengths = [0] * len(envs)
+        self.masks = np.array([env.mask for env in envs])
+        self._scaling = Scaling(envs[0].builder.layout, envs[0].num_instances, len(envs))
+        self._action_shape = (len(envs), *(envs[0].action_space.shape or ()))
+
+    def begin(
+        self, number: int, seed: int | None, options: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Start an episode of one environment, as its ``reset`` does; returns its information."""
+        env = self.envs[number]
+        info = env.begin(seed, options)
+        self._scaling.write_static(number, env.builder.writer.static_values())
+        self.lengths[number] = 0
+        self._note(number)
+        return info
+
+    def proceed(self, number: int, action: Any) -> Progress:
+        """Answer one environment's decision, as its ``step`` does."""
+        env = self.envs[number]
+        reward, elapsed_s, over = env.proceed(action)
+        self._note(number)
+        self.lengths[number] = length = self.lengths[number] + 1
+        cut = length == self.max_episode_steps
+        if not over:
+            return Progress(reward, elapsed_s, False, cut)
+        horizon = env.simulation.truncated
+        return Progress(reward, elapsed_s, not horizon, horizon or cut)
+
+    def observe(self) -> NDArray[np.float32]:
+        """A new array ``(N, size)`` with the observations of all environments."""
+        return self._scaling.observe()
+
+    def observe_one(self, number: int) -> NDArray[np.float32]:
+        """A new array ``(size,)`` with one environment's observation."""
+        env = self.envs[number]
+        return env.builder.write(env.simulation.pending)
+
+    def last_info(self, number: int, progress: Progress) -> dict[str, Any]:
+        """The information that an environment's step gives when it ends the episode."""
+        env = self.envs[number]
+        info = {"action_mask": env.mask.copy(), "elapsed_s": progress.elapsed_s}
+        return info | env.last_info() if env.is_over else info
+
+    def read_actions(self, actions: Any) -> list[Any]:
+        """Actions by environment.
+
+        Raises:
+            ValueError: unless there are integers for each environment.
+        """
+        array = np.asarray(actions)
+        if array.shape != self._action_shape or array.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions are {array.dtype} of shape {array.shape}; integers of shape "
+                f"{self._action_shape} are needed"
+            )
+        found: list[Any] = array.tolist()
+        return found
+
+    def _note(self, number: int) -> None:
+        """Write what an environment shows now into its row."""
+        env, scaling = self.envs[number], self._scaling
+        self.masks[number] = env.mask
+        env.builder.writer.write(env.simulation.pending, scaling.memory, number * scaling.row_bytes)
+
+
+def make_batch(
+    make: Callable[..., AgentServeBase],
+    num_envs: int,
+    max_episode_steps: int | None = None,
+    **options: Any,
+) -> EnvBatch:
+    """A batch of ``num_envs`` environments with equal options; the scenario is read once, and a
+    reward object is copied for each."""
+    if num_envs < 1:
+        raise ValueError(f"num_envs is {num_envs}; at least 1 is needed")
+    options["scenario"] = load_scenario(options.get("scenario", "default"))
+    reward: str | Reward = options.pop("reward", "jct")
+    envs = [make(**options, reward=copy.deepcopy(reward)) for _ in range(num_envs)]
+    return EnvBatch(envs, max_episode_steps)
