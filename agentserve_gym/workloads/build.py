@@ -296,10 +296,10 @@ def _adjust_gap(turn: Turn, spec: TraceWorkload) -> Turn:
             if child is not None
         )
     tools = tuple(
-        replace(tool, duration_s=min(tool.duration_s, timeout_s) * scale) for tool in turn.tools
+        tool._replace(duration_s=min(tool.duration_s, timeout_s) * scale) for tool in turn.tools
     )
     gap_s = min(turn.gap_s, longest_s) * scale
-    return replace(turn, gap_s=gap_s, tools=tools, children=children)
+    return turn._replace(gap_s=gap_s, tools=tools, children=children)
 
 
 # ----------------------------------------------------------------------------------- listed: inline

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 GapKind = Literal["tool", "user", "end"]
 
@@ -27,8 +27,7 @@ class Frozen:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall(Frozen):
+class ToolCall(NamedTuple):
     """One tool call of a tool gap; the calls of one gap run in parallel.
 
     ``failures`` counts the attempts that fail before the one that succeeds; each attempt takes
@@ -40,6 +39,9 @@ class ToolCall(Frozen):
     result_tokens: int = 0
     failures: int = 0
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ToolCall:
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class PrefixSegment(Frozen):
@@ -49,8 +51,7 @@ class PrefixSegment(Frozen):
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Turn(Frozen):
+class Turn(NamedTuple):
     """One LLM call and the wait after it.
 
     Attributes:
@@ -82,6 +83,9 @@ class Turn(Frozen):
     gap_kind: GapKind = "end"
     tools: tuple[ToolCall, ...] = ()
     children: tuple[Program, ...] = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Turn:
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agentserve_gym.workloads.generators.parameters import ClassParameters, SubAgents
-from agentserve_gym.workloads.program import PrefixSegment, Program, ToolCall, Turn
+from agentserve_gym.workloads.program import GapKind, PrefixSegment, Program, ToolCall, Turn
 
 FloatArray = NDArray[np.float64]
 
@@ -45,14 +46,18 @@ class DrawSettings:
     sub_agents: bool = True
 
 
-@dataclass(frozen=True)
-class _Gap:
-    """One gap before its place in the program is known."""
+class _Gap(NamedTuple):
+    """One gap before its place in the program is known.
 
-    is_user: bool
+    Attributes:
+        who: ``user`` or ``tool``. ``kind``: index of the tool kind in the chain; -1 for a person's
+            message.
+    """
+
+    who: GapKind
     gap_s: float
     tools: tuple[ToolCall, ...]
-    kind: int  # index of the tool kind in the chain; -1 for a person's message
+    kind: int
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,7 @@ def _draw_gaps(
     settings: DrawSettings,
 ) -> list[_Gap]:
     turns = len(kinds)
-    calls = 1 + np.searchsorted(np.array(parameters.calls_edges), rng.random(turns), side="right")
+    calls = [1 + bisect_right(parameters.calls_edges, u) for u in rng.random(turns).tolist()]
     # Tables are drawn for the largest number of calls, so that the stream does not depend on it.
     width = 1 + len(parameters.calls_edges)
     share = parameters.correlation.duration_program
@@ -211,24 +216,29 @@ def _draw_gaps(
     user_s = np.minimum(waits(rng.standard_normal(turns)), settings.max_user_gap_s)
     user_s = user_s * settings.gap_scale
     names = parameters.chain.kinds
+    scale = settings.token_scale
     gaps: list[_Gap] = []
     for user, kind, n, row, wait, result in zip(
         is_user.tolist(),
         kinds.tolist(),
-        calls.tolist(),
+        calls,
         durations.tolist(),
         user_s.tolist(),
         new.tolist(),
         strict=True,
     ):
         if user:
-            gaps.append(_Gap(True, wait, (), -1))
+            gaps.append(_Gap("user", wait, (), -1))
             continue
-        part, rest = divmod(_count(result, settings.token_scale), n)
+        name, tokens = names[kind], _count(result, scale)
+        if n == 1:
+            gaps.append(_Gap("tool", row[0], (ToolCall(name, row[0], tokens),), kind))
+            continue
+        part, rest = divmod(tokens, n)
         tools = tuple(
-            ToolCall(names[kind], row[call], part + (rest if call == 0 else 0)) for call in range(n)
+            [ToolCall(name, row[call], part + (0 if call else rest)) for call in range(n)]
         )
-        gaps.append(_Gap(False, max(row[:n]), tools, kind))
+        gaps.append(_Gap("tool", max(row[:n]), tools, kind))
     return gaps
 
 
@@ -252,12 +262,12 @@ def _draw_children(
     kinds = parameters.chain.kinds
     children: dict[int, Program] = {}
     for turn, (gap, u) in enumerate(zip(gaps[:-1], uniforms, strict=False)):
-        if gap.is_user:
+        if gap.kind < 0:
             continue
         chosen = _sub_agent(parameters.sub_agents, kinds[gap.kind], u)
         if chosen is not None:
             if chosen.tool_kind is not None:  # the sub-agent is the tool, so its time is simulated
-                gaps[turn] = _Gap(False, 0.0, (), gap.kind)
+                gaps[turn] = _Gap("tool", 0.0, (), gap.kind)
             name = f"{parameters.name}-{index:06d}/{turn}-{chosen.name}"
             children[turn] = _draw_child(parameters, chosen, name, prefix, rng, settings)
     return children
@@ -347,10 +357,19 @@ def _assemble(
             reuse = min(shared, context - 1)
             context = max(compact_to[turn], shared + 1)
             added = context - reuse
-    return tuple(
-        _turn(prompt, outputs[index], gaps[index], children.get(index), index + 1 < len(prompts))
-        for index, prompt in enumerate(prompts)
-    )
+    last = len(prompts) - 1
+    turns: list[Turn] = []
+    for index, (prompt, gap) in enumerate(zip(prompts, gaps, strict=False)):
+        size, fresh, reused = prompt
+        if index == last:
+            turns.append(Turn(size, fresh, outputs[index], reused))
+            break
+        child = children.get(index)
+        started = () if child is None else (child,)
+        turns.append(
+            Turn(size, fresh, outputs[index], reused, gap.gap_s, gap.who, gap.tools, started)
+        )
+    return tuple(turns)
 
 
 def _compaction(
@@ -368,21 +387,3 @@ def _compaction(
         shrink = min(1.0, at / (rule.threshold_tokens * settings.token_scale))
         low, high = low * shrink, high * shrink
     return round(at), np.rint(low + (high - low) * uniforms).astype(np.int64).tolist()
-
-
-def _turn(
-    prompt: tuple[int, int, int], output: int, gap: _Gap, child: Program | None, has_next: bool
-) -> Turn:
-    context, added, reuse = prompt
-    if not has_next:
-        return Turn(context, added, output, reuse)
-    return Turn(
-        context,
-        added,
-        output,
-        reuse,
-        gap.gap_s,
-        "user" if gap.is_user else "tool",
-        gap.tools,
-        (child,) if child is not None else (),
-    )
