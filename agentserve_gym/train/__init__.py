@@ -10,10 +10,12 @@ from agentserve_gym.train.runs import resume, train
 from agentserve_gym.train.seeds import EVALUATION_SEEDS, SELECTION_SEEDS, evaluation_seeds
 from agentserve_gym.train.settings import TrainSettings, make_settings
 from agentserve_gym.train.statistics import PairedDifference, paired_difference
+from agentserve_gym.train.vec_env import AgentServeVecEnv
 
 __all__ = [
     "EVALUATION_SEEDS",
     "SELECTION_SEEDS",
+    "AgentServeVecEnv",
     "Evaluation",
     "LearnedPolicy",
     "ModelCard",

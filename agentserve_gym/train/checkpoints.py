@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.vec_env import DummyVecEnv
+
+from agentserve_gym.train.vec_env import AgentServeVecEnv
 
 FOLDER = "checkpoints"
 _REPLAY_ARRAYS = (
@@ -45,10 +46,10 @@ def save_checkpoint(run: Path, learner: BaseAlgorithm, extra: dict[str, Any]) ->
         extra: values of the caller, returned by ``load_checkpoint``.
     """
     workers = learner.get_env()
-    assert isinstance(workers, DummyVecEnv)
+    assert isinstance(workers, AgentServeVecEnv)
     progress = {
         "counters": {name: getattr(learner, name) for name in _COUNTERS if hasattr(learner, name)},
-        "workers": workers.envs,
+        "workers": workers.progress(),
         "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),  # noqa: NPY002
         "replay": _replay_state(getattr(learner, "replay_buffer", None)),
         "extra": extra,
@@ -91,8 +92,8 @@ def load_checkpoint(run: Path, learner: BaseAlgorithm) -> dict[str, Any]:
         setattr(learner, name, value)
     _restore_replay(getattr(learner, "replay_buffer", None), progress["replay"])
     workers = learner.get_env()
-    assert isinstance(workers, DummyVecEnv)
-    workers.envs = progress["workers"]
+    assert isinstance(workers, AgentServeVecEnv)
+    workers.resume(progress["workers"])
     python, legacy, tensors = progress["random"]
     random.setstate(python)
     np.random.set_state(legacy)  # noqa: NPY002

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
-
-import gymnasium as gym
-from numpy.typing import NDArray
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agentserve_gym.envs import (
     AgentServeBase,
@@ -16,8 +11,10 @@ from agentserve_gym.envs import (
     AgentServeOffloadEnv,
     AgentServeRoutingEnv,
 )
+from agentserve_gym.envs.batch import make_batch
 from agentserve_gym.train.seeds import training_seed
 from agentserve_gym.train.settings import TrainSettings
+from agentserve_gym.train.vec_env import AgentServeVecEnv
 
 _ENVIRONMENTS: dict[str, type[AgentServeBase]] = {
     "AgentServe-v0": AgentServeEnv,
@@ -26,35 +23,23 @@ _ENVIRONMENTS: dict[str, type[AgentServeBase]] = {
 }
 
 
-class TrainingEpisodes(gym.Wrapper[NDArray[Any], Any, NDArray[Any], Any]):
-    """Every reset starts the worker's next training workload, whatever seed is passed.
+@dataclass(slots=True)
+class TrainingWorkloads:
+    """Every episode of a worker is its next training workload, whatever seed is passed.
 
     Which workloads a worker meets depends on the run's seed and the worker's number alone, so
     nothing is drawn that a policy is judged on, and two runs with one seed learn from the same.
     """
 
-    def __init__(self, env: gym.Env[NDArray[Any], Any], seed: int, worker: int) -> None:
-        super().__init__(env)
-        self.run_seed = seed
-        self.worker = worker
-        self.episode = -1
+    run_seed: int
+    begun: dict[int, int] = field(default_factory=dict)
+    """Episodes that each worker has begun."""
 
-    def reset(
-        self,
-        *,
-        seed: int | None = None,  # noqa: ARG002
-        options: dict[str, Any] | None = None,  # noqa: ARG002
-    ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Start the next training workload."""
-        self.episode += 1
-        workload = training_seed(self.run_seed, self.worker, self.episode)
-        return self.env.reset(options={"workload_seed": workload})
-
-    def action_masks(self) -> NDArray[Any]:
-        """The environment's masks, for sb3-contrib."""
-        env = self.unwrapped
-        assert isinstance(env, AgentServeBase)
-        return env.action_masks()
+    def __call__(self, worker: int) -> dict[str, Any]:
+        """Options for the worker's next reset."""
+        episode = self.begun.get(worker, 0)
+        self.begun[worker] = episode + 1
+        return {"workload_seed": training_seed(self.run_seed, worker, episode)}
 
 
 def make_env(settings: TrainSettings) -> AgentServeBase:
@@ -62,11 +47,8 @@ def make_env(settings: TrainSettings) -> AgentServeBase:
     return _ENVIRONMENTS[settings.env](**settings.env_options)
 
 
-def make_workers(settings: TrainSettings) -> DummyVecEnv:
+def make_workers(settings: TrainSettings) -> AgentServeVecEnv:
     """The environments of a run, one after the other in this process: a step takes about as long
     as sending an observation to another process would."""
-    return DummyVecEnv([partial(_worker, settings, number) for number in range(settings.workers)])
-
-
-def _worker(settings: TrainSettings, number: int) -> gym.Env[Any, Any]:
-    return Monitor(TrainingEpisodes(make_env(settings), settings.seed, number))
+    batch = make_batch(_ENVIRONMENTS[settings.env], settings.workers, **settings.env_options)
+    return AgentServeVecEnv(batch, TrainingWorkloads(settings.seed))
