@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from agentserve_gym.baselines.parts import Admission, Part, Residency, Routing, Scheduling
@@ -61,6 +62,19 @@ class ComposedPolicy:
         self.admission = admission
         self.scheduling = scheduling
         self.parts: tuple[Part, ...] = (routing, residency, admission, scheduling)
+        # Most parts learn from few events: those that do not are not told.
+        self._at_ready = self._hooks("turn_ready")
+        self._at_dispatch = self._hooks("dispatched")
+        self._at_hold = self._hooks("turn_held")
+        self._at_gap = self._hooks("gap_began")
+
+    def _hooks(self, name: str) -> list[Callable[..., None]]:
+        """The parts' own methods of this name, in order."""
+        return [
+            getattr(part, name)
+            for part in self.parts
+            if getattr(type(part), name) is not getattr(Part, name)
+        ]
 
     @property
     def name(self) -> str:
@@ -85,24 +99,24 @@ class ComposedPolicy:
         if isinstance(decision, RouteDecision):
             return self._route(decision)
         if decision.elapsed_s == 0.0:
-            for part in self.parts:
-                part.gap_began(decision)
+            for gap_began in self._at_gap:
+                gap_began(decision)
         return self.residency.place(decision)
 
     def _route(self, decision: RouteDecision) -> Answer:
         if decision.offers == 0:
-            for part in self.parts:
-                part.turn_ready(decision)
+            for turn_ready in self._at_ready:
+                turn_ready(decision)
         choice = self.routing.choose(decision)
         if decision.may_hold and not self.admission.admits(decision, choice.instance):
-            for part in self.parts:
-                part.turn_held(decision)
+            for turn_held in self._at_hold:
+                turn_held(decision)
             return self.admission.hold(decision, choice.instance)
         priority = self.scheduling.priority(decision, choice.instance)
         promote_after_s = self.scheduling.promote_after_s(decision)
         self.routing.count(choice.event)
-        for part in self.parts:
-            part.dispatched(decision, choice.instance)
+        for dispatched in self._at_dispatch:
+            dispatched(decision, choice.instance)
         return Route(choice.instance, priority, self.residency.restore, promote_after_s)
 
     def counters(self) -> dict[str, int]:

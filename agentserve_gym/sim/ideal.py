@@ -18,22 +18,24 @@ class IdealTimes:
 
     def jct_s(self, program: Program) -> float:
         """Seconds from arrival to last token, on the instance that is fastest for the program."""
-        return min(self._jct_on(engine, program) for engine in self._engines)
+        return min([self._jct_on(engine, program) for engine in self._engines])
 
     def _jct_on(self, engine: Engine, program: Program) -> float:
         total = 0.0
-        for number, turn in enumerate(program.turns):
-            known = program.shared_prefix_tokens if number == 0 else turn.reuse_tokens
-            total += turn_service_s(engine, turn, known)
-            if number < len(program.turns) - 1:
-                total += self._gap_s(engine, turn)
+        known = program.shared_prefix_tokens
+        last = program.turns[-1]
+        for turn in program.turns:
+            total += turn_service_s(engine, turn, known or turn.reuse_tokens)
+            known = 0
+            if turn is not last:
+                total += self._gap_s(engine, turn) if turn.children else turn.gap_s
         return total
 
     def _gap_s(self, engine: Engine, turn: Turn) -> float:
-        children = (
+        children = [
             (child.arrival_s or 0.0) + self._jct_on(engine, child) for child in turn.children
-        )
-        return max(turn.gap_s, max(children, default=0.0))
+        ]
+        return max(turn.gap_s, *children)
 
 
 def turn_service_s(engine: Engine, turn: Turn, known_tokens: int) -> float:
@@ -43,9 +45,10 @@ def turn_service_s(engine: Engine, turn: Turn, known_tokens: int) -> float:
     total = engine.prefill_s(turn.input_tokens - known, known)
     left, context = turn.output_tokens - 1, turn.input_tokens + 1
     while left > 0:
-        run = engine.latency.decode_run(BatchStep(1, context, context, sampled_count=1))
-        steps = min(run.steps, left)
-        total += steps * run.first_step_s + run.growth_s * (0.5 * steps * (steps - 1))
+        run = engine.latency.decode_run(BatchStep(1, context, context, 0, 0, 0, 0.0, 1))
+        first_s, growth_s, linear_steps = run
+        steps = linear_steps if linear_steps < left else left
+        total += steps * first_s + growth_s * (0.5 * steps * (steps - 1))
         left -= steps
         context += steps
     return total

@@ -30,6 +30,8 @@ def prefill_alone_s(
 
     Full chunks are summed as if their cost were linear in the history: exact for linear models.
     """
+    if 0 < new_tokens < budget_tokens:
+        return latency.step_s(_lone_chunk(new_tokens, history_tokens))
     full, rest = divmod(new_tokens, budget_tokens)
     total = 0.0
     if full:
@@ -42,7 +44,5 @@ def prefill_alone_s(
 
 
 def _lone_chunk(tokens: int, history: int) -> BatchStep:
-    return BatchStep(
-        prefill_count=1, prefill_tokens=tokens, prefill_history_tokens=history,
-        prefill_area=tokens * history + 0.5 * tokens * (tokens + 1), sampled_count=1,
-    )  # fmt: skip
+    area = tokens * history + 0.5 * tokens * (tokens + 1)
+    return BatchStep(0, 0, 0, 1, tokens, history, area, 1)
