@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from .coefficients import Coefficients, check_increasing
 from .curves import DecodeAttention, ExpertSurface, tabulate
 from .mixed import OverlapAttention, OverlapPricer
-from .timing import BatchStep, DecodeRun
+from .timing import BatchStep, DecodeRun, LatencyModel
 
 CACHED_TOKENS = 8705
 """Batches up to a budget of 8,192 tokens and 512 sequences are looked up in tables."""
@@ -124,7 +124,7 @@ class ExpertSpread(Coefficients):
         return (0.0, *(self.layers_s(surface, experts.dispatch, tokens) for tokens in sizes))
 
 
-class CompactLatency:
+class CompactLatency(LatencyModel):
     """Evaluates the compact form. Immutable and shared by copies.
 
     With data parallelism, ``step_s`` prices a step as if every engine of the group had the same
@@ -147,21 +147,11 @@ class CompactLatency:
         self._head = tabulate(coefficients.head.at, coefficients.head.seconds, CACHED_TOKENS)
         grid = coefficients.decode_attention
         self._decode = DecodeAttention(grid.counts, grid.contexts, grid.seconds, grid.skew)
-        self._mixed = OverlapPricer(coefficients.mixed_attention).seconds
+        self._mixed = OverlapPricer(coefficients.mixed_attention).run
 
     def step_s(self, step: BatchStep) -> float:
         """Seconds that one iteration takes."""
-        count, context, longest, prefills, chunk, _, area, sampled = step
-        tokens = count + chunk
-        if not tokens:
-            return 0.0
-        if tokens < CACHED_TOKENS:
-            fixed = self._linear[tokens] + self._head[sampled]
-        else:
-            fixed = _beyond(self._linear, tokens) + _beyond(self._head, sampled)
-        if prefills:
-            return fixed + self._mixed(count, context, longest, prefills, chunk, area)
-        return fixed + self._decode(count, context, longest)[0]
+        return self.prefill_run(step, 1)[0] if step.prefill_count else self.decode_run(step)[0]
 
     def decode_run(self, step: BatchStep) -> DecodeRun:
         """Price the run that starts with this decode-only step; linear to the next grid line."""
@@ -174,6 +164,17 @@ class CompactLatency:
         else:
             fixed = _beyond(self._linear, count) + _beyond(self._head, step[7])
         return DecodeRun(fixed + value, growth, steps)
+
+    def prefill_run(self, step: BatchStep, steps: int) -> list[float]:
+        """Seconds of each of ``steps`` steps in a row; see ``LatencyModel``."""
+        count, context, longest, prefills, chunk, _, area, sampled = step
+        tokens = count + chunk
+        if tokens < CACHED_TOKENS:
+            fixed = self._linear[tokens] + self._head[sampled]
+        else:
+            fixed = _beyond(self._linear, tokens) + _beyond(self._head, sampled)
+        mixed = self._mixed(count, context, longest, prefills, chunk, area, steps)
+        return [fixed + attention for attention in mixed]
 
     def expert_s(self, tokens: int) -> float:
         """The part of a step that a data-parallel group shares, padded to its largest batch."""

@@ -158,6 +158,9 @@ class _Crowd(NamedTuple):
     skew: list[float]
 
 
+_NOBODY: tuple[float, float, list[float], list[float], list[float]] = (0.0, 0.0, [], [], [])
+
+
 class OverlapPricer:
     """Evaluates ``OverlapAttention``. Immutable but for a cache."""
 
@@ -173,7 +176,7 @@ class OverlapPricer:
         self._beside = beside
         self._crowds: dict[int, _Crowd] = {}
 
-    def seconds(
+    def run(
         self,
         count: int,
         context: int,
@@ -181,18 +184,52 @@ class OverlapPricer:
         prefills: int,
         chunk: int,
         area: float,
-    ) -> float:
-        """Attention of ``prefills`` equal chunks and ``count`` decodes, as in ``BatchStep``."""
+        steps: int,
+    ) -> list[float]:
+        """Attention of ``prefills`` equal chunks and ``count`` decodes, as in ``BatchStep``; and of
+        the steps after it, in which one chunk (``prefills`` is 1) is followed by the next.
+
+        Returns:
+            Seconds of each of the ``steps`` steps.
+        """
         mean_chunk = chunk / prefills
-        prefill = self._prefill
+        prefill, knots = self._prefill, self._knots
         left, share, longer, further = prefill.place(mean_chunk)
-        before = area / chunk - (mean_chunk + 1) / 2  # what the queries see of it, on average
-        alone = prefill.seconds(left, share, before + further) * longer
-        more = 0.0
-        if prefills > 1 and alone > prefill.launch_s:
-            more = (prefills - 1) * (alone - prefill.launch_s)
+        serial, extra, starts, slopes, skew = self._beside_chunk(count, left, share)
+        itself = (mean_chunk + 1) / 2
+        seconds: list[float] = []
+        while True:
+            before = area / chunk - itself  # what the queries see of it, on average
+            total = alone = prefill.seconds(left, share, before + further) * longer
+            if count:
+                mean = context / count
+                piece = bisect_right(knots, mean)
+                beside = starts[piece] + slopes[piece] * mean
+                total = beside + serial * alone if beside > alone else alone + serial * beside
+                if longest > mean:
+                    piece = bisect_right(knots, longest)
+                    beside = starts[piece] + slopes[piece] * longest
+                    most = beside + serial * alone if beside > alone else alone + serial * beside
+                    total += skew[int(100 * (mean / longest))] * (most - total)
+                total += extra * longer
+                if total < 0.0:
+                    total = 0.0
+            if prefills > 1 and alone > prefill.launch_s:
+                total += (prefills - 1) * (alone - prefill.launch_s)
+            seconds.append(total)
+            if len(seconds) == steps:
+                return seconds
+            context += count
+            longest += 1
+            area += chunk * chunk
+
+    def _beside_chunk(
+        self, count: int, left: int, share: float
+    ) -> tuple[float, float, list[float], list[float], list[float]]:
+        """``serial`` and ``extra`` of so many decodes beside a chunk at a place of the grid, and
+        their own curve and skew."""
         if not count:
-            return alone + more
+            return _NOBODY
         crowd = self._crowds.get(count)
         if crowd is None:
             crowd = self._crowds[count] = self._crowd(count)
@@ -201,17 +238,7 @@ class OverlapPricer:
         if share:
             serial += share * (serials[left + 1] - serial)
             extra += share * (extras[left + 1] - extra)
-        mean = context / count
-        piece = bisect_right(self._knots, mean)
-        beside = starts[piece] + slopes[piece] * mean
-        total = beside + serial * alone if beside > alone else alone + serial * beside
-        if longest > mean:
-            piece = bisect_right(self._knots, longest)
-            beside = starts[piece] + slopes[piece] * longest
-            most = beside + serial * alone if beside > alone else alone + serial * beside
-            total += skew[int(100 * (mean / longest))] * (most - total)
-        total += extra * longer
-        return total + more if total > 0.0 else more
+        return serial, extra, starts, slopes, skew
 
     def _crowd(self, count: int) -> _Crowd:
         """Rows of one batch size; of those by chunk only ``extra`` goes on beyond the grid."""

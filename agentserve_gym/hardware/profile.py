@@ -22,12 +22,12 @@ from .compact import CACHED_TOKENS, AllReduce, Experts, ExpertSpread
 from .curves import DecodeAttention, SkewShare, bracket, tabulate
 from .profile_tables import SKEW_RATES, Array, ProfileTables, load_profile
 from .roofline import all_reduce_s_per_step, exchange_s_per_step
-from .timing import BatchStep, DecodeRun
+from .timing import BatchStep, DecodeRun, LatencyModel
 
 _US = 1e-6
 
 
-class ProfileLatency:
+class ProfileLatency(LatencyModel):
     """Prices steps from profile tables. Immutable but for its counter; shared by copies.
 
     Args:

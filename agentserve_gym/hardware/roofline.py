@@ -15,13 +15,13 @@ of the attention kernel: a decode in a mixed step costs a whole tile, 64 * its c
 from __future__ import annotations
 
 from .catalogue import Accelerator, Link, Model
-from .timing import UNBOUNDED_STEPS, BatchStep, DecodeRun
+from .timing import UNBOUNDED_STEPS, BatchStep, DecodeRun, LatencyModel
 
 TILE_ROWS = 64
 CACHED_TOKENS = 1025
 
 
-class RooflineLatency:
+class RooflineLatency(LatencyModel):
     """Prices steps from peak rates and efficiencies. Immutable and shared by copies.
 
     Args:

@@ -1,8 +1,8 @@
 """How long one engine iteration takes: the protocol behind which all timing sources stand.
 
 An engine runs iterations (steps). What a step costs depends only on the shape of its batch, so the
-whole interface is two calls: ``step_s`` prices any step, and ``decode_run`` prices a run of
-decode-only steps in closed form, which is what makes the simulation fast.
+interface is ``step_s``, which prices any step, and two methods that price runs of steps at once,
+which is what makes the simulation fast: ``decode_run`` in closed form, ``prefill_run`` one by one.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ UNBOUNDED_STEPS = 1 << 60
 class LatencyModel(Protocol):
     """Prices the iterations of one engine. Immutable: shared by snapshots."""
 
+    __slots__ = ()
+
     def step_s(self, step: BatchStep) -> float:
         """Seconds that one iteration takes."""
         ...
@@ -62,3 +64,24 @@ class LatencyModel(Protocol):
     def decode_run(self, step: BatchStep) -> DecodeRun:
         """Price the run that starts with this decode-only step, as ``step_s`` would."""
         ...
+
+    def prefill_run(self, step: BatchStep, steps: int) -> list[float]:
+        """Seconds of each of ``steps`` steps in a row, as ``step_s`` would price them.
+
+        Each step prefills as much as the first one, and every context is longer by one token, every
+        history by one chunk. More than one step: of one prefilling sequence only.
+        """
+        seconds = [self.step_s(step)]
+        for _ in range(1, steps):
+            step = next_prefill_step(step)
+            seconds.append(self.step_s(step))
+        return seconds
+
+
+def next_prefill_step(step: BatchStep) -> BatchStep:
+    """The step after one in which a single sequence prefills a chunk, if it goes on alike."""
+    count, context, longest, prefills, chunk, history, area, sampled = step
+    return BatchStep(
+        count, context + count, longest + 1, prefills,
+        chunk, history + chunk, area + chunk * chunk, sampled,
+    )  # fmt: skip

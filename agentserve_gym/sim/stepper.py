@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from math import sqrt
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +20,7 @@ from agentserve_gym.hardware.lockstep import (
     lockstep_decode_run,
     lockstep_step_s,
 )
-from agentserve_gym.hardware.timing import BatchStep, LatencyModel
+from agentserve_gym.hardware.timing import LatencyModel
 from agentserve_gym.sim.clock import LATE, Call, Clock
 
 if TYPE_CHECKING:
@@ -82,21 +83,21 @@ class DecodeSegment:
 
 @dataclass(slots=True)
 class PrefillSegment:
-    """Steps with prefill chunks, priced one by one; ``ends_s`` holds the end of each.
+    """Steps with prefill chunks, priced one by one; ``boundaries_s``: the start and every end.
 
     Several steps are planned at once only where one turn takes the whole token budget in each of
     them: nobody can be admitted in between.
     """
 
     start_s: float
-    ends_s: list[float]
+    boundaries_s: list[float]
     steps: int
 
     def boundary_s(self, steps: int) -> float:
-        return self.ends_s[steps - 1] if steps else self.start_s
+        return self.boundaries_s[steps]
 
     def completed(self, now_s: float) -> int:
-        return bisect_right(self.ends_s, now_s, 0, self.steps)
+        return bisect_right(self.boundaries_s, now_s, 1, self.steps + 1) - 1
 
 
 class Stepper(ABC):
@@ -178,29 +179,13 @@ class SingleStepper(Stepper):
         now = self._clock.time_s
         if engine.chunks:
             steps = engine.full_chunks() if self._fused else 1
-            return PrefillSegment(now, self._ends(now, engine.shape(), steps), steps)
+            seconds = self._latency.prefill_run(engine.shape(), steps)
+            return PrefillSegment(now, list(accumulate(seconds, initial=now)), steps)
         if not engine.batch.turns:
             return None
         first_s, growth_s, steps = self._latency.decode_run(engine.batch.shape())
         steps = engine.decode_steps(steps) if self._fused else 1
         return DecodeSegment(now, first_s, growth_s, steps)
-
-    def _ends(self, now: float, shape: BatchStep, steps: int) -> list[float]:
-        """Ends of this step and of those after it in which the same prefill goes on."""
-        step_s = self._latency.step_s
-        ends = [now + step_s(shape)]
-        if steps == 1:
-            return ends
-        count, context, longest, _, chunk, history, _, sampled = shape
-        own_pairs = 0.5 * chunk * (chunk + 1)
-        for _ in range(1, steps):
-            context += count
-            longest += 1
-            history += chunk
-            area = chunk * history + own_pairs
-            step = BatchStep(count, context, longest, 1, chunk, history, area, sampled)
-            ends.append(ends[-1] + step_s(step))
-        return ends
 
 
 class LockstepStepper(Stepper):
@@ -228,7 +213,7 @@ class LockstepStepper(Stepper):
         shapes = [engine.shape() for engine in self.members]
         if any(engine.chunks for engine in self.members):
             step_s = lockstep_step_s(self._latency, shapes, self._graph_tokens)
-            return PrefillSegment(now, [now + step_s], 1)
+            return PrefillSegment(now, [now, now + step_s], 1)
         run = lockstep_decode_run(self._latency, shapes, self._graph_tokens)
         steps = 1
         if self._fused:

@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from agentserve_gym.hardware import BatchStep, DecodeRun
-from agentserve_gym.hardware.timing import UNBOUNDED_STEPS
+from agentserve_gym.hardware.timing import UNBOUNDED_STEPS, LatencyModel
 from agentserve_gym.sim import (
     KEEP,
     Answer,
@@ -31,7 +31,7 @@ from agentserve_gym.sim.programs import ProgramState
 from agentserve_gym.sim.randomness import mix, uniform
 
 
-class LinearLatency:
+class LinearLatency(LatencyModel):
     """A stub: every step takes ``base_s`` plus a fixed time per decode, chunk and context token."""
 
     def __init__(

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from sim_helpers import drive, on_instances, program, scenario, simulate
 
-from agentserve_gym.hardware import BatchStep, DecodeRun
+from agentserve_gym.hardware import BatchStep, DecodeRun, LatencyModel
 from agentserve_gym.sim import Phase, Simulation
 
 
-class HandLatency:
+class HandLatency(LatencyModel):
     """Prefill steps 1 s + 0.01 s per chunk token; decode-only steps 1 s + 0.001 s per token."""
 
     def step_s(self, step: BatchStep) -> float:
