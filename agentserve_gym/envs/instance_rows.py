@@ -7,7 +7,6 @@ once per node, prefill times once per kind of instance and length, and constants
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from agentserve_gym.envs.prefill_estimate import PrefillEstimate
 from agentserve_gym.sim import ClusterView, InstanceView, Load, ProgramState, Tier, TurnState
@@ -19,16 +18,10 @@ Seen = list[tuple[int, Load]]
 """Per instance, blocks of a chain in its HBM, and its load."""
 
 
-class _Constants(NamedTuple):
-    """What a row needs of an instance and never changes within an episode."""
-
-    view: InstanceView
-    number: int
-    node: int
-    reaches_cxl: bool
-    kv_blocks: int
-    max_num_seqs: int
-    backlog_s_per_token: float
+_Constants = tuple[InstanceView, int, int, bool, int, int, float]
+"""What a row needs of an instance and never changes within an episode: the view, its number, node
+and whether it reaches CXL, KV blocks, batch limit, seconds per token of prefill backlog. A plain
+tuple: those with names take several times as long to unpack."""
 
 
 class InstanceRows:
@@ -71,7 +64,7 @@ class InstanceRows:
         self._prefill_s = prefill_s
         self._block_size = views[0].block_size_tokens
         self._constants = [
-            _Constants(
+            (
                 view,
                 view.index,
                 view.node,
@@ -178,7 +171,7 @@ class InstanceRows:
         ) in zip(self._constants, seen, times, strict=True):
             (
                 queued, loading, prefilling, decoding, _, backlog, contexts, free, cached, pinned,
-            ) = load  # fmt: skip
+            ) = load[:]  # fmt: skip
             sent = view.sent_turns
             hit = hit_blocks * size
             missing = tokens - hit

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from agentserve_gym.envs.features import DYNAMIC_INSTANCE_FEATURES, ObservationLayout
 from agentserve_gym.envs.instance_rows import InstanceRows
 from agentserve_gym.envs.prefill_estimate import PrefillEstimate
-from agentserve_gym.envs.recent_calls import KindFeatures
+from agentserve_gym.envs.recent_calls import KindFeatures, OverallFeatures
 from agentserve_gym.envs.scaling import Scaling
 from agentserve_gym.hardware.timing import BatchStep
 from agentserve_gym.sim import (
@@ -98,7 +98,7 @@ class FeatureWriter:
         self._cluster: ClusterView
         self._prefill_s: list[PrefillEstimate] = []
         self._kinds: dict[str, KindFeatures] = {}
-        self._overall = KindFeatures(KindStatistics(), self._ttls_s)
+        self._overall = OverallFeatures(KindStatistics(), self._ttls_s)
 
     def attach(self, cluster: ClusterView) -> None:
         """Begin an episode on a cluster."""
@@ -107,7 +107,7 @@ class FeatureWriter:
         self._prefill_s = self._estimates_of(cluster.instances)
         self._rows.attach(cluster, self._prefill_s)
         self._kinds = {}
-        self._overall = KindFeatures(cluster.tools.overall, self._ttls_s)
+        self._overall = OverallFeatures(cluster.tools.overall, self._ttls_s)
 
     def static_values(self) -> list[float]:
         """Raw static features of each instance, one instance after the other."""
@@ -192,22 +192,19 @@ class FeatureWriter:
             kind = tools.kind(name)
             if kind is not None and (slowest is None or kind.mean_s > slowest.mean_s):
                 slowest, slowest_name = kind, name
-        of_kind = self._unknown_tool
-        if slowest is not None:
-            followed = self._kinds.get(slowest_name)
-            if followed is None:
-                followed = self._kinds[slowest_name] = KindFeatures(slowest, self._ttls_s)
-            of_kind = followed.values()
-        _, mean_s, ema_s, _, _, *shares = self._overall.values()
         return (
             gap_kind == "user",
             len(kinds),
             slowest is not None,
-            *of_kind,
-            mean_s,
-            ema_s,
-            *shares,
+            *(self._unknown_tool if slowest is None else self._of_kind(slowest_name, slowest)),
+            *self._overall.values(),
         )
+
+    def _of_kind(self, name: str, kind: KindStatistics) -> tuple[float, ...]:
+        followed = self._kinds.get(name)
+        if followed is None:
+            followed = self._kinds[name] = KindFeatures(kind, self._ttls_s)
+        return followed.values()
 
     # --- parts -------------------------------------------------------------------------------
 

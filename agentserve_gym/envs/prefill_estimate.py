@@ -7,6 +7,7 @@ length, each at two histories, tell the rest at a tenth of the cost of asking th
 
 from __future__ import annotations
 
+from array import array
 from itertools import pairwise
 
 from agentserve_gym.hardware.timing import BatchStep, LatencyModel
@@ -26,36 +27,36 @@ class PrefillEstimate:
         """Sample the latency model."""
         self.latency = latency
         self.budget = budget = max_num_batched_tokens
-        self._near_s, self._slope = _tables(latency, budget)
+        self._table = _table(latency, budget)
 
     def __call__(self, new_tokens: int, history_tokens: int) -> float:
         """Seconds to prefill ``new_tokens`` after ``history_tokens`` that are known."""
-        budget = self.budget
+        budget, table = self.budget, self._table
         if new_tokens <= budget:
-            return self._near_s[new_tokens] + self._slope[new_tokens] * history_tokens
+            at = 2 * new_tokens
+            return table[at] + table[at + 1] * history_tokens
         full, rest = divmod(new_tokens, budget)
         middle = history_tokens + 0.5 * (full - 1) * budget
-        full_s = full * (self._near_s[budget] + self._slope[budget] * middle)
+        full_s = full * (table[-2] + table[-1] * middle)
         history = history_tokens + full * budget
-        return full_s + (self._near_s[rest] + self._slope[rest] * history)
+        return full_s + (table[2 * rest] + table[2 * rest + 1] * history)
 
 
-def _tables(latency: LatencyModel, budget: int) -> tuple[list[float], list[float]]:
-    """By a chunk's length, 0 to ``budget``: its time without history, and its growth per token of
-    history."""
+def _table(latency: LatencyModel, budget: int) -> array[float]:
+    """For chunks of 0 to ``budget`` tokens, pairs: time without history, growth per token of it."""
     lines = [
         _line(latency, max(tokens, 1)) for tokens in range(0, budget + _STEP_TOKENS, _STEP_TOKENS)
     ]
-    times: list[float] = []
-    slopes: list[float] = []
+    table = array("d")
     for (near, slope), (next_near, next_slope) in pairwise(lines):
         near_growth = (next_near - near) / _STEP_TOKENS
         slope_growth = (next_slope - slope) / _STEP_TOKENS
-        times += [near + near_growth * over for over in range(_STEP_TOKENS)]
-        slopes += [slope + slope_growth * over for over in range(_STEP_TOKENS)]
-    times[0] = slopes[0] = 0.0  # nothing takes no time
-    full_s, full_slope = _line(latency, budget)
-    return [*times[:budget], full_s], [*slopes[:budget], full_slope]
+        for over in range(_STEP_TOKENS):
+            table.extend((near + near_growth * over, slope + slope_growth * over))
+    table[:2] = array("d", (0.0, 0.0))  # nothing takes no time
+    del table[2 * budget :]
+    table.extend(_line(latency, budget))
+    return table
 
 
 def _line(latency: LatencyModel, tokens: int) -> tuple[float, float]:

@@ -72,3 +72,21 @@ class KindFeatures:
                 *self._recent.shares_within(),
             )
         return self._values
+
+
+class OverallFeatures:
+    """The same of all calls together, which have fewer features."""
+
+    def __init__(self, kind: KindStatistics, limits_s: Sequence[float]) -> None:
+        self.kind = kind
+        self._recent = RecentCalls(kind, limits_s)
+        self._count = -1
+        self._values: tuple[float, ...] = ()
+
+    def values(self) -> tuple[float, ...]:
+        """Mean, average, and a share per limit."""
+        kind = self.kind
+        if kind.count != self._count:
+            self._count = kind.count
+            self._values = (kind.mean_s, kind.ema_s, *self._recent.shares_within())
+        return self._values
