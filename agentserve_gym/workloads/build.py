@@ -1,7 +1,8 @@
 """From a specification to a workload: which programs there are, and when each arrives.
 
 A `Workload` is lazy: program ``i`` is drawn (or looked up) when asked for, in any order, and
-depends on the seed and ``i`` only. It is immutable after construction, pickles, and may be shared.
+depends on the seed and ``i`` only. It is immutable but for a cache of the programs drawn last; it
+pickles, and may be shared.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from agentserve_gym.workloads.generators.agent import (
     STREAM_ARRIVALS,
     STREAM_MIX,
     STREAM_SHUFFLE,
-    DrawSettings,
-    draw_program,
+    draw_programs,
 )
+from agentserve_gym.workloads.generators.draws import DrawSettings
 from agentserve_gym.workloads.generators.parameters import ClassParameters, load_parameters
 from agentserve_gym.workloads.program import (
     Frozen,
@@ -166,12 +167,17 @@ def _ordered_by_arrival(source: ProgramSource, spec: WorkloadSpec) -> ListedProg
 # ---------------------------------------------------------------------------------------- generated
 
 
+_BLOCK_PROGRAMS = 32
+
+
 class GeneratedPrograms:
-    """Programs drawn on demand; holds no program, so any number costs nothing."""
+    """Programs drawn on demand, a block at a time; holds no more, so any number costs nothing."""
 
     def __init__(self, spec: GeneratedWorkload, seed: int) -> None:
         self._spec = spec
         self._seed = seed
+        self._block = -1
+        self._drawn: dict[int, Program] = {}
         self._classes = tuple(spec.mix)
         weights = np.cumsum(list(spec.mix.values()))
         self._edges = tuple(float(edge) for edge in weights[:-1] / weights[-1])
@@ -193,11 +199,32 @@ class GeneratedPrograms:
         return self._spec.programs
 
     def program(self, index: int) -> Program:
-        name = self._classes[0]
-        if len(self._classes) > 1:
-            u = np.random.default_rng([self._seed, STREAM_MIX, index]).random()
-            name = self._classes[bisect_right(self._edges, u)]
-        return draw_program(load_parameters(name), self._seed, index, self._settings)
+        block = index // _BLOCK_PROGRAMS
+        if block != self._block:
+            self._drawn = self._draw_block(block)
+            self._block = block
+        return self._drawn[index]
+
+    def _draw_block(self, block: int) -> dict[int, Program]:
+        first = block * _BLOCK_PROGRAMS
+        by_class: dict[str, list[int]] = {}
+        for index in range(first, min(first + _BLOCK_PROGRAMS, len(self))):
+            by_class.setdefault(self._class_of(index), []).append(index)
+        return {
+            index: program
+            for name, indices in by_class.items()
+            for index, program in zip(
+                indices,
+                draw_programs(load_parameters(name), self._seed, indices, self._settings),
+                strict=True,
+            )
+        }
+
+    def _class_of(self, index: int) -> str:
+        if len(self._classes) == 1:
+            return self._classes[0]
+        u = np.random.default_rng([self._seed, STREAM_MIX, index]).random()
+        return self._classes[bisect_right(self._edges, u)]
 
 
 def _require_window(parameters: ClassParameters, spec: GeneratedWorkload) -> None:

@@ -87,7 +87,7 @@ class SubAgents:
 
 @dataclass(frozen=True)
 class ClassParameters:
-    """Everything that `agent.draw_program` needs for one class."""
+    """Everything that `agent.draw_programs` needs for one class."""
 
     name: str
     turns: QuantileTable
