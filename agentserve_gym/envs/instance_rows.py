@@ -6,13 +6,16 @@ once per node, prefill times once per kind of instance and length, and constants
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from struct import Struct
 
+from agentserve_gym.envs.features import DYNAMIC_INSTANCE_FEATURES
 from agentserve_gym.envs.prefill_estimate import PrefillEstimate
 from agentserve_gym.sim import ClusterView, InstanceView, Load, ProgramState, Tier, TurnState
 
 _REFERENCE_PREFILL_TOKENS = 8192
 _NO_TIMES = (0.0, 0.0)
+_ROW = Struct(f"{DYNAMIC_INSTANCE_FEATURES}d")
 
 Seen = list[tuple[int, Load]]
 """Per instance, blocks of a chain in its HBM, and its load."""
@@ -25,10 +28,12 @@ tuple: those with names take several times as long to unpack."""
 
 
 class InstanceRows:
-    """Raw dynamic features of every instance of one cluster, and sums over them.
+    """Packs the raw dynamic features of every instance of one cluster, and sums over them.
+
+    Rows are packed one after the other from ``offset`` in ``memory`` on, as float64, each in the
+    order of ``features.INSTANCE_FEATURES``.
 
     Attributes:
-        values: the rows one after the other, each in the order of ``features.INSTANCE_FEATURES``.
         dram_tokens, cxl_tokens: tokens of the prompt or context that lie in each node's DRAM and
             in the CXL tier.
         pool_blocks, pool_tokens: size of all KV pools together.
@@ -37,7 +42,6 @@ class InstanceRows:
     """
 
     def __init__(self) -> None:
-        self.values: list[float] = []
         self.dram_tokens: list[int] = []
         self.cxl_tokens = 0
         self.pool_blocks = 1
@@ -50,6 +54,7 @@ class InstanceRows:
         self.cxl_used = 0.0
         self._cluster: ClusterView
         self._views: list[InstanceView] = []
+        self._looks: list[Callable[[ProgramState, int], tuple[int, Load]]] = []
         self._constants: list[_Constants] = []
         self._prefill_s: Sequence[PrefillEstimate] = ()
         self._block_size = 1
@@ -61,6 +66,7 @@ class InstanceRows:
         """Begin an episode on a cluster; ``prefill_s``: an estimate per instance."""
         self._cluster = cluster
         self._views = views = cluster.instances
+        self._looks = [view.signals.look for view in views]
         self._prefill_s = prefill_s
         self._block_size = views[0].block_size_tokens
         self._constants = [
@@ -84,7 +90,7 @@ class InstanceRows:
         self._dram_nodes = sorted(by_node.items())
         self._cxl_instance = cluster.has_cxl.index(True) if any(cluster.has_cxl) else -1
 
-    def at_route(self, turn: TurnState) -> None:
+    def at_route(self, turn: TurnState, memory: bytearray, offset: int) -> None:
         """Rows for a turn that needs an instance."""
         cluster, program, limit = self._cluster, turn.program, turn.match_limit_blocks
         self.dram_tokens = dram = [0] * self._nodes
@@ -92,10 +98,11 @@ class InstanceRows:
             dram[node] = cluster.tier_tokens(turn, instance, Tier.DRAM)
         at = self._cxl_instance
         self.cxl_tokens = cluster.tier_tokens(turn, at, Tier.CXL) if at >= 0 else 0
-        seen = [view.signals.look(program, limit) for view in self._views]
-        self._fill(program.home, turn.prompt_tokens, seen, self._times(turn, seen))
+        seen = [look(program, limit) for look in self._looks]
+        times = self._times(turn, seen)
+        self._fill(program.home, turn.prompt_tokens, seen, times, memory, offset)
 
-    def at_placement(self, program: ProgramState) -> None:
+    def at_placement(self, program: ProgramState, memory: bytearray, offset: int) -> None:
         """Rows for a program whose tool gap began."""
         cluster = self._cluster
         self.dram_tokens = dram = [0] * self._nodes
@@ -105,14 +112,15 @@ class InstanceRows:
         self.cxl_tokens = cluster.chain_tokens(program, at, Tier.CXL) if at >= 0 else 0
         context = program.context_tokens
         limit = context // self._block_size
-        seen = [view.signals.look(program, limit) for view in self._views]
-        self._fill(program.home, context, seen, [_NO_TIMES] * len(seen))
+        seen = [look(program, limit) for look in self._looks]
+        times = [_NO_TIMES] * len(seen)
+        self._fill(program.home, context, seen, times, memory, offset)
 
-    def at_end(self) -> None:
+    def at_end(self, memory: bytearray, offset: int) -> None:
         """Rows when no program is asked about."""
         self.dram_tokens, self.cxl_tokens = [0] * self._nodes, 0
         seen = [(0, view.load()) for view in self._views]
-        self._fill(-1, 0, seen, [_NO_TIMES] * len(seen))
+        self._fill(-1, 0, seen, [_NO_TIMES] * len(seen), memory, offset)
 
     def _times(self, turn: TurnState, seen: Seen) -> list[tuple[float, float]]:
         """Per instance, time to the first token if idle: by recompute, and by the soonest way."""
@@ -148,9 +156,15 @@ class InstanceRows:
         return times
 
     def _fill(
-        self, home: int, tokens: int, seen: Seen, times: Sequence[tuple[float, float]]
+        self,
+        home: int,
+        tokens: int,
+        seen: Seen,
+        times: Sequence[tuple[float, float]],
+        memory: bytearray,
+        offset: int,
     ) -> None:
-        """Write every row and sum; ``tokens`` is the length of the prompt or context."""
+        """Pack every row and sum; ``tokens`` is the length of the prompt or context."""
         cluster = self._cluster
         dram_used = [0.0] * self._nodes
         for node, instance in self._dram_nodes:
@@ -163,7 +177,7 @@ class InstanceRows:
         size = self._block_size
         sent_sum = queued_sum = free_sum = cached_sum = 0
         dram_sum = cxl_sum = 0.0
-        values: list[float] = []
+        pack_row = _ROW.pack_into
         for (
             (view, i, node, reaches_cxl, blocks, max_num_seqs, backlog_s),
             (hit_blocks, load),
@@ -183,7 +197,9 @@ class InstanceRows:
             dram_sum += dram_used[node]
             if reaches_cxl:
                 cxl_sum += cxl_used
-            values += (
+            pack_row(
+                memory,
+                offset,
                 i == home,
                 hit * share,
                 missing,
@@ -207,7 +223,7 @@ class InstanceRows:
                 dram_used[node],
                 cxl_used if reaches_cxl else 0.0,
             )
-        self.values = values
+            offset += _ROW.size
         self.sent_turns, self.queued_turns = sent_sum, queued_sum
         self.free_blocks, self.cached_blocks = free_sum, cached_sum
         self.dram_used, self.cxl_used = dram_sum / len(seen), cxl_sum / len(seen)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agentserve_gym.envs.features import DYNAMIC_INSTANCE_FEATURES, ObservationLayout
+from agentserve_gym.envs.features import ObservationLayout
 from agentserve_gym.envs.instance_rows import InstanceRows
 from agentserve_gym.envs.prefill_estimate import PrefillEstimate
 from agentserve_gym.envs.recent_calls import KindFeatures, OverallFeatures
@@ -92,8 +92,7 @@ class FeatureWriter:
             len(layout.groups[group]) for group in ("decision", "program", "tools")
         )
         self._unknown_tool = KindFeatures(KindStatistics(), self._ttls_s).values()
-        self._single = layout.instances_start
-        self._row = Struct("")
+        self._once = Struct(f"{layout.instances_start}d")
         self._rows = InstanceRows()
         self._cluster: ClusterView
         self._prefill_s: list[PrefillEstimate] = []
@@ -103,7 +102,6 @@ class FeatureWriter:
     def attach(self, cluster: ClusterView) -> None:
         """Begin an episode on a cluster."""
         self._cluster = cluster
-        self._row = Struct(f"{self._single + DYNAMIC_INSTANCE_FEATURES * len(cluster.instances)}d")
         self._prefill_s = self._estimates_of(cluster.instances)
         self._rows.attach(cluster, self._prefill_s)
         self._kinds = {}
@@ -127,15 +125,15 @@ class FeatureWriter:
         """Pack what a decision shows, ``offset`` bytes into ``memory``; without a decision, what
         the cluster shows when nothing is asked (any more)."""
         if decision is None:
-            self._rows.at_end()
+            self._rows.at_end(memory, offset + self._once.size)
             self._pack(self._blank, False, memory, offset)
             return
         program = decision.program
         if isinstance(decision, RouteDecision):
-            self._rows.at_route(decision.turn)
+            self._rows.at_route(decision.turn, memory, offset + self._once.size)
             single = self._route_features(decision)
         else:
-            self._rows.at_placement(program)
+            self._rows.at_placement(program, memory, offset + self._once.size)
             single = self._placement_features(decision)
         single += self._tool_features(
             decision.cluster.tools, program.gap_tool_kinds, program.gap_kind
@@ -209,11 +207,11 @@ class FeatureWriter:
     # --- parts -------------------------------------------------------------------------------
 
     def _pack(self, single: Sequence[float], routing: bool, memory: bytearray, offset: int) -> None:
-        """Add the global group and the rows, and pack everything."""
+        """Add the global group and pack all that occurs once."""
         cluster, rows = self._cluster, self._rows
         live, held = cluster.live_programs, cluster.held_turns
         share = 1.0 / rows.pool_blocks
-        self._row.pack_into(
+        self._once.pack_into(
             memory,
             offset,
             *single,
@@ -228,7 +226,6 @@ class FeatureWriter:
             rows.cached_blocks * share,
             rows.dram_used,
             rows.cxl_used,
-            *rows.values,
         )
 
     def _estimates_of(self, views: Sequence[InstanceView]) -> list[PrefillEstimate]:
