@@ -83,6 +83,9 @@ class Engine:
         self._host = host
         self._stepper = stepper
         self._block_size = limits.block_size_tokens
+        self._budget = limits.max_num_batched_tokens
+        self._slots = limits.max_num_seqs
+        self._async = limits.async_scheduling
         self._blocks = TurnBlocks(pool, limits.block_size_tokens)
         self._sequence = 0
         self._finishing: list[TurnState] = []
@@ -170,8 +173,7 @@ class Engine:
 
     def prefill_s(self, new_tokens: int, history_tokens: int) -> float:
         """Seconds to prefill alone, in chunks."""
-        budget = self.limits.max_num_batched_tokens
-        return prefill_alone_s(self.latency, budget, new_tokens, history_tokens)
+        return prefill_alone_s(self.latency, self._budget, new_tokens, history_tokens)
 
     # --- what the stepper asks for -----------------------------------------------------------
 
@@ -201,7 +203,7 @@ class Engine:
                 self._end_prefill(turn, finished)
         for turn in finished:
             del self.running[turn.sequence]
-        if self.limits.async_scheduling:
+        if self._async:
             self._finishing = finished
         else:
             self._release(finished)
@@ -213,7 +215,7 @@ class Engine:
         if self._finishing:
             finishing, self._finishing = self._finishing, []
             self._release(finishing)
-        if self.waiting and not self.has_work:
+        if self.waiting and not (self.chunks or self.batch.turns):
             self.chunks = self._schedule(self._clock.time_s)
         self._first_step = self.batch.step
         self._synchronized_at_s = -1.0
@@ -232,10 +234,7 @@ class Engine:
     def full_chunks(self) -> int:
         """Steps until a lone prefill's last chunk, a completion or a shortage of blocks."""
         turn, chunk = self.chunks[0], self.chunks[0].chunk_tokens
-        if (
-            len(self.chunks) > 1
-            or chunk + len(self.batch.turns) < self.limits.max_num_batched_tokens
-        ):
+        if len(self.chunks) > 1 or chunk + len(self.batch.turns) < self._budget:
             return 1
         steps = (turn.target_tokens - turn.computed_tokens - 1) // chunk
         if self.batch.turns:
@@ -267,7 +266,7 @@ class Engine:
         if not self.waiting:
             return steps
         now = self._clock.time_s
-        lags = self.limits.async_scheduling and bool(self.batch.turns)
+        lags = self._async and bool(self.batch.turns)
         next_planned_at = segment.boundary_s(started - 1) if lags else now
         if self._fits_next(next_planned_at):
             return min(steps, started)
@@ -333,30 +332,27 @@ class Engine:
 
     def _schedule(self, planned_at_s: float) -> list[TurnState]:
         """One scheduling pass; returns the turns that prefill a chunk in this step."""
-        batch = self.batch
-        batch.allocated_step = batch.step
-        preempted = False
-        while True:
-            chunks, need, budget = self._plan_running()
-            if self._take(need):
-                break
+        preemptions = self.preemptions
+        scheduled = self._schedule_running()
+        while scheduled is None:
             self._preempt()
-            preempted = True
-        batch.allocated_step += 1
-        scheduled: list[TurnState] = []
-        for turn, chunk, blocks in chunks:
-            turn.chunk_tokens = chunk
-            turn.private_blocks += blocks
-            scheduled.append(turn)
-        if self.waiting and not preempted:
-            self._admit_waiting(scheduled, budget, planned_at_s)
+            scheduled = self._schedule_running()
+        self.batch.allocated_step += 1
+        if self.waiting and self.preemptions == preemptions:
+            self._admit_waiting(scheduled, planned_at_s)
         return scheduled
 
-    def _plan_running(self) -> tuple[list[tuple[TurnState, int, int]], int, int]:
-        """Chunks and blocks that the running turns take: (turn, tokens, blocks), blocks, budget."""
+    def _schedule_running(self) -> list[TurnState] | None:
+        """Give running turns their tokens and blocks; returns those that prefill a chunk.
+
+        Where there are not enough blocks for all: ``None``, and nothing is done.
+        """
         batch = self.batch
-        budget = self.limits.max_num_batched_tokens - len(batch.turns)
+        batch.allocated_step = batch.step
         need = batch.blocks_for_next()
+        if not self.prefilling:
+            return [] if self._take(need) else None
+        budget = self._budget - len(batch.turns)
         chunks: list[tuple[TurnState, int, int]] = []
         for turn in self.prefilling.values():
             chunk = min(turn.target_tokens - turn.computed_tokens, budget)
@@ -366,7 +362,12 @@ class Engine:
             budget -= chunk
             need += blocks
             chunks.append((turn, chunk, blocks))
-        return chunks, need, budget
+        if not self._take(need):
+            return None
+        for turn, chunk, blocks in chunks:
+            turn.chunk_tokens = chunk
+            turn.private_blocks += blocks
+        return [turn for turn, _, _ in chunks]
 
     def _take(self, count: int) -> bool:
         """Have the pool hold ``count`` more blocks; False, and nothing done, if it cannot."""
@@ -376,9 +377,12 @@ class Engine:
             return True
         return pool.take(count, reclaim_pins=self._may_reclaim_pins())
 
-    def _admit_waiting(self, scheduled: list[TurnState], budget: int, planned_at_s: float) -> None:
+    def _admit_waiting(self, scheduled: list[TurnState], planned_at_s: float) -> None:
         """Admit waiting turns into the step: they join ``scheduled``."""
         waiting, now = self.waiting, self._clock.time_s
+        budget = self._budget - len(self.batch.turns)
+        for turn in scheduled:
+            budget -= turn.chunk_tokens
         at = 0
         while at < len(waiting) and budget > 0 and self._has_slot():
             turn = waiting[at]
@@ -403,11 +407,11 @@ class Engine:
             scheduled.append(turn)
 
     def _has_slot(self) -> bool:
-        return len(self.running) + len(self._finishing) < self.limits.max_num_seqs
+        return len(self.running) + len(self._finishing) < self._slots
 
     def _fits_next(self, planned_at_s: float) -> bool:
         """Whether a step planned at that time would admit a waiting turn, as things are now."""
-        if not self._has_slot() or len(self.batch.turns) >= self.limits.max_num_batched_tokens:
+        if not self._has_slot() or len(self.batch.turns) >= self._budget:
             return False
         for turn in self.waiting:
             if turn.visible_after_s <= planned_at_s:
