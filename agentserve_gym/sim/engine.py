@@ -302,9 +302,13 @@ class Engine:
 
     def _allocate(self, started: int) -> None:
         """Allocate the blocks of the run's first ``started`` steps, as far as not done yet."""
+        ahead = self._first_step + started - self.batch.allocated_step
+        if ahead <= 0:
+            return
         if self.pool.journal is not None:
             self._allocate_in_order(started)
-        self._allocate_at_once(started)
+        else:
+            self._allocate_at_once(started, ahead)
 
     def _allocate_in_order(self, started: int) -> None:
         """The same step by step, for a journal that dates every change."""
@@ -312,21 +316,20 @@ class Engine:
         assert segment is not None
         for step in range(self.batch.allocated_step - self._first_step + 1, started + 1):
             self.pool.changing_at_s = segment.boundary_s(step - 1)
-            self._allocate_at_once(step)
+            self._allocate_at_once(step, 1)
         self.pool.changing_at_s = None
 
-    def _allocate_at_once(self, started: int) -> None:
+    def _allocate_at_once(self, started: int, ahead: int) -> None:
+        """Allocate what the last ``ahead`` of the first ``started`` steps need."""
         batch = self.batch
-        ahead = self._first_step + started - batch.allocated_step
-        need = batch.blocks_for(ahead) if ahead > 0 and batch.turns else 0
+        need = batch.blocks_for(ahead) if batch.turns else 0
         for turn in self.chunks:
             blocks = self._blocks.to_own(turn, turn.computed_tokens + started * turn.chunk_tokens)
             turn.private_blocks += blocks
             need += blocks
         if need and not self._take(need):
             raise RuntimeError(f"{self.pool.name}: planned steps ran out of KV blocks")
-        if ahead > 0:
-            batch.allocated_step += ahead
+        batch.allocated_step += ahead
 
     # --- the scheduler -----------------------------------------------------------------------
 
