@@ -17,6 +17,7 @@ CASES = {
     "custom_policy.py": ((), "nearest: mean JCT"),
     "custom_scenario.py": ((), "dram: mean JCT"),
     "async_workers.py": ((), "rewards of 2 workers"),
+    "many_at_once.py": ((), "observations (8, "),
     "train_with_sb3.py": (("--steps", "256"), "after 256 steps: mean JCT"),
 }
 

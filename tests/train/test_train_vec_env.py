@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import warnings
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -221,3 +223,11 @@ def test_other_vector_environments_are_refused():
     envs = gym.make_vec(f"agentserve_gym:{IDS[0]}", num_envs=2, vectorization_mode="sync")
     with pytest.raises(ValueError, match="a native vector environment is needed"):
         AgentServeVecEnv(envs)
+
+
+def test_the_documented_snippet_runs():
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    variables = {}
+    exec(snippet, variables)
+    assert variables["model"].num_timesteps == 1024
