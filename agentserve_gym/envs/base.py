@@ -148,10 +148,10 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
             ValueError: for an action of the wrong shape. One of the right shape that is not
                 possible falls back to a safe one and is counted.
         """
-        reward, elapsed_s, over = self.proceed(action)
-        observation = self._builder.write(self.simulation.pending)
+        reward, elapsed_s, decision = self.proceed(action)
+        observation = self._builder.write(decision)
         info = {"action_mask": self._mask.copy(), "elapsed_s": elapsed_s}
-        if not over:
+        if decision is not None:
             return observation, reward, False, False, info
         info.update(self.last_info())
         truncated = self.simulation.truncated
@@ -227,11 +227,12 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         self._mask = self._mask_of(decision)
         return {"action_mask": self._mask.copy(), "elapsed_s": 0.0, "seed": workload_seed}
 
-    def proceed(self, action: Any) -> tuple[float, float, bool]:
+    def proceed(self, action: Any) -> tuple[float, float, Decision | None]:
         """``step`` without an observation.
 
         Returns:
-            The reward, simulated seconds since the last decision, and whether the episode is over.
+            The reward, simulated seconds since the last decision, and the next decision: none
+            where the episode is over.
         """
         episode = self._episode
         if episode is None or episode.over:
@@ -250,7 +251,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         elapsed_s = now_s - episode.decided_at_s
         episode.decided_at_s = now_s
         episode.over = decision is None
-        return reward, elapsed_s, decision is None
+        return reward, elapsed_s, decision
 
     def last_info(self) -> dict[str, Any]:
         """What the last step's information holds besides that of every step."""

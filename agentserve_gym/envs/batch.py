@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,11 @@ from numpy.typing import NDArray
 from agentserve_gym.envs.base import AgentServeBase
 from agentserve_gym.envs.rewards import Reward
 from agentserve_gym.envs.scaling import Scaling
-from agentserve_gym.sim import load_scenario
+from agentserve_gym.sim import Decision, load_scenario
 
-
-class Progress(NamedTuple):
-    """What a step of one environment led to; ``elapsed_s`` as in its information."""
-
-    reward: float
-    elapsed_s: float
-    terminated: bool
-    truncated: bool
+Progress = tuple[float, float, bool, bool]
+"""What a step of one environment led to: its reward, simulated seconds since the last decision,
+whether the episode terminated, whether it was truncated."""
 
 
 class EnvBatch:
@@ -35,7 +30,6 @@ class EnvBatch:
     Attributes:
         envs: the environments. Whoever steps or resets one of them alone must not go on with the
             batch before that one has begun anew.
-        masks: int8, ``(N, k)``: possible actions now.
         max_episode_steps: an episode is truncated after so many steps, or never.
         lengths: steps of each environment's episode so far.
     """
@@ -53,7 +47,6 @@ class EnvBatch:
         self.envs = envs
         self.max_episode_steps = max_episode_steps
         self.lengths = [0] * len(envs)
-        self.masks = np.array([env.mask for env in envs])
         self._scaling = Scaling(envs[0].builder.layout, envs[0].num_instances, len(envs))
         self._action_shape = (len(envs), *(envs[0].action_space.shape or ()))
 
@@ -65,20 +58,24 @@ class EnvBatch:
         info = env.begin(seed, options)
         self._scaling.write_static(number, env.builder.writer.static_values())
         self.lengths[number] = 0
-        self._note(number)
+        self._note(number, env.simulation.pending)
         return info
 
     def proceed(self, number: int, action: Any) -> Progress:
         """Answer one environment's decision, as its ``step`` does."""
         env = self.envs[number]
-        reward, elapsed_s, over = env.proceed(action)
-        self._note(number)
+        reward, elapsed_s, decision = env.proceed(action)
+        self._note(number, decision)
         self.lengths[number] = length = self.lengths[number] + 1
         cut = length == self.max_episode_steps
-        if not over:
-            return Progress(reward, elapsed_s, False, cut)
+        if decision is not None:
+            return reward, elapsed_s, False, cut
         horizon = env.simulation.truncated
-        return Progress(reward, elapsed_s, not horizon, horizon or cut)
+        return reward, elapsed_s, not horizon, horizon or cut
+
+    def masks(self) -> NDArray[np.int8]:
+        """A new array ``(N, k)``: possible actions now."""
+        return np.concatenate([env.mask for env in self.envs]).reshape(len(self.envs), -1)
 
     def observe(self) -> NDArray[np.float32]:
         """A new array ``(N, size)`` with the observations of all environments."""
@@ -89,10 +86,10 @@ class EnvBatch:
         env = self.envs[number]
         return env.builder.write(env.simulation.pending)
 
-    def last_info(self, number: int, progress: Progress) -> dict[str, Any]:
+    def last_info(self, number: int, elapsed_s: float) -> dict[str, Any]:
         """The information that an environment's step gives when it ends the episode."""
         env = self.envs[number]
-        info = {"action_mask": env.mask.copy(), "elapsed_s": progress.elapsed_s}
+        info = {"action_mask": env.mask.copy(), "elapsed_s": elapsed_s}
         return info | env.last_info() if env.is_over else info
 
     def read_actions(self, actions: Any) -> list[Any]:
@@ -110,11 +107,11 @@ class EnvBatch:
         found: list[Any] = array.tolist()
         return found
 
-    def _note(self, number: int) -> None:
+    def _note(self, number: int, decision: Decision | None) -> None:
         """Write what an environment shows now into its row."""
-        env, scaling = self.envs[number], self._scaling
-        self.masks[number] = env.mask
-        env.builder.writer.write(env.simulation.pending, scaling.memory, number * scaling.row_bytes)
+        scaling = self._scaling
+        writer = self.envs[number].builder.writer
+        writer.write(decision, scaling.memory, number * scaling.row_bytes)
 
 
 def make_batch(

@@ -150,7 +150,7 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Masks of possible actions, ``(N, k)``; see the single environment."""
-        return self.batch.masks.astype(np.bool_)
+        return self.batch.masks().astype(np.bool_)
 
     def render(self) -> tuple[Any, ...]:
         """Each environment's picture or text."""
@@ -192,27 +192,29 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
     def _proceed(self, number: int, action: Any, special: dict[str, Any]) -> Progress:
         """A step of one environment; what comes with an episode's end goes into ``special``."""
         progress = self.batch.proceed(number, action)
-        if progress.terminated or progress.truncated:
-            last = self.batch.last_info(number, progress)
-            if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-                self._ended[number] = True
-                self._add_info(special, last, number)
-                return progress
-            final = {"final_obs": self.batch.observe_one(number), "final_info": last}
-            self._add_info(special, final, number)
-            return progress._replace(elapsed_s=self._restart(number, special).elapsed_s)
-        return progress
+        reward, elapsed_s, terminated, truncated = progress
+        if not (terminated or truncated):
+            return progress
+        last = self.batch.last_info(number, elapsed_s)
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+            self._ended[number] = True
+            self._add_info(special, last, number)
+            return progress
+        final = {"final_obs": self.batch.observe_one(number), "final_info": last}
+        self._add_info(special, final, number)
+        _, elapsed_s, _, _ = self._restart(number, special)
+        return reward, elapsed_s, terminated, truncated
 
     def _restart(self, number: int, special: dict[str, Any]) -> Progress:
         """Begin the next episode of one environment."""
         info = self.batch.begin(number, None, None)
         self._add_info(special, info, number)
-        return Progress(0.0, info["elapsed_s"], False, False)
+        return 0.0, info["elapsed_s"], False, False
 
     def _common(self, elapsed_s: NDArray[np.float64]) -> dict[str, Any]:
         """The information that every environment gives at every step."""
         return {
-            "action_mask": self.batch.masks.copy(),
+            "action_mask": self.batch.masks(),
             "_action_mask": self._everyone.copy(),
             "elapsed_s": elapsed_s,
             "_elapsed_s": self._everyone.copy(),

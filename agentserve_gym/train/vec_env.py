@@ -13,7 +13,6 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 from agentserve_gym.envs import AgentServeBase, AgentServeVectorEnv, EnvBatch
-from agentserve_gym.envs.batch import Progress
 
 NextOptions = Callable[[int], dict[str, Any]]
 """Options for the reset that starts an environment's next episode, by the environment's number."""
@@ -84,8 +83,7 @@ class AgentServeVecEnv(VecEnv):
         batch, returns = self.batch, self._returns
         rewards, dones, infos = [], [], []
         for number, action in enumerate(batch.read_actions(self.actions)):
-            progress = batch.proceed(number, action)
-            reward, elapsed_s, terminated, truncated = progress
+            reward, elapsed_s, terminated, truncated = batch.proceed(number, action)
             returns[number] += reward
             info: dict[str, Any] = {
                 "elapsed_s": elapsed_s,
@@ -93,7 +91,7 @@ class AgentServeVecEnv(VecEnv):
             }
             done = terminated or truncated
             if done:
-                info |= self._last_info(number, progress)
+                info |= self._last_info(number, elapsed_s)
                 self._begin(number, None, None)
             rewards.append(reward)
             dones.append(done)
@@ -107,7 +105,7 @@ class AgentServeVecEnv(VecEnv):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Masks of possible actions, ``(N, k)``."""
-        return self.batch.masks.astype(np.bool_)
+        return self.batch.masks().astype(np.bool_)
 
     def _begin(self, number: int, seed: int | None, options: dict[str, Any] | None) -> None:
         if self._next_options is not None:
@@ -115,7 +113,7 @@ class AgentServeVecEnv(VecEnv):
         self._returns[number] = 0.0
         self.reset_infos[number] = self.batch.begin(number, seed, options)
 
-    def _last_info(self, number: int, progress: Progress) -> dict[str, Any]:
+    def _last_info(self, number: int, elapsed_s: float) -> dict[str, Any]:
         """What comes with the end of an episode."""
         episode = {
             "r": round(self._returns[number], 6),
@@ -123,7 +121,7 @@ class AgentServeVecEnv(VecEnv):
             "t": round(time.time() - self._started, 6),
         }
         return {
-            **self.batch.last_info(number, progress),
+            **self.batch.last_info(number, elapsed_s),
             "terminal_observation": self.batch.observe_one(number),
             "episode": episode,
         }

@@ -153,7 +153,7 @@ def test_disabled_autoreset_resets_whom_the_mask_names() -> None:
             again = one.reset(options={"reset_mask": ended})
             assert_same(again, other.reset(options={"reset_mask": ended.copy()}))
             assert np.array_equal(again[0][~ended], left[0][~ended])
-            masks = one.unwrapped.batch.masks
+            masks = one.unwrapped.batch.masks()
             resets += 1
     assert resets > 2
 
