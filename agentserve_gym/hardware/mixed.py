@@ -142,7 +142,7 @@ class PrefillAttention:
         piece = bisect_right(self._inner, history)
         start, slope = self._pieces[left][piece]
         near = start + slope * history
-        if share == 0.0:
+        if not share:
             return near
         start, slope = self._pieces[left + 1][piece]
         return near + share * (start + slope * history - near)

@@ -39,7 +39,8 @@ class DecodeBatch:
         self.turns: dict[int, TurnState] = {}
         self._offset_sum = 0
         self._longest_offset: int | None = None
-        self._residues = [0] * block_size_tokens
+        # Turns by offset modulo the block size, written down twice: any stretch of it is a slice.
+        self._residues = [0] * (2 * block_size_tokens)
         self._finish_heap: list[tuple[int, int, TurnState]] = []
 
     def __len__(self) -> int:
@@ -52,17 +53,22 @@ class DecodeBatch:
         self.turns[turn.sequence] = turn
         offset = turn.target_tokens - self.step
         self._offset_sum += offset
-        self._residues[offset % self._block_size] += 1
+        self._count(offset, 1)
         if self._longest_offset is not None and offset > self._longest_offset:
             self._longest_offset = offset
         heappush(self._finish_heap, (turn.finish_step, turn.sequence, turn))
+
+    def _count(self, offset: int, change: int) -> None:
+        at = offset % self._block_size
+        self._residues[at] += change
+        self._residues[at + self._block_size] += change
 
     def leave(self, turn: TurnState) -> int:
         """Take a turn out of the batch; returns the tokens whose KV it has computed."""
         del self.turns[turn.sequence]
         offset = turn.target_tokens - turn.decode_start
         self._offset_sum -= offset
-        self._residues[offset % self._block_size] -= 1
+        self._count(offset, -1)
         if offset == self._longest_offset:
             self._longest_offset = None
         turn.finish_step = -1
@@ -114,10 +120,8 @@ class DecodeBatch:
         """Blocks to allocate for ``steps`` more steps after ``allocated_step``."""
         residues, size = self._residues, self._block_size
         cycles, rest = divmod(steps, size)
-        need = cycles * len(self.turns)
-        for step in range(-self.allocated_step, -self.allocated_step - rest, -1):
-            need += residues[step % size]
-        return need
+        first = (1 - self.allocated_step - rest) % size
+        return cycles * len(self.turns) + sum(residues[first : first + rest])
 
     def steps_within(self, blocks: int, at_most: int) -> int:
         """Further steps after ``allocated_step``, up to ``at_most``, for which ``blocks`` suffice.

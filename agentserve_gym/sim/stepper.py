@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from agentserve_gym.sim.engine import Engine
 
 
+_CLEAR = 1e-6
+"""Share of a step by which rounding cannot displace a boundary."""
+
+
 class Segment(Protocol):
     """Steps that an engine has planned from ``start_s`` on.
 
@@ -67,13 +71,14 @@ class DecodeSegment:
             return 1
         elapsed = now_s - start
         linear = first - 0.5 * growth
-        if growth > 0.0:
-            count = int((sqrt(linear * linear + 2.0 * growth * elapsed) - linear) / growth)
-        else:
-            count = int(elapsed / first)
-        if count > steps:
+        # The root of the boundaries' parabola, in the form that also holds without growth.
+        passed = 2.0 * elapsed / (linear + sqrt(linear * linear + 2.0 * growth * elapsed))
+        count = int(passed)
+        if count >= steps:
             count = steps
-        # The guess is off by one at most; boundaries decide, as they do when they are scheduled.
+        elif _CLEAR < passed - count < 1.0 - _CLEAR:
+            return count
+        # Near a boundary, boundaries decide, as they do when they are scheduled.
         while count < steps and self.boundary_s(count + 1) <= now_s:
             count += 1
         while count > 0 and self.boundary_s(count) > now_s:
