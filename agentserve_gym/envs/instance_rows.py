@@ -14,6 +14,7 @@ from agentserve_gym.envs.prefill_estimate import PrefillEstimate
 from agentserve_gym.sim import ClusterView, InstanceView, Load, ProgramState, Tier, TurnState
 
 _REFERENCE_PREFILL_TOKENS = 8192
+_HBM, _DRAM, _CXL = Tier.HBM, Tier.DRAM, Tier.CXL  # members are slow to look up in their enum
 _NO_TIMES = (0.0, 0.0)
 _ROW = Struct(f"{DYNAMIC_INSTANCE_FEATURES}d")
 
@@ -54,6 +55,7 @@ class InstanceRows:
         self.cxl_used = 0.0
         self._cluster: ClusterView
         self._views: list[InstanceView] = []
+        self._node_of: list[int] = []
         self._looks: list[Callable[[ProgramState, int], tuple[int, Load]]] = []
         self._constants: list[_Constants] = []
         self._prefill_s: Sequence[PrefillEstimate] = ()
@@ -66,6 +68,7 @@ class InstanceRows:
         """Begin an episode on a cluster; ``prefill_s``: an estimate per instance."""
         self._cluster = cluster
         self._views = views = cluster.instances
+        self._node_of = [view.node for view in views]
         self._looks = [view.signals.look for view in views]
         self._prefill_s = prefill_s
         self._block_size = views[0].block_size_tokens
@@ -95,9 +98,9 @@ class InstanceRows:
         cluster, program, limit = self._cluster, turn.program, turn.match_limit_blocks
         self.dram_tokens = dram = [0] * self._nodes
         for node, instance in self._dram_nodes:
-            dram[node] = cluster.tier_tokens(turn, instance, Tier.DRAM)
+            dram[node] = cluster.tier_tokens(turn, instance, _DRAM)
         at = self._cxl_instance
-        self.cxl_tokens = cluster.tier_tokens(turn, at, Tier.CXL) if at >= 0 else 0
+        self.cxl_tokens = cluster.tier_tokens(turn, at, _CXL) if at >= 0 else 0
         seen = [look(program, limit) for look in self._looks]
         times = self._times(turn, seen)
         self._fill(program.home, turn.prompt_tokens, seen, times, memory, offset)
@@ -107,9 +110,9 @@ class InstanceRows:
         cluster = self._cluster
         self.dram_tokens = dram = [0] * self._nodes
         for node, instance in self._dram_nodes:
-            dram[node] = cluster.chain_tokens(program, instance, Tier.DRAM)
+            dram[node] = cluster.chain_tokens(program, instance, _DRAM)
         at = self._cxl_instance
-        self.cxl_tokens = cluster.chain_tokens(program, at, Tier.CXL) if at >= 0 else 0
+        self.cxl_tokens = cluster.chain_tokens(program, at, _CXL) if at >= 0 else 0
         context = program.context_tokens
         limit = context // self._block_size
         seen = [look(program, limit) for look in self._looks]
@@ -126,31 +129,30 @@ class InstanceRows:
         """Per instance, time to the first token if idle: by recompute, and by the soonest way."""
         load_s, prompt, home = self._cluster.load_s, turn.prompt_tokens, turn.program.home
         size, dram, cxl = self._block_size, self.dram_tokens, self.cxl_tokens
+        nodes = self._node_of
         home_hit = seen[home][0] * size if home >= 0 else 0
         times = []
         asked: PrefillEstimate | None = None
         after: dict[int, float] = {}  # by tokens that are known, of the kind of instance asked
-        for (_, i, node, reaches_cxl, *_), (blocks, _), prefill_s in zip(
-            self._constants, seen, self._prefill_s, strict=True
-        ):
+        for i, prefill_s in enumerate(self._prefill_s):
             if prefill_s is not asked:
                 asked, after = prefill_s, {}
-            hit, there = blocks * size, dram[node]
+            hit, there = seen[i][0] * size, dram[nodes[i]]
             if hit not in after:
                 after[hit] = prefill_s(prompt - hit, hit)
             recompute_s = restore_s = after[hit]
             if there > hit:
                 if there not in after:
                     after[there] = prefill_s(prompt - there, there)
-                restore_s = min(restore_s, load_s(i, Tier.DRAM, there - hit) + after[there])
-            if cxl > hit and reaches_cxl:
+                restore_s = min(restore_s, load_s(i, _DRAM, there - hit) + after[there])
+            if cxl > hit and self._cluster.has_cxl[i]:
                 if cxl not in after:
                     after[cxl] = prefill_s(prompt - cxl, cxl)
-                restore_s = min(restore_s, load_s(i, Tier.CXL, cxl - hit) + after[cxl])
+                restore_s = min(restore_s, load_s(i, _CXL, cxl - hit) + after[cxl])
             if home_hit > hit:
                 if home_hit not in after:
                     after[home_hit] = prefill_s(prompt - home_hit, home_hit)
-                migrate_s = load_s(i, Tier.HBM, home_hit - hit, home)
+                migrate_s = load_s(i, _HBM, home_hit - hit, home)
                 restore_s = min(restore_s, migrate_s + after[home_hit])
             times.append((recompute_s, restore_s))
         return times
@@ -168,9 +170,9 @@ class InstanceRows:
         cluster = self._cluster
         dram_used = [0.0] * self._nodes
         for node, instance in self._dram_nodes:
-            dram_used[node] = cluster.tier_occupancy(Tier.DRAM, instance)
+            dram_used[node] = cluster.tier_occupancy(_DRAM, instance)
         at = self._cxl_instance
-        cxl_used = cluster.tier_occupancy(Tier.CXL, at) if at >= 0 else 0.0
+        cxl_used = cluster.tier_occupancy(_CXL, at) if at >= 0 else 0.0
         share = 1.0 / tokens if tokens else 0.0
         dram_shares = [there * share for there in self.dram_tokens]
         cxl_share = self.cxl_tokens * share

@@ -26,23 +26,27 @@ class RecentCalls:
         self._shares = [0.0] * len(limits_s)
 
     def shares_within(self) -> list[float]:
-        """The share of recent durations within each limit; zeros before the first call."""
+        """The share of recent durations within each limit; zeros before the first call. The list
+        is kept and changed by the next call."""
         count = self.kind.count
         if count != self._seen:
-            recent = self.kind.recent
-            for back in range(min(count - self._seen, len(recent)), 0, -1):
-                self._add(recent[-back], recent.maxlen)
+            self._catch_up(count - self._seen)
             self._seen = count
-            ordered, share = self._sorted, 1.0 / len(self._sorted)
-            self._shares = [bisect_right(ordered, limit_s) * share for limit_s in self._limits_s]
+            ordered, shares = self._sorted, self._shares
+            share = 1.0 / len(ordered)
+            for number, limit_s in enumerate(self._limits_s):
+                shares[number] = bisect_right(ordered, limit_s) * share
         return self._shares
 
-    def _add(self, duration_s: float, most: int | None) -> None:
-        recent, ordered = self._recent, self._sorted
-        if len(recent) == most:
-            del ordered[bisect_left(ordered, recent.popleft())]
-        recent.append(duration_s)
-        insort(ordered, duration_s)
+    def _catch_up(self, calls: int) -> None:
+        """Take in the last ``calls`` durations, as far as they are still recent."""
+        theirs, recent, ordered = self.kind.recent, self._recent, self._sorted
+        for back in range(min(calls, len(theirs)), 0, -1):
+            duration_s = theirs[-back]
+            if len(recent) == theirs.maxlen:
+                del ordered[bisect_left(ordered, recent.popleft())]
+            recent.append(duration_s)
+            insort(ordered, duration_s)
 
 
 class KindFeatures:
