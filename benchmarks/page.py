@@ -1,0 +1,229 @@
+"""docs/performance.md, from what was measured."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from benchmarks.control import BARE
+from benchmarks.files import PeerRun, PeersFile, SpeedFile, write_bytes
+from benchmarks.measure import Result, Table
+from benchmarks.pictures import draw_scaling
+
+_OPENING = """# Performance
+
+Written by `make bench-speed`, never by hand; every number is of one run of it{peers}. Measure
+again with
+
+```
+make bench-speed    # all rows, the pictures and this page
+make bench-peers    # other simulators on the same programs, side by side
+make bench          # both
+.venv/bin/python -m benchmarks.speed peer step    # some rows; --help lists them, --quick is tiny
+```
+"""
+
+_RATIOS = """A second here is not a second elsewhere. So each repetition was measured between two
+runs of a bare event loop (a heap, and a method call for each event), and **bare events** says how
+many such events take as long: a figure that holds elsewhere about as well as here. Medians of
+{repetitions} repetitions and more, after a warm-up; ranges are the smallest and the largest.
+"""
+
+_TARGETS_HEADING = (
+    "what", "measured", "range", "target", "met", "in bare events",
+)  # fmt: skip
+
+
+def write_page(speed: SpeedFile, peers: PeersFile | None, to: Path) -> None:
+    """Write the page and its pictures, each whole or not at all."""
+    pictures = _pictures(speed, to)
+    write_bytes(to, render(speed, peers, pictures).encode("utf-8"))
+
+
+def render(speed: SpeedFile, peers: PeersFile | None, pictures: list[str]) -> str:
+    """The page; ``pictures`` are their paths from it."""
+    parts = [
+        _OPENING.format(peers=", and of one of `make bench-peers`" if peers else ""),
+        _summary(speed, peers),
+        _machine(speed),
+        "## Targets\n",
+        _RATIOS.format(repetitions=_repetitions(speed)),
+        _targets(speed, peers),
+        _peers(peers),
+        *(_details(result) for result in speed.results if result.tables),
+        *(f"![Cost of a turn]({picture})\n" for picture in pictures),
+        _controls(speed),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _repetitions(speed: SpeedFile) -> int:
+    counts = [
+        result.measured.count
+        for result in speed.results
+        if result.measured is not None and result.in_events is not None
+    ]
+    return min(counts, default=1)
+
+
+def _summary(speed: SpeedFile, peers: PeersFile | None) -> str:
+    judged = [result for result in speed.results if result.met is not None]
+    missed = [result for result in judged if not result.met]
+    lines = [f"{len(judged) - len(missed)} of {len(judged)} targets of a row are met."]
+    if missed:
+        names = "; ".join(f"{_capital(result.title)}: {_miss(result)}" for result in missed)
+        lines.append(f"Missed: {names}.")
+    costs = [result for result in speed.results if result.in_events is not None]
+    if costs:
+        said = ", ".join(
+            f"a {result.per} of `{result.row}` costs {_short(result.in_events.median)}"
+            for result in costs
+            if result.in_events is not None
+        )
+        lines.append(f"In bare events: {said}.")
+    if peers is not None:
+        for pair, ratio in peers.ratios.items():
+            lines.append(f"{pair}: {ratio.median:.2f} times its rate.")
+    return "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def _miss(result: Result) -> str:
+    assert result.measured is not None
+    assert result.target is not None
+    factor = result.measured.median / result.target.limit
+    if result.target.at == "least":
+        return f"{factor:.0%} of the target"
+    return f"{factor:.2f} times the limit"
+
+
+def _machine(speed: SpeedFile) -> str:
+    machine = speed.machine
+    libraries = ", ".join(f"{name} {number}" for name, number in machine.libraries.items())
+    return (
+        f"Measured on {machine.processor}, {machine.cores} cores, {machine.system}, "
+        f"Python {machine.python}; {libraries}. One process and one thread, unless a row says "
+        f"otherwise; {speed.wall_s / 60:.1f} min for all rows.\n"
+    )
+
+
+def _targets(speed: SpeedFile, peers: PeersFile | None) -> str:
+    rows = [_target_row(result) for result in speed.results if result.target is not None]
+    if peers is not None:
+        rows += [
+            [
+                f"peer trace, {pair}",
+                f"{ratio.median:.2f} x",
+                f"{ratio.low:.2f} to {ratio.high:.2f}",
+                "4 x",
+                "yes" if ratio.median >= 4 else "no",
+                "",
+            ]
+            for pair, ratio in peers.ratios.items()
+        ]
+    return markdown(_TARGETS_HEADING, rows)
+
+
+def _target_row(result: Result) -> list[str]:
+    assert result.target is not None
+    if result.measured is None:
+        return [result.title, "not measured", "", result.target.text, "", ""]
+    value = result.measured
+    return [
+        result.title,
+        f"{_short(value.median)} {result.unit}",
+        f"{_short(value.low)} to {_short(value.high)}" if value.count > 1 else "",
+        result.target.text,
+        "yes" if result.met else "no",
+        f"{_short(result.in_events.median)} a {result.per}" if result.in_events else "",
+    ]
+
+
+def _peers(peers: PeersFile | None) -> str:
+    if peers is None:
+        return "## Other simulators\n\nNot measured beside this run; `make bench-peers` does it.\n"
+    rows = [_peer_row(run) for run in (*peers.ours, *peers.peers)]
+    heading = ["simulator", "version", "turns/s", "range", "mean TTFT, ms", "mean TPOT, ms",
+               "prompt tokens from cache"]  # fmt: skip
+    what = "\n".join(f"- `{run.name}`: {run.what}" for run in (*peers.ours, *peers.peers))
+    return (
+        "## Other simulators\n\n"
+        f"The same trace file of {peers.turns:,} turns, reading it included, in turns "
+        f"({peers.repetitions} repetitions, each in a fresh process after a warm-up run in it). "
+        "Rates are of wall time on one core.\n\n"
+        f"{markdown(heading, rows)}\n{what}\n"
+    )
+
+
+def _peer_row(run: PeerRun) -> list[str]:
+    if run.rate is None:
+        return [f"`{run.name}`", run.version, run.missing, "", "", "", ""]
+    figures = run.figures
+    return [
+        f"`{run.name}`",
+        run.version,
+        f"{run.rate.median:,.0f}",
+        f"{run.rate.low:,.0f} to {run.rate.high:,.0f}",
+        f"{figures['ttft_ms']:.1f}",
+        f"{figures['tpot_ms']:.2f}",
+        f"{figures['cached_share']:.0%}",
+    ]
+
+
+def _details(result: Result) -> str:
+    tables = "\n".join(_table(table) for table in result.tables)
+    remarks = "".join(f"\n{remark}\n" for remark in result.remarks)
+    return f"{tables}{remarks}"
+
+
+def _table(table: Table) -> str:
+    note = f"\n{table.note}\n" if table.note else ""
+    return f"## {table.title}\n\n{markdown(table.heading, table.rows)}{note}"
+
+
+def _controls(speed: SpeedFile) -> str:
+    bare = speed.controls[BARE].median
+    rows = [
+        [
+            name,
+            f"{1e6 * found.median:.2f}",
+            f"{1e6 * found.q1:.2f} to {1e6 * found.q3:.2f}",
+            f"{1e-6 / found.median:.2f}",
+            f"{found.median / bare:.1f}",
+        ]
+        for name, found in speed.controls.items()
+    ]
+    heading = ["event loop", "us per event", "quartiles", "million events/s", "in bare events"]
+    return (
+        "## Controls\n\nMeasured between the rows: what an event costs that does nothing.\n\n"
+        f"{markdown(heading, rows)}"
+    )
+
+
+def _pictures(speed: SpeedFile, page: Path) -> list[str]:
+    points = {result.row: result.points for result in speed.results if result.points}
+    if not points:
+        return []
+    figure = draw_scaling(points)
+    if figure is None:
+        return []
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    path = page.parent / page.stem / "scaling.png"
+    write_bytes(path, content.getvalue())
+    return [f"{page.stem}/{path.name}"]
+
+
+def markdown(heading: list[str] | tuple[str, ...], rows: list[list[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    rule = [":--", *["--:"] * (len(heading) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)) + "\n"
+
+
+def _short(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _capital(text: str) -> str:
+    return text if text.startswith("`") else text[:1].upper() + text[1:]

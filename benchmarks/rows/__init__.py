@@ -1,0 +1,1 @@
+"""The rows of the page, by what they measure."""
