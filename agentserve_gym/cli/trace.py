@@ -1,7 +1,8 @@
-"""``agentserve trace``: look into a workload file, or convert it to our own format."""
+"""``agentserve trace``: look into a workload file, or convert it (to our format or Mooncake's)."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,23 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
-from agentserve_gym.workloads import describe, detect_format, read_programs, write_programs
+from agentserve_gym.workloads import (
+    describe,
+    detect_format,
+    read_programs,
+    write_mooncake,
+    write_programs,
+)
 
+
+class Target(StrEnum):
+    """Formats that can be written."""
+
+    AGENTSERVE = "agentserve"
+    MOONCAKE = "mooncake"
+
+
+_WRITERS = {Target.AGENTSERVE: write_programs, Target.MOONCAKE: write_mooncake}
 _COLUMNS = ("mean", "p10", "p50", "p90", "p99", "max")
 
 
@@ -23,13 +39,16 @@ def trace(
     to: Annotated[
         Path | None, typer.Option(help="Also write the programs here, as JSON lines (.gz packs).")
     ] = None,
+    to_format: Annotated[
+        Target, typer.Option(help="What --to writes; mooncake has sessions and delays.")
+    ] = Target.AGENTSERVE,
     json: JsonOption = False,
 ) -> None:
     """Show what is in a workload file, and convert it with --to."""
     name = detect_format(file) if format == "auto" else format
     programs = read_programs(file, name)
     if to is not None:
-        write_programs(programs, to)
+        _WRITERS[to_format](programs, to)
         note(f"wrote {len(programs)} programs to {to}")
     summary = {"file": str(file), "format": name, **describe(programs)}
     if json:

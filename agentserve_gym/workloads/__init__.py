@@ -15,6 +15,7 @@ from agentserve_gym.workloads.readers import (
     TraceError,
     detect_format,
     read_programs,
+    write_mooncake,
     write_programs,
 )
 from agentserve_gym.workloads.spec import (
@@ -56,5 +57,6 @@ __all__ = [
     "detect_format",
     "read_programs",
     "validate_program",
+    "write_mooncake",
     "write_programs",
 ]

@@ -8,10 +8,7 @@ turn's gap left out. Numbers are written so that they read back exactly.
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from agentserve_gym.workloads.program import (
     validate_program,
 )
 from agentserve_gym.workloads.readers.lines import Record, TraceError, read_records
+from agentserve_gym.workloads.readers.whole_file import whole_file
 
 SCHEMA = "agentserve/1"
 
@@ -106,27 +104,8 @@ def write_programs(programs: Iterable[Program], path: str | Path) -> None:
     Raises:
         ValueError: for a program that `validate_program` refuses; nothing is written then.
     """
-    path = Path(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as raw:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
-                    _write_lines(programs, packed)
-            else:
-                _write_lines(programs, raw)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with whole_file(Path(path)) as stream:
+        _write_lines(programs, stream)
 
 
 def _write_lines(programs: Iterable[Program], stream: Any) -> None:
