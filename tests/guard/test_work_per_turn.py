@@ -1,7 +1,7 @@
-"""A guard against creeping cost that no noise can trip: interpreter instructions and events per turn.
+"""A guard against creeping cost that no noise can trip: interpreter instructions and events.
 
-The figures are those of CPython 3.11 on a fixed run, with a margin for other versions. Whoever makes
-the simulation leaner lowers them; whoever must raise one says why.
+The figures are those of CPython 3.11 on a fixed run, with a margin for other versions. Whoever
+makes the simulation leaner lowers them; whoever must raise one says why.
 """
 
 from __future__ import annotations
