@@ -43,8 +43,10 @@ class Path:
         end = now_s
         latency = 0.0
         for link in self.links:
-            start = link.free_at_s if link.free_at_s > now_s else now_s
-            end = max(end, start + size_bytes / link.bandwidth)
+            start = link.free_at_s
+            served = (start if start > now_s else now_s) + size_bytes / link.bandwidth
+            if served > end:
+                end = served
             latency += link.latency_s
         return end + latency
 
