@@ -1,5 +1,6 @@
 # make demo   create .venv, install, compare two policies on four GPUs, draw a picture
 # make test   create .venv, install everything, run the tests with coverage
+# make bench        measure speed, beside other simulators too, and write docs/performance.md
 # The first run downloads; later runs start at once until pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench bench-speed bench-peers clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/agentserve demo
@@ -22,6 +23,15 @@ check: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Results are kept in runs/benchmarks; each of the two also writes docs/performance.md anew.
+bench: bench-peers bench-speed
+
+bench-speed: $(VENV)/.test-ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed
+
+bench-peers: $(VENV)/.test-ready
+	$(BIN)/python -m benchmarks.peers
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -44,4 +54,4 @@ $(VENV)/.test-ready: $(VENV)/.created pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.demo-ready
 
 clean:
-	rm -rf $(VENV) demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) benchmarks/.venv-peers demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -99,10 +99,11 @@ def _miss(result: Result) -> str:
 def _machine(speed: SpeedFile) -> str:
     machine = speed.machine
     libraries = ", ".join(f"{name} {number}" for name, number in machine.libraries.items())
+    taken = {result.wall_s for result in speed.results}  # results of one row share it
     return (
         f"Measured on {machine.processor}, {machine.cores} cores, {machine.system}, "
         f"Python {machine.python}; {libraries}. One process and one thread, unless a row says "
-        f"otherwise; {speed.wall_s / 60:.1f} min for all rows.\n"
+        f"otherwise; {sum(taken) / 60:.1f} min for all rows.\n"
     )
 
 
@@ -144,7 +145,7 @@ def _peers(peers: PeersFile | None) -> str:
     rows = [_peer_row(run) for run in (*peers.ours, *peers.peers)]
     heading = ["simulator", "version", "turns/s", "range", "mean TTFT, ms", "mean TPOT, ms",
                "prompt tokens from cache"]  # fmt: skip
-    what = "\n".join(f"- `{run.name}`: {run.what}" for run in (*peers.ours, *peers.peers))
+    what = "\n".join(f"- {run.name}: {run.what}" for run in (*peers.ours, *peers.peers))
     return (
         "## Other simulators\n\n"
         f"The same trace file of {peers.turns:,} turns, reading it included, in turns "
@@ -156,10 +157,10 @@ def _peers(peers: PeersFile | None) -> str:
 
 def _peer_row(run: PeerRun) -> list[str]:
     if run.rate is None:
-        return [f"`{run.name}`", run.version, run.missing, "", "", "", ""]
+        return [run.name, run.version, run.missing, "", "", "", ""]
     figures = run.figures
     return [
-        f"`{run.name}`",
+        run.name,
         run.version,
         f"{run.rate.median:,.0f}",
         f"{run.rate.low:,.0f} to {run.rate.high:,.0f}",

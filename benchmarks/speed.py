@@ -14,7 +14,6 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 
 from benchmarks.catalogue import ROWS
@@ -23,6 +22,7 @@ from benchmarks.files import PAGE, PEERS_FILE, SPEED_FILE, PeersFile, SpeedFile,
 from benchmarks.machine import Machine
 from benchmarks.measure import Bench, Result, spread
 from benchmarks.page import write_page
+from benchmarks.progress import progress_bar
 from benchmarks.sizes import FULL, QUICK, Sizes
 
 _HELP = "Measure speed. Rows: " + "; ".join(f"{row.name}: {row.help}" for row in ROWS.values())
@@ -62,7 +62,7 @@ def measure(names: list[str], sizes: Sizes) -> SpeedFile:
     control = Control(sizes.control_events)
     started = time.perf_counter()
     found: list[Result] = []
-    with _progress() as progress:
+    with progress_bar() as progress:
         overall = progress.add_task("rows", total=len(names))
         part = progress.add_task("", total=None)
 
@@ -97,18 +97,6 @@ def _merged(before: SpeedFile | None, now: SpeedFile) -> SpeedFile:
     order = [*ROWS, "memory"]
     return now.model_copy(
         update={"results": sorted(results, key=lambda result: order.index(result.row))}
-    )
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
     )
 
 

@@ -1,0 +1,8 @@
+"""The peers: the one place where another is added."""
+
+from __future__ import annotations
+
+from benchmarks.peers.base import Peer
+from benchmarks.peers.dynamo_replay import DynamoReplay
+
+PEERS: tuple[Peer, ...] = (DynamoReplay(),)
