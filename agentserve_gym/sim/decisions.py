@@ -25,6 +25,10 @@ class Tier(IntEnum):
     CXL = 2
 
 
+HBM, DRAM, CXL = Tier
+"""The tiers by themselves: looking a member up in its enumeration takes a function call."""
+
+
 class Restore(Enum):
     """How a turn gets back KV that lies outside its instance's HBM."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agentserve_gym.sim.clock import Call, Clock
-from agentserve_gym.sim.decisions import Place, PlacementKind, Restore, Tier
+from agentserve_gym.sim.decisions import CXL, DRAM, HBM, Place, PlacementKind, Restore, Tier
 from agentserve_gym.sim.engine import Engine
 from agentserve_gym.sim.pools import BlockPool, Key, Pin
 from agentserve_gym.sim.programs import ProgramState, ProgramStatus, TurnState
@@ -64,8 +64,8 @@ class ResidencyCounters:
     pins: int = 0
     pins_expired: int = 0
     pins_used: int = 0
-    offloads: dict[Tier, int] = field(default_factory=lambda: {Tier.DRAM: 0, Tier.CXL: 0})
-    offloaded_blocks: dict[Tier, int] = field(default_factory=lambda: {Tier.DRAM: 0, Tier.CXL: 0})
+    offloads: dict[Tier, int] = field(default_factory=lambda: {DRAM: 0, CXL: 0})
+    offloaded_blocks: dict[Tier, int] = field(default_factory=lambda: {DRAM: 0, CXL: 0})
     refused_offloads: int = 0
     loads: dict[Tier, int] = field(default_factory=lambda: dict.fromkeys(Tier, 0))
     loaded_blocks: dict[Tier, int] = field(default_factory=lambda: dict.fromkeys(Tier, 0))
@@ -102,7 +102,7 @@ class Residency:
 
     def tier_pool(self, tier: Tier, instance: int) -> BlockPool | None:
         """The pool of a lower tier that an instance can reach, if any."""
-        if tier is Tier.DRAM:
+        if tier is DRAM:
             return self.topology.dram[self.topology.node_of[instance]]
         return self.topology.cxl if self.topology.reaches_cxl[instance] else None
 
@@ -116,9 +116,9 @@ class Residency:
         if kind is PlacementKind.PIN:
             self._pin(program, place)
         elif kind is PlacementKind.DRAM:
-            self._offload(program, Tier.DRAM, place.stay_warm)
+            self._offload(program, DRAM, place.stay_warm)
         elif kind is PlacementKind.CXL:
-            self._offload(program, Tier.CXL, place.stay_warm)
+            self._offload(program, CXL, place.stay_warm)
         elif kind is PlacementKind.DROP:
             self._drop(program)
         elif kind is PlacementKind.PREFETCH:
@@ -275,7 +275,7 @@ class Residency:
         engine.synchronize()
         pool = engine.pool
         hit = pool.match(program, self._chain_blocks(program))
-        found = [(self._tier_blocks(program, tier), -tier) for tier in (Tier.DRAM, Tier.CXL)]
+        found = [(self._tier_blocks(program, tier), -tier) for tier in (DRAM, CXL)]
         blocks, tier = max(found)[0], Tier(-max(found)[1])
         source = self.tier_pool(tier, program.home)
         if source is None or blocks <= max(hit, program.shared_blocks):
@@ -332,7 +332,7 @@ class Residency:
         lookup = hbm_blocks or self.hbm_blocks
         hit = lookup(turn, instance)
         found: list[Restorable] = []
-        for tier in (Tier.DRAM, Tier.CXL):
+        for tier in (DRAM, CXL):
             pool = self.tier_pool(tier, instance)
             blocks = pool.match(turn.program, turn.match_limit_blocks) if pool is not None else 0
             if blocks > hit:
@@ -341,7 +341,7 @@ class Residency:
         if home >= 0 and home != instance and self.topology.can_migrate(home, instance):
             blocks = lookup(turn, home)
             if blocks > hit:
-                found.append(self._restorable(Tier.HBM, home, instance, hit, blocks))
+                found.append(self._restorable(HBM, home, instance, hit, blocks))
         return found
 
     def _restorable(
@@ -380,7 +380,7 @@ class Residency:
         if copy is None:
             return None
         count = copy.blocks - turn.hit_blocks
-        if copy.tier is Tier.HBM:
+        if copy.tier is HBM:
             source = self.engines[copy.source].pool
         else:
             pool = self.tier_pool(copy.tier, turn.instance)
@@ -394,7 +394,7 @@ class Residency:
         self.counters.loaded_blocks[copy.tier] += count
         transfer = _Transfer(turn.program, source, keys, None, 0, (), copy.source, turn)
         self._clock.call_at(end, self._on_load_done, transfer)
-        if copy.tier is Tier.HBM:
+        if copy.tier is HBM:
             self.engines[copy.source].reconsider()
         return count, copy.tier
 

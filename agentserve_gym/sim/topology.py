@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentserve_gym.sim.decisions import Tier
+from agentserve_gym.sim.decisions import DRAM, HBM, Tier
 from agentserve_gym.sim.links import Link, Path
 from agentserve_gym.sim.pools import BlockPool
 from agentserve_gym.sim.scenario import GIB, ClusterSpec, InstanceSpec, LinkSpec, NodeSpec
@@ -38,6 +38,10 @@ class Topology:
         self._dram_links: list[tuple[Link, ...]] = []
         self._cxl_ports: list[tuple[tuple[Link, ...], tuple[Link, ...]]] = []
         self._network: list[tuple[tuple[Link, ...], tuple[Link, ...]]] = []
+        # Per instance, to or from DRAM and CXL; between instances, as they are first asked for.
+        self._offload_paths: list[tuple[Path, Path]] = []
+        self._load_paths: list[tuple[Path, Path]] = []
+        self._moves: dict[tuple[int, int], Path] = {}
         self.cxl = self._build_cxl(cluster)
         for number, node in enumerate(cluster.nodes):
             self._build_node(number, node, cluster)
@@ -114,22 +118,28 @@ class Topology:
         self.instances.append(spec)
         self.node_of.append(node)
         self.reaches_cxl.append(reaches_cxl)
-        self._to_host.append((out, *both))
-        self._from_host.append((back, *both))
+        to_host, from_host = (out, *both), (back, *both)
+        self._to_host.append(to_host)
+        self._from_host.append(from_host)
+        dram, (cxl_write, cxl_read) = self._dram_links[node], self._cxl_ports[node]
+        self._offload_paths.append((Path(to_host + dram), Path(to_host + cxl_write)))
+        self._load_paths.append((Path(dram + from_host), Path(cxl_read + from_host)))
 
     def offload_path(self, instance: int, tier: Tier) -> Path:
         """HBM of an instance to a lower tier."""
-        node = self.node_of[instance]
-        far = self._dram_links[node] if tier is Tier.DRAM else self._cxl_ports[node][0]
-        return Path(self._to_host[instance] + far)
+        return self._offload_paths[instance][tier is not DRAM]
 
     def load_path(self, tier: Tier, source: int, instance: int) -> Path:
         """A lower tier, or the HBM of instance ``source``, to the HBM of an instance."""
+        if tier is not HBM:
+            return self._load_paths[instance][tier is not DRAM]
+        path = self._moves.get((source, instance))
+        if path is None:
+            path = self._moves[source, instance] = self._move_path(source, instance)
+        return path
+
+    def _move_path(self, source: int, instance: int) -> Path:
         node = self.node_of[instance]
-        if tier is Tier.DRAM:
-            return Path(self._dram_links[node] + self._from_host[instance])
-        if tier is Tier.CXL:
-            return Path(self._cxl_ports[node][1] + self._from_host[instance])
         origin = self.node_of[source]
         if origin == node:
             peer = self._peer[node]

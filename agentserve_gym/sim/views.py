@@ -15,9 +15,8 @@ from typing import NamedTuple, Protocol
 
 from agentserve_gym.hardware.timing import LatencyModel
 from agentserve_gym.sim.clock import Clock
-from agentserve_gym.sim.decisions import Tier
+from agentserve_gym.sim.decisions import CXL, DRAM, HBM, Tier
 from agentserve_gym.sim.engine import Engine
-from agentserve_gym.sim.links import Path
 from agentserve_gym.sim.pools import Key
 from agentserve_gym.sim.programs import ProgramState, TurnState
 from agentserve_gym.sim.residency import Residency, Restorable
@@ -58,10 +57,7 @@ class Load(NamedTuple):
 
 def read_load(engine: Engine) -> Load:
     """The engine's load at this moment."""
-    return _read_synchronized(engine, engine.synchronize())
-
-
-def _read_synchronized(engine: Engine, steps_done: int) -> Load:
+    steps_done = engine.synchronize()
     pool, batch = engine.pool, engine.batch
     decoding, queued_tokens = len(batch.turns), engine.queued_tokens
     return Load(
@@ -108,9 +104,8 @@ class LiveSignals:
         return self._engine.pool.match(program, limit)
 
     def look(self, program: ProgramState, limit: int) -> tuple[int, Load]:
-        engine = self._engine
-        steps_done = engine.synchronize()
-        return engine.pool.match(program, limit), _read_synchronized(engine, steps_done)
+        load = read_load(self._engine)
+        return self._engine.pool.match(program, limit), load
 
 
 class DelayedSignals:
@@ -227,14 +222,13 @@ class ClusterView:
         self.instances = instances
         self.tools = tools
         everywhere = range(len(instances))
-        self.has_dram = [residency.tier_pool(Tier.DRAM, i) is not None for i in everywhere]
-        self.has_cxl = [residency.tier_pool(Tier.CXL, i) is not None for i in everywhere]
+        self.has_dram = [residency.tier_pool(DRAM, i) is not None for i in everywhere]
+        self.has_cxl = [residency.tier_pool(CXL, i) is not None for i in everywhere]
         self.held_turns = 0
         self.live_programs = 0
         self.programs: Mapping[int, ProgramState] = {}
         self.live_context_tokens = 0
         self._residency = residency
-        self._load_paths: dict[tuple[int, int, int], Path] = {}
         self._engines = engines
         self._clock = clock
 
@@ -254,7 +248,7 @@ class ClusterView:
         """Tokens of a program's context whose KV lies in a tier that the instance reaches."""
         view = self.instances[instance]
         limit = program.context_tokens // view.block_size_tokens
-        if tier is Tier.HBM:
+        if tier is HBM:
             return view.signals.cached_blocks(program, limit) * view.block_size_tokens
         pool = self._residency.tier_pool(tier, instance)
         return pool.match(program, limit) * view.block_size_tokens if pool is not None else 0
@@ -292,21 +286,18 @@ class ClusterView:
 
         The links' queues are included; infinite where no link joins the two instances."""
         topology = self._residency.topology
-        if tier is Tier.HBM and not topology.can_migrate(source, instance):
+        if tier is HBM and not topology.can_migrate(source, instance):
             return inf
-        key = (int(tier), source, instance)
-        path = self._load_paths.get(key)
-        if path is None:
-            path = self._load_paths[key] = topology.load_path(tier, source, instance)
-        size = tokens * topology.block_bytes / topology.block_size_tokens
         now = self._clock.time_s
-        return path.end_s(now, size) - now
+        size = tokens * topology.block_bytes / topology.block_size_tokens
+        return topology.load_path(tier, source, instance).end_s(now, size) - now
 
     def offload_s(self, program: ProgramState, tier: Tier, tokens: int) -> float:
         """Time to move ``tokens`` from the program's home to a lower tier, as links are queued."""
         topology = self._residency.topology
+        now = self._clock.time_s
         size = tokens * topology.block_bytes / topology.block_size_tokens
-        return topology.offload_path(program.home, tier).end_s(self.now_s, size) - self.now_s
+        return topology.offload_path(program.home, tier).end_s(now, size) - now
 
     def is_pinned(self, program: ProgramState) -> bool:
         """Whether the program's chain is pinned somewhere."""
