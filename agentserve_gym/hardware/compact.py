@@ -173,8 +173,7 @@ class CompactLatency(LatencyModel):
             fixed = self._linear[tokens] + self._head[sampled]
         else:
             fixed = _beyond(self._linear, tokens) + _beyond(self._head, sampled)
-        mixed = self._mixed(count, context, longest, prefills, chunk, area, steps)
-        return [fixed + attention for attention in mixed]
+        return self._mixed(fixed, count, context, longest, prefills, chunk, area, steps)
 
     def expert_s(self, tokens: int) -> float:
         """The part of a step that a data-parallel group shares, padded to its largest batch."""

@@ -51,7 +51,7 @@ def fit_mixed(
     ]
     decode = DecodeAttention(counts, contexts, seconds, [0.0] * len(counts))
     alone_of = PrefillAttention(prefill.chunks, prefill.histories, prefill.seconds)
-    alone = np.array([alone_of.seconds(*alone_of.place(c)[:2], h) for c, h in rows[:, :2]])
+    alone = np.array([alone_of.seconds(c, h) for c, h in rows[:, :2]])
     beside = np.array([decode.seconds(int(n), x) if n else 0.0 for n, x in rows[:, 2:4]])
     true = rows[:, 4] * layers * 1e-6
     weight = np.where(inside, 1.0, _BEYOND_POOL_WEIGHT) / whole_s * fitted

@@ -96,6 +96,24 @@ class OverlapAttention(Coefficients):
         return self
 
 
+class _Place(NamedTuple):
+    """Where a chunk's length lies on the grid.
+
+    Attributes:
+        left: index of the grid line to its left. ``share``: of the line to the right.
+        near, far: both lines, as (intercept, slope) for every piece of the history axis.
+        longer, further: how many of the largest measured chunk a still longer one is, one after the
+            other, and how much further back their queries see on average, tokens.
+    """
+
+    left: int
+    share: float
+    near: list[tuple[float, float]]
+    far: list[tuple[float, float]]
+    longer: float
+    further: float
+
+
 class PrefillAttention:
     """Attention of one chunk alone, bilinear in (chunk, history).
 
@@ -105,47 +123,40 @@ class PrefillAttention:
         seconds: one row per chunk, one value per history.
     """
 
-    __slots__ = ("_chunks", "_inner", "_pieces", "_places", "launch_s")
+    __slots__ = ("_chunks", "_pieces", "_places", "inner", "launch_s")
 
     def __init__(self, chunks: Sequence[int], histories: Sequence[int], seconds: Rows) -> None:
         self._chunks = [float(chunk) for chunk in chunks]
-        self._inner = [float(history) for history in histories[1:-1]]
         self._pieces = [_pieces(histories, row) for row in seconds]
-        self._places: dict[float, tuple[int, float, float, float]] = {}
+        self._places: dict[float, _Place] = {}
+        self.inner = [float(history) for history in histories[1:-1]]
         self.launch_s = float(seconds[0][0])
 
-    def place(self, chunk: float) -> tuple[int, float, float, float]:
-        """Where a chunk lies on the grid.
-
-        Returns:
-            Index of the grid line to the left; the share of the one to the right; and, for what is
-            longer than the largest measured chunk, how many of these it is, one after the other,
-            and how much further back their queries see on average, tokens.
-        """
+    def place(self, chunk: float) -> _Place:
+        """Where a chunk lies on the grid."""
         found = self._places.get(chunk)
         if found is None:
             found = self._places[chunk] = self._place(chunk)
         return found
 
-    def _place(self, chunk: float) -> tuple[int, float, float, float]:
-        chunks = self._chunks
-        right = bisect_right(chunks, chunk)
-        if right == 0:
-            return 0, 0.0, 1.0, 0.0
-        near = chunks[right - 1]
-        if right == len(chunks):
-            return right - 1, 0.0, chunk / near, (chunk - near) / 2
-        return right - 1, (chunk - near) / (chunks[right] - near), 1.0, 0.0
+    def _place(self, chunk: float) -> _Place:
+        chunks, pieces = self._chunks, self._pieces
+        left = max(bisect_right(chunks, chunk) - 1, 0)
+        near = chunks[left]
+        if left + 1 == len(chunks):
+            longer, further = max(chunk / near, 1.0), max(chunk - near, 0.0) / 2
+            return _Place(left, 0.0, pieces[left], pieces[left], longer, further)
+        share = max(chunk - near, 0.0) / (chunks[left + 1] - near)
+        return _Place(left, share, pieces[left], pieces[left + 1], 1.0, 0.0)
 
-    def seconds(self, left: int, share: float, history: float) -> float:
-        """Seconds at a place; history beyond the grid grows linearly, as it does inside."""
-        piece = bisect_right(self._inner, history)
-        start, slope = self._pieces[left][piece]
-        near = start + slope * history
-        if not share:
-            return near
-        start, slope = self._pieces[left + 1][piece]
-        return near + share * (start + slope * history - near)
+    def seconds(self, chunk: float, history: float) -> float:
+        """Seconds of one chunk; history beyond the grid grows linearly, as it does inside."""
+        place = self.place(chunk)
+        piece = bisect_right(self.inner, history)
+        start, slope = place.near[piece]
+        seconds = start + slope * history
+        start, slope = place.far[piece]
+        return seconds + place.share * (start + slope * history - seconds)
 
 
 class _Crowd(NamedTuple):
@@ -178,6 +189,7 @@ class OverlapPricer:
 
     def run(
         self,
+        fixed_s: float,
         count: int,
         context: int,
         longest: int,
@@ -190,17 +202,23 @@ class OverlapPricer:
         the steps after it, in which one chunk (``prefills`` is 1) is followed by the next.
 
         Returns:
-            Seconds of each of the ``steps`` steps.
+            Seconds of each of the ``steps`` steps, ``fixed_s`` (all but attention) included.
         """
         mean_chunk = chunk / prefills
-        prefill, knots = self._prefill, self._knots
-        left, share, longer, further = prefill.place(mean_chunk)
+        prefill, knots, inner = self._prefill, self._knots, self._prefill.inner
+        left, share, near, far, longer, further = prefill.place(mean_chunk)
         serial, extra, starts, slopes, skew = self._beside_chunk(count, left, share)
         itself = (mean_chunk + 1) / 2
         seconds: list[float] = []
         while True:
-            before = area / chunk - itself  # what the queries see of it, on average
-            total = alone = prefill.seconds(left, share, before + further) * longer
+            history = area / chunk - itself + further  # what the queries see of it, on average
+            piece = bisect_right(inner, history)
+            start, slope = near[piece]
+            alone = start + slope * history
+            if share:
+                start, slope = far[piece]
+                alone += share * (start + slope * history - alone)
+            total = alone = alone * longer
             if count:
                 mean = context / count
                 piece = bisect_right(knots, mean)
@@ -216,7 +234,7 @@ class OverlapPricer:
                     total = 0.0
             if prefills > 1 and alone > prefill.launch_s:
                 total += (prefills - 1) * (alone - prefill.launch_s)
-            seconds.append(total)
+            seconds.append(fixed_s + total)
             if len(seconds) == steps:
                 return seconds
             context += count

@@ -36,14 +36,17 @@ class _EventIds:
 
 
 class Call(Event):
-    """A function to be called at some time; ``argument`` is what it wants to know."""
+    """A function to be called at some time; ``argument`` is what it wants to know.
+
+    Its one function takes the place of an event's list of callbacks.
+    """
 
     _ok = True
     _value = None
 
     def __init__(self, clock: Clock, function: Callable[[Call], None], argument: Any) -> None:
         self.env = clock
-        self.callbacks = [function]
+        self.function = function
         self.argument = argument
 
 
@@ -88,6 +91,9 @@ class Clock(simpy.Environment):
         except IndexError:
             raise EmptySchedule from None
         self._now = self.time_s = time_s
+        if type(event) is Call:
+            event.function(event)
+            return
         callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
         for callback in callbacks:
             callback(event)

@@ -45,7 +45,7 @@ def priced(count, context, chunks, longest=None, histories=None):
     area = sum(n * h + n * (n + 1) / 2 for n, h in zip(chunks, histories, strict=True))
     longest = -(-context // count) if longest is None and count else longest or 0
     shape = (count, context, longest, len(chunks), sum(chunks), area)
-    return OverlapPricer(overlap()).run(*shape, steps=1)[0]
+    return OverlapPricer(overlap()).run(0.0, *shape, steps=1)[0]
 
 
 def test_a_chunk_alone_is_read_from_its_table():
