@@ -133,10 +133,12 @@ class PrefillAttention:
         self.launch_s = float(seconds[0][0])
 
     def place(self, chunk: float) -> _Place:
-        """Where a chunk lies on the grid."""
+        """Where a chunk lies on the grid; remembered for whole numbers of tokens."""
         found = self._places.get(chunk)
         if found is None:
-            found = self._places[chunk] = self._place(chunk)
+            found = self._place(chunk)
+            if chunk == int(chunk):
+                self._places[chunk] = found
         return found
 
     def _place(self, chunk: float) -> _Place:
