@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agentserve_gym.sim.clock import Call, Clock
 from agentserve_gym.sim.decisions import CXL, DRAM, HBM, Place, PlacementKind, Restore, Tier
@@ -22,8 +23,7 @@ from agentserve_gym.sim.topology import Topology
 HbmBlocks = Callable[[TurnState, int], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Restorable:
+class Restorable(NamedTuple):
     """A copy outside an instance's HBM: where, how many leading blocks, when a load would end."""
 
     tier: Tier
@@ -361,22 +361,23 @@ class Residency:
         wait = copy.end_s - self._clock.time_s
         return wait + self.first_token_s(turn, instance, copy.blocks)
 
-    def choose_restore(self, turn: TurnState, instance: int) -> Restorable | None:
+    def _choose_restore(self, turn: TurnState) -> Restorable | None:
         """The copy to load by the turn's ``restore`` rule, or none to recompute."""
-        if turn.restore is Restore.RECOMPUTE:
+        instance, rule = turn.instance, turn.restore
+        if rule is Restore.RECOMPUTE:
             return None
         copies = self.restorables(turn, instance)
         if not copies:
             return None
-        best = min(copies, key=lambda copy: self.loaded_first_token_s(turn, instance, copy))
-        if turn.restore is Restore.LOAD:
-            return best
-        recompute = self.first_token_s(turn, instance, self.hbm_blocks(turn, instance))
-        return best if self.loaded_first_token_s(turn, instance, best) < recompute else None
+        ends = [self.loaded_first_token_s(turn, instance, copy) for copy in copies]
+        soonest = min(ends)
+        if rule is Restore.LOAD or soonest < self.first_token_s(turn, instance, turn.hit_blocks):
+            return copies[ends.index(soonest)]
+        return None
 
     def begin_load(self, turn: TurnState) -> tuple[int, Tier] | None:
         """Start loading for a turn whose HBM is being reserved; returns blocks and their tier."""
-        copy = self.choose_restore(turn, turn.instance)
+        copy = self._choose_restore(turn)
         if copy is None:
             return None
         count = copy.blocks - turn.hit_blocks
