@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.control import Control
 from benchmarks.drive import Drive
+from benchmarks.files import ROOT
 from benchmarks.measure import Sample, Value
 from benchmarks.workloads import growing_scenario
 
@@ -44,7 +45,7 @@ def stretches(policy: str, turns: int, every: int) -> Iterator[Stretch]:
     """
     command = [sys.executable, "-m", "benchmarks.long_run", policy, str(turns), str(every)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as child:
         assert child.stdout is not None
         assert child.stderr is not None

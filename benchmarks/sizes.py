@@ -17,7 +17,8 @@ class Sizes:
         steps: environment steps in one repetition.
         vector_widths: environments side by side.
         training_steps: decisions to learn from.
-        decode_turns, decode_tokens: of the decode-heavy run, tokens per output.
+        decode_turns, decode_tokens: of decode-heavy runs: turns, and mean tokens per output; the
+            third length is held against the target.
         turns: lengths of runs in turns; the last is run in a process of its own.
         instances, live_programs: sizes of clusters and of populations.
         window_turns: turns measured at each of them.
@@ -28,11 +29,11 @@ class Sizes:
     control_events: int = 20_000
     programs: int = 200
     seeds: int = 3
-    steps: int = 2_000
+    steps: int = 4_000
     vector_widths: tuple[int, ...] = (1, 8, 32)
     training_steps: int = 8_192
-    decode_turns: int = 24
-    decode_tokens: int = 6_000
+    decode_turns: int = 16
+    decode_tokens: tuple[int, ...] = (500, 2_000, 8_000, 32_000)
     turns: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     instances: tuple[int, ...] = (1, 4, 16, 64)
     live_programs: tuple[int, ...] = (10, 100, 1_000, 10_000)
@@ -50,7 +51,7 @@ QUICK = Sizes(
     vector_widths=(1, 4),
     training_steps=1_024,
     decode_turns=4,
-    decode_tokens=300,
+    decode_tokens=(50, 100, 300),
     turns=(200, 1_000),
     instances=(1, 4),
     live_programs=(10, 40),

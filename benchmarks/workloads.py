@@ -13,6 +13,9 @@ PEER_INSTANCES = 4
 PEER_GAP_S = 2.0
 PEER_RATE_PER_S = 2.0
 
+_ENOUGH_PROGRAMS = 250_000
+"""More than any run here gets to (10^6 turns are about 96,000 of these programs)."""
+
 
 def peer_programs(programs: int = 200, turns: int = 5, seed: int = 1) -> list[Program]:
     """The workload that simulators are compared on.
@@ -106,8 +109,7 @@ def _without_end(instances: int, arrivals: dict[str, Any], gap_scale: float) -> 
     content["cluster"]["nodes"][0]["instances"][0]["count"] = instances
     content["workload"] |= {
         "mix": {"function_calling": 1.0},
-        # Programs are drawn when they arrive, so a number beyond reach costs nothing.
-        "programs": 10_000_000,
+        "programs": _ENOUGH_PROGRAMS,
         "gap_scale": gap_scale,
     }
     content["arrivals"] = arrivals

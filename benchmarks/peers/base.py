@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmarks.files import ROOT
 from benchmarks.measure import Value
 
 
@@ -92,6 +93,7 @@ def run_script(
         capture_output=True,
         text=True,
         check=False,
+        cwd=ROOT,
         env={**os.environ, **environment},
     )
     if finished.returncode:

@@ -44,7 +44,7 @@ def write_trace(path: Path, programs: int) -> Setting:
     scenario = trace_scenario(str(path))
     pool = Simulation(scenario).engines[0].pool
     return Setting(
-        trace=path,
+        trace=path.resolve(),
         instances=PEER_INSTANCES,
         block_tokens=scenario.engine.block_size_tokens,
         kv_blocks=pool.capacity,
