@@ -12,8 +12,8 @@ from benchmarks.pictures import draw_scaling
 
 _OPENING = """# Performance
 
-Written by `make bench-speed`, never by hand; every number is of one run of it{peers}. Measure
-again with
+Written by `make bench-speed`, never by hand; every number is of a run of it{peers}.
+Measure again, on an idle machine, with
 
 ```
 make bench-speed    # all rows, the pictures and this page
@@ -43,7 +43,7 @@ def write_page(speed: SpeedFile, peers: PeersFile | None, to: Path) -> None:
 def render(speed: SpeedFile, peers: PeersFile | None, pictures: list[str]) -> str:
     """The page; ``pictures`` are their paths from it."""
     parts = [
-        _OPENING.format(peers=", and of one of `make bench-peers`" if peers else ""),
+        _OPENING.format(peers=", or of `make bench-peers`" if peers else ""),
         _summary(speed, peers),
         _machine(speed),
         "## Targets\n",
@@ -70,9 +70,7 @@ def _summary(speed: SpeedFile, peers: PeersFile | None) -> str:
     judged = [result for result in speed.results if result.met is not None]
     missed = [result for result in judged if not result.met]
     lines = [f"{len(judged) - len(missed)} of {len(judged)} targets of a row are met."]
-    if missed:
-        names = "; ".join(f"{_capital(result.title)}: {_miss(result)}" for result in missed)
-        lines.append(f"Missed: {names}.")
+    lines += [f"Missed: {result.title}: {_miss(result)}." for result in missed]
     costs = [result for result in speed.results if result.in_events is not None]
     if costs:
         said = ", ".join(
@@ -224,7 +222,3 @@ def _short(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
-
-
-def _capital(text: str) -> str:
-    return text if text.startswith("`") else text[:1].upper() + text[1:]

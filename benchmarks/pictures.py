@@ -39,6 +39,6 @@ def draw_scaling(points: dict[str, list[Point]]) -> Any | None:
         axes.set_ylim(bottom=0)
         axes.set_xlabel(_LABELS.get(row, row), fontsize=9, color=INK)
         if number == 0:
-            legend(axes, loc="upper left")
+            legend(axes, loc="lower left")
     figure.tight_layout()
     return figure
