@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from statistics import median, quantiles
 from typing import Literal
@@ -138,13 +138,43 @@ class Sample:
         return self.seconds / self.work / self.event_s
 
 
+@dataclass(slots=True)
+class Stopwatch:
+    """Adds up what a row does besides what it measures: building, resetting.
+
+    Attributes:
+        seconds: since the last ``take``. ``total_s``, ``count``: of all times.
+    """
+
+    seconds: float = 0.0
+    total_s: float = 0.0
+    count: int = 0
+
+    def stop(self, started: float) -> None:
+        """Count the time since ``started``, of ``time.perf_counter``."""
+        taken = time.perf_counter() - started
+        self.seconds += taken
+        self.total_s += taken
+        self.count += 1
+
+    def take(self) -> float:
+        """Seconds since this was last asked."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every row gets."""
+    """What every row gets.
+
+    Attributes:
+        aside: its time is left out of the sample that is being taken.
+    """
 
     sizes: Sizes
     control: Control
     report: Report
+    aside: Stopwatch = field(default_factory=Stopwatch)
 
     def sample(self, work: Callable[[], float]) -> Sample:
         """Time ``work`` between two controls; it returns how many units it did."""
@@ -152,9 +182,10 @@ class Bench:
 
         def timed() -> float:
             nonlocal done
+            self.aside.take()
             started = time.perf_counter()
             done = work()
-            return time.perf_counter() - started
+            return time.perf_counter() - started - self.aside.take()
 
         seconds, event_s = self.control.around(timed)
         return Sample(seconds, done, event_s)

@@ -32,7 +32,7 @@ class Sizes:
     steps: int = 4_000
     vector_widths: tuple[int, ...] = (1, 8, 32)
     training_steps: int = 8_192
-    decode_turns: int = 16
+    decode_turns: int = 100
     decode_tokens: tuple[int, ...] = (500, 2_000, 8_000, 32_000)
     turns: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     instances: tuple[int, ...] = (1, 4, 16, 64)

@@ -74,11 +74,15 @@ def trace_scenario(path: str) -> Scenario:
 
 
 def decode_scenario(turns: int, tokens: int, seed: int = 1) -> Scenario:
-    """Few programs of one turn with long outputs on one H100: nearly all steps decode."""
+    """Programs of one turn with long outputs on one H100: nearly all steps decode.
+
+    They come at a distance that grows with their length: about half a dozen decode at once, so
+    that even the longest contexts fit the KV pool together.
+    """
     rng = np.random.default_rng(seed)
     programs = [
         {
-            "arrival_s": 5.0 * index,
+            "arrival_s": tokens / 800 * index,
             "turns": [
                 {
                     "new_input_tokens": 500,

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from benchmarks.peers.base import Peer
-from benchmarks.peers.dynamo_replay import DynamoReplay
+from benchmarks.peers.dynamo_replay import AS_INSTALLED, QUIET
 
-PEERS: tuple[Peer, ...] = (DynamoReplay(),)
+PEERS: tuple[Peer, ...] = (QUIET, AS_INSTALLED)

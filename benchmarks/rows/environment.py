@@ -10,7 +10,18 @@ import gymnasium as gym
 import numpy as np
 
 from agentserve_gym.sim import KEEP, Answer, Route, RouteDecision, Simulation, load_scenario
-from benchmarks.measure import Bench, Result, Sample, Table, Target, costs, events, rates, spread
+from benchmarks.measure import (
+    Bench,
+    Result,
+    Sample,
+    Stopwatch,
+    Table,
+    Target,
+    costs,
+    events,
+    rates,
+    spread,
+)
 
 ENV_ID = "agentserve_gym:AgentServe-v0"
 _CYCLE = 1024
@@ -22,15 +33,16 @@ def step(bench: Bench) -> list[Result]:
     instances = load_scenario("default").cluster.nodes[0].instances[0].count
     actions = [np.array([number % instances, 0]) for number in range(_CYCLE)]
     steps = bench.sizes.steps
-    stopwatch = _Stopwatch()
-    with_wrappers = _Steps(wrapped, actions, stopwatch)
-    bare = _Steps(gym.make(ENV_ID).unwrapped, actions, stopwatch)
+    with_wrappers = _Steps(wrapped, actions, bench.aside)
+    bare = _Steps(gym.make(ENV_ID).unwrapped, actions, bench.aside)
     cases: dict[str, Callable[[int], float]] = {
         "gym.make": lambda _: with_wrappers.take(steps),
         "without wrappers": lambda _: bare.take(steps),
-        "simulation alone": lambda _: _simulate(instances, steps, stopwatch),
+        "simulation alone": lambda _: _simulate(instances, steps, bench.aside),
     }
-    samples = _net_of_resets(bench, cases, stopwatch)
+    resets, total_s = bench.aside.count, bench.aside.total_s
+    samples = bench.interleaved(cases, bench.sizes.repetitions)
+    reset_s = (bench.aside.total_s - total_s) / (bench.aside.count - resets)
     rows = _parts_of_a_step(samples)
     return [
         Result(
@@ -48,7 +60,7 @@ def step(bench: Bench) -> list[Result]:
                     rows=rows,
                     note="The policy sends turns to instances in rotation and leaves KV where it "
                     "is. `reset` is not part of a step; it took "
-                    f"{1e3 * stopwatch.mean_s:.1f} ms on average.",
+                    f"{1e3 * reset_s:.1f} ms on average.",
                 )
             ],
         )
@@ -150,33 +162,10 @@ def _parts_of_a_step(samples: dict[str, list[Sample]]) -> list[list[str]]:
 _VECTOR_TITLE = "native vector environment against SB3's DummyVecEnv"
 
 
-class _Stopwatch:
-    """Adds up what is to be left out."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.total_s = 0.0
-        self.count = 0
-
-    def stop(self, started: float) -> None:
-        taken = time.perf_counter() - started
-        self.seconds += taken
-        self.total_s += taken
-        self.count += 1
-
-    def take(self) -> float:
-        seconds, self.seconds = self.seconds, 0.0
-        return seconds
-
-    @property
-    def mean_s(self) -> float:
-        return self.total_s / max(1, self.count)
-
-
 class _Steps:
     """An environment that is stepped on and on; resets are timed apart."""
 
-    def __init__(self, env: Any, actions: list[Any], stopwatch: _Stopwatch) -> None:
+    def __init__(self, env: Any, actions: list[Any], stopwatch: Stopwatch) -> None:
         self._env = env
         self._actions = actions
         self._stopwatch = stopwatch
@@ -200,7 +189,7 @@ class _Steps:
         return float(taken)
 
 
-def _simulate(instances: int, steps: int, stopwatch: _Stopwatch) -> float:
+def _simulate(instances: int, steps: int, stopwatch: Stopwatch) -> float:
     """The decisions of `_Steps.take`, answered without an environment."""
     scenario = load_scenario("default")
     routes = [Route(number) for number in range(instances)]
@@ -220,31 +209,6 @@ def _simulate(instances: int, steps: int, stopwatch: _Stopwatch) -> float:
             number += 1
         taken += number
     return float(taken)
-
-
-def _net_of_resets(
-    bench: Bench, cases: dict[str, Callable[[int], float]], stopwatch: _Stopwatch
-) -> dict[str, list[Sample]]:
-    """As `Bench.interleaved`, with the stopwatch's time taken off."""
-    left_out: dict[str, list[float]] = {name: [] for name in cases}
-
-    def noting(name: str) -> Callable[[int], float]:
-        def work(repetition: int) -> float:
-            stopwatch.take()
-            done = cases[name](repetition)
-            left_out[name].append(stopwatch.take())
-            return done
-
-        return work
-
-    samples = bench.interleaved({name: noting(name) for name in cases}, bench.sizes.repetitions)
-    return {
-        name: [
-            Sample(sample.seconds - seconds, sample.work, sample.event_s)
-            for sample, seconds in zip(found, left_out[name][1:], strict=True)
-        ]
-        for name, found in samples.items()
-    }
 
 
 def _vector_steps(env: Any, actions: list[Any], rounds: int, width: int) -> Callable[[int], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from agentserve_gym.baselines import parse_policy, run_policy
@@ -55,14 +56,18 @@ def _measure(
         def work(repetition: int, name: str = name) -> float:
             # Every policy meets the same workloads, every repetition others.
             first = repetition * seeds
-            return sum(_turns(scenario, name, seed) for seed in range(first, first + seeds))
+            return sum(_turns(bench, scenario, name, seed) for seed in range(first, first + seeds))
 
         cases[name] = work
     return bench.interleaved(cases, bench.sizes.repetitions)
 
 
-def _turns(scenario: Scenario, policy: str, seed: int) -> float:
-    return float(run_policy(Simulation(scenario, seed), parse_policy(policy))["turns"])
+def _turns(bench: Bench, scenario: Scenario, policy: str, seed: int) -> float:
+    """Simulate to the end, metrics included; building the simulation is left out."""
+    started = time.perf_counter()
+    simulation, parsed = Simulation(scenario, seed), parse_policy(policy)
+    bench.aside.stop(started)
+    return float(run_policy(simulation, parsed)["turns"])
 
 
 def _table(title: str, samples: dict[str, list[Sample]]) -> Table:

@@ -99,7 +99,11 @@ class Record:
 
     def first_of(self, *keys: str) -> str:
         """The first of ``keys`` that is present; if none is, the first, for the message."""
-        return next((key for key in keys if self.has(key)), keys[0])
+        values = self.values
+        for key in keys:
+            if values.get(key) is not None:
+                return key
+        return keys[0]
 
     def text(self, key: str) -> str:
         value = self.values.get(key)

@@ -14,7 +14,6 @@ turn. Shared prefixes are found with a radix tree over the hash ids.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from agentserve_gym.workloads.program import Program
@@ -36,7 +35,7 @@ def read(path: Path) -> Iterator[Program]:
         name = f"session-{record.values[key]}" if record.has(key) else f"request-{number}"
         turns = sessions.setdefault(name, [])
         if turns:
-            turns[-1] = replace(turns[-1], gap_s=_wait(record, turns[-1]))
+            turns[-1] = turns[-1]._replace(gap_s=_wait(record, turns[-1]))
         turns.append(_request(record, is_first=not turns))
     yield from programs_from_sessions(
         list(sessions.items()), BLOCK_TOKENS, agent_class="chat", source="mooncake"

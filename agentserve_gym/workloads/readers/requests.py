@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agentserve_gym.workloads.prefixes import PrefixTree, common_length
 from agentserve_gym.workloads.program import Program
 from agentserve_gym.workloads.readers.steps import Step, chain_turns
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request: ``blocks`` are ids of full blocks; ``gap_s`` is the wait after it."""
 
     arrival_s: float | None
