@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from agentserve_gym.sim import ClusterView, InstanceView, PlacementDecision, RouteDecision, Tier
+from agentserve_gym.sim import (
+    ClusterView,
+    InstanceView,
+    PlacementDecision,
+    RouteDecision,
+    TurnState,
+)
+from agentserve_gym.sim.decisions import CXL, DRAM
 from agentserve_gym.sim.tools import KindStatistics
 
 
@@ -65,12 +72,13 @@ def blocks(tokens: int, size: int) -> int:
     return -(-tokens // size)
 
 
-def tier_credit_tokens(
-    cluster: ClusterView, decision: RouteDecision, instance: int
-) -> tuple[int, int, int]:
-    """Leading prompt tokens in HBM, and how many more DRAM and then CXL would add."""
-    turn = decision.turn
-    device = cluster.instances[instance].cached_tokens(turn)
-    host = max(cluster.tier_tokens(turn, instance, Tier.DRAM) - device, 0)
-    pool = max(cluster.tier_tokens(turn, instance, Tier.CXL) - device - host, 0)
-    return device, host, pool
+def lower_credit_tokens(
+    cluster: ClusterView, turn: TurnState, instance: int, hbm_tokens: int
+) -> tuple[int, int]:
+    """Leading prompt tokens that DRAM and then CXL would add to the ``hbm_tokens`` in HBM."""
+    host = pool = 0
+    if cluster.has_dram[instance]:
+        host = max(cluster.tier_tokens(turn, instance, DRAM) - hbm_tokens, 0)
+    if cluster.has_cxl[instance]:
+        pool = max(cluster.tier_tokens(turn, instance, CXL) - hbm_tokens - host, 0)
+    return host, pool

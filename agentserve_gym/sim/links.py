@@ -7,8 +7,6 @@ starts, and n simultaneous transfers each see 1/n of the bandwidth on average.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 
 class Link:
     """A channel with a bandwidth, a latency per transfer and a queue.
@@ -32,23 +30,23 @@ class Link:
         return max(self.free_at_s - now_s, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
 class Path:
     """The links that a transfer crosses."""
 
-    links: tuple[Link, ...]
+    __slots__ = ("_latency_s", "_slowest", "links")
+
+    def __init__(self, links: tuple[Link, ...]) -> None:
+        self.links = links
+        self._slowest = min(link.bandwidth for link in links)
+        self._latency_s = sum(link.latency_s for link in links)
 
     def end_s(self, now_s: float, size_bytes: float) -> float:
         """When a transfer that starts now would end."""
-        end = now_s
-        latency = 0.0
+        end = now_s + size_bytes / self._slowest
         for link in self.links:
-            start = link.free_at_s
-            served = (start if start > now_s else now_s) + size_bytes / link.bandwidth
-            if served > end:
-                end = served
-            latency += link.latency_s
-        return end + latency
+            if link.free_at_s > now_s:
+                end = max(end, link.free_at_s + size_bytes / link.bandwidth)
+        return end + self._latency_s
 
     def start(self, now_s: float, size_bytes: float) -> float:
         """Queue a transfer on every link; returns when it ends."""

@@ -198,6 +198,11 @@ class InstanceView:
         blocks = self.signals.cached_blocks(turn.program, turn.match_limit_blocks)
         return blocks * self.block_size_tokens
 
+    def look(self, turn: TurnState) -> tuple[int, Load]:
+        """``cached_tokens`` and ``load`` at once."""
+        blocks, load = self.signals.look(turn.program, turn.match_limit_blocks)
+        return blocks * self.block_size_tokens, load
+
 
 class ClusterView:
     """The cluster as the router sees it.

@@ -51,6 +51,9 @@ class FakeInstance:
     def cached_tokens(self, turn: TurnState) -> int:
         return self.cached
 
+    def look(self, turn: TurnState) -> tuple[int, Load]:
+        return self.cached, self.state
+
 
 class StepLatency:
     """10 ms and 10 us a token up to 1000 tokens, then 20 us a token: the knee is near 1000."""

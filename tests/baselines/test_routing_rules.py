@@ -136,7 +136,7 @@ def test_dynamo_trades_overlap_against_decode_blocks() -> None:
 
 
 def test_dynamo_credits_lower_tiers_less() -> None:
-    cluster = FakeCluster(*instances(3, cached=[0, 480, 0]))
+    cluster = FakeCluster(*instances(3, cached=[0, 480, 0]), dram=True, cxl=True)
     cluster.tier[(0, Tier.DRAM)] = 640  # 40 blocks x 0.75 = 30 = device credit of instance 1
     assert chosen("dynamo(host=0.7)", cluster)[0] == 1
     assert chosen("dynamo(host=0.8)", cluster)[0] == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp
 
-from agentserve_gym.baselines.estimates import blocks, tier_credit_tokens
+from agentserve_gym.baselines.estimates import blocks, lower_credit_tokens
 from agentserve_gym.baselines.parts import Choice, Routing, number
 from agentserve_gym.baselines.registry import register
 from agentserve_gym.sim import RouteDecision
@@ -14,8 +14,12 @@ from agentserve_gym.sim.randomness import uniform
 
 def cheapest(costs: list[float], decision: RouteDecision) -> int:
     """Least cost; of equals the instance with fewer turns, then the first."""
+    least = min(costs)
+    if costs.count(least) == 1:
+        return costs.index(least)
     views = decision.cluster.instances
-    return min(range(len(costs)), key=lambda i: (costs[i], views[i].sent_turns, i))
+    equals = [i for i, cost in enumerate(costs) if cost == least]
+    return min(equals, key=lambda i: (views[i].sent_turns, i))
 
 
 @register(
@@ -39,11 +43,13 @@ class Dynamo(Routing):
 
     def choose(self, decision: RouteDecision) -> Choice:
         costs, covered = [], []
-        for view in decision.cluster.instances:
-            size, load = view.block_size_tokens, view.load()
-            device, host, pool = tier_credit_tokens(decision.cluster, decision, view.index)
+        cluster, turn = decision.cluster, decision.turn
+        for view in cluster.instances:
+            size = view.block_size_tokens
+            device, load = view.look(turn)
+            host, pool = lower_credit_tokens(cluster, turn, view.index, device)
             credit = (self.overlap * device + self.host * host + self.pool * pool) / size
-            prompt = blocks(decision.turn.prompt_tokens, size)
+            prompt = blocks(turn.prompt_tokens, size)
             prefill = blocks(load.prefill_backlog_tokens, size)
             decode = blocks(load.context_tokens, size)
             costs.append(self.prefill_load * max(prefill + prompt - credit, 0.0) + decode + prompt)
@@ -86,10 +92,11 @@ class LMetric(Routing):
 
 def lmetric_costs(decision: RouteDecision) -> list[float]:
     """(Queued prefill tokens + this prompt's uncached tokens) x (running and queued turns + 1)."""
-    prompt = decision.turn.prompt_tokens
+    turn = decision.turn
+    prompt = turn.prompt_tokens
     costs = []
     for view in decision.cluster.instances:
-        uncached = prompt - view.cached_tokens(decision.turn)
-        load = view.load()
-        costs.append(float((load.prefill_backlog_tokens + uncached) * (load.turns + 1)))
+        cached, load = view.look(turn)
+        work = load.prefill_backlog_tokens + prompt - cached
+        costs.append(float(work * (load.turns + 1)))
     return costs
