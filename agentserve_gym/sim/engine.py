@@ -302,26 +302,13 @@ class Engine:
 
     def _allocate(self, started: int) -> None:
         """Allocate the blocks of the run's first ``started`` steps, as far as not done yet."""
-        ahead = self._first_step + started - self.batch.allocated_step
+        batch = self.batch
+        ahead = self._first_step + started - batch.allocated_step
         if ahead <= 0:
             return
-        if self.pool.journal is not None:
+        if self.pool.journal is not None and self.pool.changing_at_s is None:
             self._allocate_in_order(started)
-        else:
-            self._allocate_at_once(started, ahead)
-
-    def _allocate_in_order(self, started: int) -> None:
-        """The same step by step, for a journal that dates every change."""
-        segment = self._stepper.segment
-        assert segment is not None
-        for step in range(self.batch.allocated_step - self._first_step + 1, started + 1):
-            self.pool.changing_at_s = segment.boundary_s(step - 1)
-            self._allocate_at_once(step, 1)
-        self.pool.changing_at_s = None
-
-    def _allocate_at_once(self, started: int, ahead: int) -> None:
-        """Allocate what the last ``ahead`` of the first ``started`` steps need."""
-        batch = self.batch
+            return
         need = batch.blocks_for(ahead) if batch.turns else 0
         for turn in self.chunks:
             blocks = self._blocks.to_own(turn, turn.computed_tokens + started * turn.chunk_tokens)
@@ -330,6 +317,15 @@ class Engine:
         if need and not self._take(need):
             raise RuntimeError(f"{self.pool.name}: planned steps ran out of KV blocks")
         batch.allocated_step += ahead
+
+    def _allocate_in_order(self, started: int) -> None:
+        """The same step by step, for a journal that dates every change."""
+        segment = self._stepper.segment
+        assert segment is not None
+        for step in range(self.batch.allocated_step - self._first_step + 1, started + 1):
+            self.pool.changing_at_s = segment.boundary_s(step - 1)
+            self._allocate(step)
+        self.pool.changing_at_s = None
 
     # --- the scheduler -----------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ class Stepper(ABC):
         segment = self.segment
         assert segment is not None
         segment.steps = steps
-        self._schedule_boundary(segment)
+        self._schedule_end(segment)
 
     @abstractmethod
     def _plan(self, planned_at_s: float) -> Segment | None:
@@ -161,12 +161,11 @@ class Stepper(ABC):
     def _begin(self, planned_at_s: float) -> None:
         segment = self.segment = self._plan(planned_at_s)
         if segment is not None:
-            self._schedule_boundary(segment)
+            self._schedule_end(segment)
 
-    def _schedule_boundary(self, segment: Segment) -> None:
-        self._event_serial += 1
-        end_s = segment.boundary_s(segment.steps)
-        self._clock.call_at(end_s, self._on_boundary, self._event_serial)
+    def _schedule_end(self, segment: Segment) -> None:
+        self._event_serial = serial = self._event_serial + 1
+        self._clock.call_at(segment.boundary_s(segment.steps), self._on_boundary, serial)
 
 
 class SingleStepper(Stepper):
