@@ -186,7 +186,7 @@ class Engine:
         """Apply the effects of the steps that just ended; returns the turns that finished."""
         batch = self.batch
         steps = segment.steps
-        if steps > 1:
+        if steps > 1:  # a single step's blocks were taken when it was planned
             self._allocate(steps)
         batch.step = self._first_step + steps
         self.steps += steps
