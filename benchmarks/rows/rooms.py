@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -58,6 +59,7 @@ def rooms(bench: Bench) -> list[Result]:
     ]
 
 
+@cache
 def room_of(path: str) -> str:
     """The room of a source file: a folder of the package, or a part of ``sim/``."""
     try:
@@ -97,22 +99,33 @@ def _sampled(work: Callable[[int], None], samples: int) -> Counter[str]:
 
 @contextmanager
 def _sampling(found: Counter[str]) -> Iterator[None]:
+    """Note the room at every tick; the next tick is set when one was noted, so none meets another
+    however slow noting is."""
+    on = True
+
     def note(_signal: int, frame: FrameType | None) -> None:
-        while frame is not None:
-            room = room_of(frame.f_code.co_filename)
-            if room != _OUTSIDE:
-                found[room] += 1
-                return
-            frame = frame.f_back
-        found[_OUTSIDE] += 1
+        found[_room_in(frame)] += 1
+        if on:
+            signal.setitimer(signal.ITIMER_REAL, _INTERVAL_S)
 
     before = signal.signal(signal.SIGALRM, note)
-    signal.setitimer(signal.ITIMER_REAL, _INTERVAL_S, _INTERVAL_S)
+    signal.setitimer(signal.ITIMER_REAL, _INTERVAL_S)
     try:
         yield
     finally:
+        on = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _room_in(frame: FrameType | None) -> str:
+    """The room of the innermost function of the package."""
+    while frame is not None:
+        room = room_of(frame.f_code.co_filename)
+        if room != _OUTSIDE:
+            return room
+        frame = frame.f_back
+    return _OUTSIDE
 
 
 def _counts(scenarios: dict[str, Scenario]) -> Table:
