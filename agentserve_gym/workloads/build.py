@@ -17,14 +17,15 @@ from typing import Protocol
 import numpy as np
 
 from agentserve_gym.workloads import arrivals as processes
-from agentserve_gym.workloads.generators.agent import (
+from agentserve_gym.workloads.generators.agent import draw_programs
+from agentserve_gym.workloads.generators.draws import DrawSettings
+from agentserve_gym.workloads.generators.parameters import ClassParameters, load_parameters
+from agentserve_gym.workloads.generators.streams import (
     STREAM_ARRIVALS,
     STREAM_MIX,
     STREAM_SHUFFLE,
-    draw_programs,
+    stream_rng,
 )
-from agentserve_gym.workloads.generators.draws import DrawSettings
-from agentserve_gym.workloads.generators.parameters import ClassParameters, load_parameters
 from agentserve_gym.workloads.program import (
     Frozen,
     GapKind,
@@ -223,7 +224,7 @@ class GeneratedPrograms:
     def _class_of(self, index: int) -> str:
         if len(self._classes) == 1:
             return self._classes[0]
-        u = np.random.default_rng([self._seed, STREAM_MIX, index]).random()
+        u = stream_rng(self._seed, STREAM_MIX, index).random()
         return self._classes[bisect_right(self._edges, u)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from agentserve_gym.workloads import GeneratedWorkload, PoissonArrivals, build_workload
@@ -12,6 +13,7 @@ from agentserve_gym.workloads.generators import (
     draw_programs,
     load_parameters,
 )
+from agentserve_gym.workloads.generators.streams import stream_rng
 
 
 @pytest.mark.parametrize("agent_class", AGENT_CLASSES)
@@ -33,3 +35,11 @@ def test_any_order_gives_the_same_programs() -> None:
     assert [forwards.program(index) for index in range(70)] == reverse[::-1]
     with pytest.raises(LookupError):
         forwards.program(70)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**32, 2**40 + 3])
+def test_a_stream_is_that_of_its_three_numbers(seed: int) -> None:
+    numbers = stream_rng(seed, 2, 5).random(4)
+    expected = np.random.Generator(np.random.PCG64([seed, 2, 5])).random(4)
+    assert numbers.tolist() == expected.tolist()
+    assert numbers.tolist() != stream_rng(seed, 3, 5).random(4).tolist()

@@ -27,10 +27,14 @@ from agentserve_gym.workloads.generators.draws import (
     evaluate,
 )
 from agentserve_gym.workloads.generators.parameters import ClassParameters, SubAgents
+from agentserve_gym.workloads.generators.streams import (
+    STREAM_CHILDREN,
+    STREAM_STRUCTURE,
+    STREAM_TOKENS,
+    STREAM_TOOLS,
+    stream_rng,
+)
 from agentserve_gym.workloads.program import GapKind, PrefixSegment, Program, ToolCall, Turn
-
-STREAM_MIX, STREAM_STRUCTURE, STREAM_TOKENS, STREAM_TOOLS, STREAM_CHILDREN = range(1, 6)
-STREAM_ARRIVALS, STREAM_SHUFFLE = 6, 7
 
 _SOURCE = "agentserve_gym generator"
 
@@ -79,7 +83,7 @@ def draw_programs(
         gaps = _gaps(parameters, of_turns)
         children: dict[int, Program] = {}
         if settings.sub_agents and parameters.sub_agents:
-            rng = np.random.default_rng([seed, STREAM_CHILDREN, index])
+            rng = stream_rng(seed, STREAM_CHILDREN, index)
             children = _draw_children(parameters, outline.prefix, name, rng, gaps, settings)
         turns = _assemble(parameters, outline, of_turns, gaps, children, settings)
         programs.append(Program(name, parameters.name, turns, outline.prefix, source=_SOURCE))
@@ -89,15 +93,15 @@ def draw_programs(
 def _outline(
     parameters: ClassParameters, seed: int, index: int, settings: DrawSettings
 ) -> _Outline:
-    rng = np.random.default_rng([seed, STREAM_STRUCTURE, index])
+    rng = stream_rng(seed, STREAM_STRUCTURE, index)
     z_turns, z_initial = rng.standard_normal(2).tolist()
     prefix, level = _draw_prefix(parameters, rng, index, settings.token_scale)
     turns = max(1, round(parameters.turns.at(z_turns)))
     if settings.max_turns is not None:
         turns = min(turns, settings.max_turns)
     initial = _tokens(parameters.initial.at(z_initial), settings.token_scale)
-    tokens_rng = np.random.default_rng([seed, STREAM_TOKENS, index])
-    tools_rng = np.random.default_rng([seed, STREAM_TOOLS, index])
+    tokens_rng = stream_rng(seed, STREAM_TOKENS, index)
+    tools_rng = stream_rng(seed, STREAM_TOOLS, index)
     is_user = tokens_rng.random(turns) < parameters.p_user
     draws = draw(parameters, z_turns, level, is_user, tokens_rng, tools_rng)
     return _Outline(prefix, initial, draws)
