@@ -84,4 +84,5 @@ def _table(title: str, samples: dict[str, list[Sample]]) -> Table:
             ]
         )
     heading = ["policy", "turns/s", "quartiles", "us per turn", "bare events per turn"]
-    return Table(title=title, heading=heading, rows=rows)
+    note = "Metrics and the drawing of programs included; building the simulation is left out."
+    return Table(title=title, heading=heading, rows=rows, note=note)
