@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Sequence
@@ -49,8 +50,8 @@ class RecentCalls:
             insort(ordered, duration_s)
 
 
-class KindFeatures:
-    """The features of one tool kind, computed anew only after another call has completed.
+class CallFeatures(ABC):
+    """Features of completed calls, computed anew only after another call has completed.
 
     Attributes:
         kind: the statistics that are followed.
@@ -63,34 +64,28 @@ class KindFeatures:
         self._values: tuple[float, ...] = ()
 
     def values(self) -> tuple[float, ...]:
-        """Count, mean, average, median, deviation of logarithms, and a share per limit."""
-        kind = self.kind
-        if kind.count != self._count:
-            self._count = kind.count
-            self._values = (
-                kind.count,
-                kind.mean_s,
-                kind.ema_s,
-                exp(kind.log_mean) if kind.count else 0.0,
-                sqrt(kind.log_variance),
-                *self._recent.shares_within(),
-            )
+        """The features, with the share of recent calls within each limit at their end."""
+        count = self.kind.count
+        if count != self._count:
+            self._count = count
+            self._values = (*self._of(self.kind), *self._recent.shares_within())
         return self._values
 
+    @abstractmethod
+    def _of(self, kind: KindStatistics) -> tuple[float, ...]:
+        """The features but for the shares."""
 
-class OverallFeatures:
-    """The same of all calls together, which have fewer features."""
 
-    def __init__(self, kind: KindStatistics, limits_s: Sequence[float]) -> None:
-        self.kind = kind
-        self._recent = RecentCalls(kind, limits_s)
-        self._count = -1
-        self._values: tuple[float, ...] = ()
+class KindFeatures(CallFeatures):
+    """Of one tool kind: count, mean, average, median, deviation of logarithms."""
 
-    def values(self) -> tuple[float, ...]:
-        """Mean, average, and a share per limit."""
-        kind = self.kind
-        if kind.count != self._count:
-            self._count = kind.count
-            self._values = (kind.mean_s, kind.ema_s, *self._recent.shares_within())
-        return self._values
+    def _of(self, kind: KindStatistics) -> tuple[float, ...]:
+        median_s = exp(kind.log_mean) if kind.count else 0.0
+        return kind.count, kind.mean_s, kind.ema_s, median_s, sqrt(kind.log_variance)
+
+
+class OverallFeatures(CallFeatures):
+    """Of all calls together: mean and average."""
+
+    def _of(self, kind: KindStatistics) -> tuple[float, ...]:
+        return kind.mean_s, kind.ema_s
