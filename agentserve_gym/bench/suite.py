@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-import agentserve_gym
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.datasets import data_folder
 from agentserve_gym.sim.scenario import PositiveInt, Scenario, StrictModel, load_scenario
 from agentserve_gym.workloads.spec import InlineWorkload, TraceWorkload
 
@@ -26,9 +26,6 @@ Lever = Literal["stock", "routing", "residency", "tiers", "order", "admission", 
 LEVERS: tuple[Lever, ...] = (
     "stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle",
 )  # fmt: skip
-
-TRACES = Path("shared/data/traces")
-"""Where recorded traces lie beside a checkout."""
 
 
 class Cell(StrictModel):
@@ -176,7 +173,7 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
 
     Args:
         name: ``standard``, ``quick``, or a file.
-        traces: folder of recorded traces; ``None`` for ``shared/data/traces`` beside a checkout.
+        traces: folder of recorded traces; ``None`` for ``traces`` in the data folder.
             Cells whose trace is not there are left out and named in ``skipped``.
 
     Raises:
@@ -268,7 +265,8 @@ def with_trace(scenario: Scenario, traces: Path | None) -> Scenario:
     workload = scenario.workload
     if not isinstance(workload, TraceWorkload) or Path(workload.path).is_file():
         return scenario
-    found = str(_trace_folder(traces) / workload.path)
+    folder = traces if traces is not None else data_folder() / "traces"
+    found = str(folder / workload.path)
     return scenario.model_copy(update={"workload": workload.model_copy(update={"path": found})})
 
 
@@ -276,14 +274,11 @@ def missing_trace(scenario: Scenario, traces: Path | None) -> str | None:
     """Why the scenario's trace cannot be read; ``None`` if it can, or there is none."""
     workload = with_trace(scenario, traces).workload
     if isinstance(workload, TraceWorkload) and not Path(workload.path).is_file():
-        return f"there is no trace {Path(workload.path).name} (name its folder with --traces)"
+        return (
+            f"there is no trace {workload.path} (agentserve data says where to get it; name "
+            "another folder with --traces)"
+        )
     return None
-
-
-def _trace_folder(traces: Path | None) -> Path:
-    if traces is not None:
-        return traces
-    return Path(agentserve_gym.__file__).resolve().parents[2] / TRACES
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import typer
 
 from agentserve_gym.cli.bench import bench
 from agentserve_gym.cli.calibrate import calibrate
+from agentserve_gym.cli.data import data
 from agentserve_gym.cli.demo import demo
 from agentserve_gym.cli.errors import OneLineErrors
 from agentserve_gym.cli.evaluate import evaluate
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(calibrate)
+app.add_typer(data)
 for command in (
     bench,
     demo,

@@ -66,7 +66,7 @@ def bench(
     ] = None,
     traces: Annotated[
         Path | None,
-        typer.Option(help="Folder of recorded traces; default: shared/data/traces beside it."),
+        typer.Option(help="Folder of recorded traces; default: traces in the data folder."),
     ] = None,
     json: JsonOption = False,
 ) -> None:

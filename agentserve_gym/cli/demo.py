@@ -1,4 +1,4 @@
-"""``agentserve demo``: real coding-agent programs on four GPUs, under two policies."""
+"""``agentserve demo``: coding-agent programs on four GPUs, under two policies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from agentserve_gym.cli import pictures, tables
 from agentserve_gym.cli.driving import run_policies
 from agentserve_gym.cli.explain import explain
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
+from agentserve_gym.datasets import find_data_set, missing
 from agentserve_gym.sim import Scenario, load_scenario
 from agentserve_gym.workloads import TraceWorkload, read_programs
 
@@ -22,8 +23,8 @@ POLICIES = {
     "dram_cxl": "it is copied to DRAM, or to CXL if the tools are slow, and loaded back",
 }
 
-# Where the recorded programs lie relative to a checkout, from which ``make demo`` runs.
-RECORDED = Path("../shared/data/traces/programs_coding_interactive_weka.jsonl.gz")
+# Replayed where it is there; programs are generated otherwise.
+RECORDED = "coding-sessions"
 
 _WINDOW_TOKENS = 120_000
 _WHOLE_CONVERSATION = "fresh_start"
@@ -39,17 +40,23 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the arrivals.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Compare two policies on real coding-agent programs, and draw a picture."""
+    """Compare two policies on coding-agent programs, and draw a picture.
+
+    Replays recorded programs where the data set coding-sessions is here (see agentserve data), and
+    generated programs otherwise.
+    """
     picture.parent.mkdir(parents=True, exist_ok=True)
     pictures.require_drawable(picture)
-    source = trace if trace is not None else RECORDED if RECORDED.is_file() else None
+    source = trace if trace is not None else find_data_set(RECORDED)
     scenario = demo_scenario(source)
     origin = (
         f"programs recorded in {source.name}"
         if source is not None
-        else f"programs from the fitted generator ({RECORDED.name} is not here)"
+        else "generated programs, like recorded ones in their statistics"
     )
     note(scenario.description)
+    if source is None:
+        note(f"Recorded programs are replayed where they are: {missing(RECORDED)}.")
     note(f"Replaying {origin}. What becomes of a program's KV while a tool runs:")
     for name, rule in POLICIES.items():
         note(f"  {name}: {rule}")

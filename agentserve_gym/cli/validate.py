@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +12,18 @@ import typer
 from rich.table import Table
 
 from agentserve_gym.cli.output import JsonOption, console, note, print_json, progress
-from agentserve_gym.validation import find_cases, read_case, study
+from agentserve_gym.datasets import find_data_set, missing
+from agentserve_gym.validation import find_cases, read_case
 from agentserve_gym.validation.ablations import pool_error, run_ablations
 from agentserve_gym.validation.cases import MeasuredCase
 from agentserve_gym.validation.findings import Findings
-from agentserve_gym.validation.page import case_rows, pass_rows, write_report
+from agentserve_gym.validation.page import (
+    PAGE,
+    case_rows,
+    lost_sections,
+    pass_rows,
+    write_report,
+)
 from agentserve_gym.validation.reuse import TRACE, replay_reuse
 from agentserve_gym.validation.steps import (
     calibrated_passes,
@@ -30,11 +38,19 @@ from agentserve_gym.validation.study import (
     unmeasured_runs,
     with_timing,
 )
-from agentserve_gym.validation.trends import SOFT_TRENDS
+from agentserve_gym.validation.trends import NEEDED_DATA_SETS, SOFT_TRENDS
 
 _REUSE_PROGRAMS = 100
+_RUNS, _PROFILES = "vllm-runs", "gpu-profiles"
 
-Job = tuple[str, Callable[[], None]]
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One thing to compute: which part of the findings it adds to, its name, and how."""
+
+    part: str
+    name: str
+    run: Callable[[], None]
 
 
 class Timing(StrEnum):
@@ -49,12 +65,14 @@ class Timing(StrEnum):
 def validate(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder of measured runs; default: shared/data beside the checkout."),
+        typer.Argument(help="Folder of measured runs; default: the data set vllm-runs."),
     ] = None,
     timing: Annotated[Timing, typer.Option(help="Timing source of the replays.")] = Timing.ALL,
     profiles: Annotated[
         Path | None,
-        typer.Option(help="Folder of profile tables; default: profiles/ beside the runs."),
+        typer.Option(
+            help="Folder of profile tables; default: profiles beside the runs, or gpu-profiles."
+        ),
     ] = None,
     details: Annotated[
         bool,
@@ -71,28 +89,57 @@ def validate(
     json: JsonOption = False,
 ) -> None:
     """Replay measured runs of real engines and print how far the simulation is off."""
-    runs = folder or study.default_runs()
+    runs = folder or find_data_set(_RUNS)
     if runs is None and not trends:
-        raise ValueError(
-            "no folder of measured runs: name one, with meta.json and requests.jsonl per run "
-            f"(there is no {study.RUNS} beside the checkout)"
-        )
+        raise ValueError(f"{missing(_RUNS)}; or name a folder of measured runs")
     findings = Findings()
     jobs: list[Job] = []
-    if runs is not None:
-        tables = profiles if profiles is not None else _beside(runs)
+    absent: set[str] = set()
+    if runs is None:
+        absent.add(_RUNS)
+    else:
+        tables = profiles or _beside(runs) or find_data_set(_PROFILES)
         jobs += replay_jobs(findings, runs, timing, tables, details=details)
         if details:
-            jobs += reuse_jobs(findings, runs) + step_jobs(findings, tables)
+            jobs += reuse_jobs(findings, absent) + step_jobs(findings, tables)
     if trends:
-        jobs += [(f"trend {number}", _trend(findings, number)) for number in SOFT_TRENDS]
+        jobs += trend_jobs(findings, absent)
+    if report is not None:
+        _require_whole_page(report, jobs, absent)
+    if absent:
+        note(f"left out is what needs data sets that are not here: {', '.join(sorted(absent))}")
     _work(jobs)
     if report is not None:
-        note(f"report: {write_report(findings, report)}")
+        command = _command(folder, timing, profiles, details=details, trends=trends)
+        note(f"report: {write_report(findings, report, command)}")
     if json:
         print_json(findings.as_dict())
     else:
         print_findings(findings)
+
+
+def _require_whole_page(folder: Path, jobs: list[Job], absent: set[str]) -> None:
+    """Refuse, before anything runs, to replace a page by one that lacks some of its sections."""
+    cases = {job.name.rpartition(", ")[0] for job in jobs if job.part == "cases"}
+    lost = lost_sections(folder, {job.part for job in jobs}, cases)
+    if absent and (folder / PAGE).is_file():
+        lost += [f"what needs {name}" for name in sorted(absent)]
+    if lost:
+        raise ValueError(
+            f"{folder / PAGE} would lose {', '.join(lost)}; run with --details, --trends and every "
+            "data set, or name another folder"
+        )
+
+
+def _command(
+    folder: Path | None, timing: Timing, profiles: Path | None, *, details: bool, trends: bool
+) -> str:
+    """How to compute the same again; folders by their names."""
+    words = ["agentserve validate", folder.name if folder is not None else ""]
+    words.append(f"--timing {timing.value}" if timing is not Timing.ALL else "")
+    words.append(f"--profiles {profiles.name}" if profiles is not None else "")
+    words += ["--details" if details else "", "--trends" if trends else "", "--report docs"]
+    return " ".join(word for word in words if word)
 
 
 def replay_jobs(
@@ -107,11 +154,12 @@ def replay_jobs(
     jobs: list[Job] = []
     for case in cases:
         jobs += [
-            (f"{case.name}, {name}", _case(findings, case, name, profiles))
+            Job("cases", f"{case.name}, {name}", _case(findings, case, name, profiles))
             for name in _timings(case, timing, profiles)
         ]
         if details:
-            jobs.append((f"{case.name}, ablations", _ablations(findings, case.name)))
+            ablations = _ablations(findings, case.name)
+            jobs.append(Job("ablations", f"{case.name}, ablations", ablations))
     for run in unmeasured_runs(runs, cases):
         settings = run.settings(runs)
         best = "compact" if profile_folder(settings, profiles) is None else "profile"
@@ -120,7 +168,7 @@ def replay_jobs(
         def unmeasured(run: Any = run, name: str = name) -> None:
             findings.unmeasured.append(run_unmeasured(run, runs, name, profiles))
 
-        jobs.append((f"{run.accelerator} {run.model}, {name}", unmeasured))
+        jobs.append(Job("unmeasured", f"{run.accelerator} {run.model}, {name}", unmeasured))
         if details and run.preemptions is not None:
             timed = with_timing(settings, name, profiles)
             label = f"{run.accelerator}, {run.model}, tp{run.tensor_parallel}"
@@ -128,7 +176,7 @@ def replay_jobs(
             def pool(label: str = label, timed: Any = timed) -> None:
                 findings.pools.append(pool_error(label, timed))
 
-            jobs.append((f"{label}, KV pool", pool))
+            jobs.append(Job("pools", f"{label}, KV pool", pool))
     return jobs
 
 
@@ -136,22 +184,39 @@ def step_jobs(findings: Findings, profiles: Path | None) -> list[Job]:
     """Single steps: the compact form against tables, and every source against real prefills."""
 
     def steps() -> None:
-        if profiles is not None:
-            findings.steps += compact_against_tables(profiles)
+        assert profiles is not None
+        findings.steps += compact_against_tables(profiles)
 
     def passes() -> None:
         findings.passes += [*forward_passes("auto"), *forward_passes("roofline")]
         findings.calibrated += calibrated_passes("auto")
 
-    return [("compact form against tables", steps), ("forward passes", passes)]
+    jobs = [Job("passes", "forward passes", passes)]
+    return jobs if profiles is None else [Job("steps", "compact against tables", steps), *jobs]
 
 
-def reuse_jobs(findings: Findings, runs: Path) -> list[Job]:
-    """The block-exact trace that lies beside the measured runs, if it does."""
-    trace = runs.resolve().parent / TRACE
-    if not trace.is_file():
+def reuse_jobs(findings: Findings, absent: set[str]) -> list[Job]:
+    """The block-exact trace; its name is added to ``absent`` where it is not here."""
+    trace = find_data_set(TRACE)
+    if trace is None:
+        absent.add(TRACE)
         return []
-    return [("true reuse", lambda: findings.reuse.append(replay_reuse(trace, _REUSE_PROGRAMS)))]
+
+    def reuse(trace: Path = trace) -> None:
+        findings.reuse.append(replay_reuse(trace, _REUSE_PROGRAMS))
+
+    return [Job("reuse", "true reuse", reuse)]
+
+
+def trend_jobs(findings: Findings, absent: set[str]) -> list[Job]:
+    """Published trends; the data sets that some of them lack are added to ``absent``."""
+    jobs = []
+    for number in SOFT_TRENDS:
+        lacking = {name for name in NEEDED_DATA_SETS.get(number, ()) if find_data_set(name) is None}
+        absent |= lacking
+        if not lacking:
+            jobs.append(Job("trends", f"trend {number}", _trend(findings, number)))
+    return jobs
 
 
 def print_findings(findings: Findings) -> None:
@@ -243,9 +308,9 @@ def _trend(findings: Findings, number: str) -> Callable[[], None]:
 def _work(jobs: list[Job]) -> None:
     with progress() as bar:
         task = bar.add_task("validate", total=len(jobs))
-        for name, job in jobs:
-            bar.update(task, description=name)
-            job()
+        for job in jobs:
+            bar.update(task, description=job.name)
+            job.run()
             bar.advance(task)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from agentserve_gym.provenance import made_by
 from agentserve_gym.validation.compare import CaseErrors
 from agentserve_gym.validation.findings import Findings
 from agentserve_gym.validation.pictures import draw_case
@@ -18,8 +19,8 @@ PICTURES = "validation"
 _OPENING = """# Validation
 
 What this simulator gets right, by how much it is off, and what nobody has checked. Every number on
-this page is computed by `agentserve validate --details --trends --report docs`; run it to get your
-own. Errors are simulated / measured - 1.
+this page is computed by the command below; run it to get your own. Errors are simulated / measured
+- 1.
 """
 
 _MEASURED = """## Real engine runs
@@ -104,11 +105,43 @@ _NOT_VALIDATED = """## What is not validated
 """
 
 
+_SECTIONS = {
+    "cases": _MEASURED,
+    "unmeasured": _UNMEASURED,
+    "ablations": _ABLATIONS,
+    "reuse": _REUSE,
+    "steps": _STEPS,
+    "passes": _PASSES,
+    "trends": _TRENDS,
+}
+
 Rows = list[tuple[str, ...]]
 
 
-def write_report(findings: Findings, folder: Path) -> Path:
+def lost_sections(folder: Path, parts: Collection[str], cases: Collection[str]) -> list[str]:
+    """Sections of the folder's page that a new one would not have.
+
+    Args:
+        folder: of the page, which need not be there.
+        parts: attributes of ``Findings`` that the new page's are computed from.
+        cases: names of its measured cases.
+    """
+    if not (folder / PAGE).is_file():
+        return []
+    headings = {text.partition("\n")[0] for text in (_OPENING, _NOT_VALIDATED)}
+    headings |= {_SECTIONS[part].partition("\n")[0] for part in parts if part in _SECTIONS}
+    headings |= {f"### {name}" for name in cases}
+    lines = (folder / PAGE).read_text(encoding="utf-8").splitlines()
+    return [line.lstrip("# ") for line in lines if line.startswith("#") and line not in headings]
+
+
+def write_report(findings: Findings, folder: Path, command: str) -> Path:
     """Write ``validation.md``, and a picture per measured case, to a folder.
+
+    Args:
+        findings: what the page is made of.
+        folder: made if it is not there.
+        command: that computed them.
 
     Returns:
         The page's path.
@@ -122,13 +155,13 @@ def write_report(findings: Findings, folder: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
         _replace(place / f"{name}.png", content)
-    _replace(folder / PAGE, page(findings).encode("utf-8"))
+    _replace(folder / PAGE, page(findings, command).encode("utf-8"))
     return folder / PAGE
 
 
-def page(findings: Findings) -> str:
+def page(findings: Findings, command: str) -> str:
     """The page as Markdown; a part that was not run is left out."""
-    parts = [_OPENING]
+    parts = [_OPENING, made_by(command)]
     if findings.cases:
         parts.append(_MEASURED)
     for name, results in findings.by_case().items():
@@ -170,7 +203,6 @@ def case_rows(results: Sequence[CaseResult]) -> Rows:
     rows.append(("makespan", *(f"{one.makespan:+.2%}" for one in errors), ""))
     reference = str(run.preemptions) if run is not None and run.preemptions is not None else ""
     rows.append(("preemptions", *(str(one.preemptions) for one in errors), reference))
-    rows.append(("seconds to read and replay", *(f"{result.wall_s:.2f}" for result in results), ""))
     rows.append(("targets", *(_verdict(result.missed) for result in results), ""))
     return rows
 

@@ -19,8 +19,8 @@ from agentserve_gym.sim import (
 )
 from agentserve_gym.workloads import read_programs
 
-TRACE = Path("traces/raw_weka_block_runs.jsonl.gz")
-"""Where the block-exact trace lies, relative to the folder above the measured runs."""
+TRACE = "coding-session-blocks"
+"""The data set that has the id of every block."""
 
 _EVERYTHING_FITS = 100_000_000
 _AT_ONCE = 4

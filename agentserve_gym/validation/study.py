@@ -17,9 +17,6 @@ from agentserve_gym.validation.targets import (
     published_run,
 )
 
-RUNS = Path("shared/data/vllm_runs")
-"""Where measured runs lie beside a checkout."""
-
 TIMINGS = ("profile", "compact", "roofline")
 
 
@@ -81,12 +78,6 @@ class UnmeasuredResult:
             "wall_s": self.wall_s,
             "simulated": self.replayed.as_dict(),
         }
-
-
-def default_runs() -> Path | None:
-    """The measured runs beside the checkout, if they are there."""
-    folder = Path(__file__).resolve().parents[3] / RUNS
-    return folder if folder.is_dir() else None
 
 
 def profile_folder(settings: ReplaySettings, profiles: Path | None) -> Path | None:

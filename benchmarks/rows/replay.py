@@ -6,22 +6,22 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
+from agentserve_gym.datasets import find_data_set, missing
 from agentserve_gym.sim import Simulation, run
 from agentserve_gym.validation.cases import MeasuredCase, find_cases, read_case
 from agentserve_gym.validation.replay import DataParallelBalancer
 from benchmarks.measure import Bench, Result, Table, Target, costs, spread
 
-RUNS = Path(__file__).parents[2].parent / "shared" / "data" / "vllm_runs"
+_RUNS = "vllm-runs"
 _TITLE = "replay of a measured run of 300 requests, compact timing"
 
 
-def replays(bench: Bench, folder: Path = RUNS) -> list[Result]:
-    """Every measured run in the folder; the slowest is held against the target."""
-    if not folder.is_dir():
-        missing = "the measured runs are not here (they belong into ../shared/data/vllm_runs)"
-        return [Result(row="replay", title=_TITLE, unit="ms", missing=missing)]
+def replays(bench: Bench) -> list[Result]:
+    """Every measured run; the slowest is held against the target."""
+    folder = find_data_set(_RUNS)
+    if folder is None:
+        return [Result(row="replay", title=_TITLE, unit="ms", missing=missing(_RUNS))]
     cases: dict[str, Callable[[int], float]] = {}
     runs: dict[str, list[float]] = {}
     for path in find_cases(folder):

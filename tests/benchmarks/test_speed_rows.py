@@ -22,6 +22,7 @@ from benchmarks.rows.replay import replays
 from benchmarks.rows.rooms import room_of
 from benchmarks.sizes import FULL, QUICK
 from benchmarks.workloads import growing_scenario, peer_programs, peer_scenario
+from tests.data_sets import needed_data_set
 
 TINY = replace(QUICK, control_events=200, repetitions=2, steps=60, vector_widths=(2,), samples=5)
 
@@ -38,6 +39,8 @@ def bench(said: list[str] | None = None) -> Bench:
 @pytest.mark.parametrize("name", [name for name in ROWS if name != "training"])
 def test_a_row_gives_sane_results(name: str) -> None:
     said: list[str] = []
+    if name == "replay":
+        needed_data_set("vllm-runs")
     results = ROWS[name].measure(bench(said))
     assert said
     for result in results:
@@ -62,9 +65,10 @@ def test_shares_of_a_training_run_add_up() -> None:
     assert all(share > 0 for share in shares[:3])
 
 
-def test_rows_say_what_they_lack(tmp_path: Path) -> None:
-    (result,) = replays(bench(), tmp_path / "nothing")
-    assert "not here" in result.missing
+def test_rows_say_what_they_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTSERVE_DATA", str(tmp_path / "nothing"))
+    (result,) = replays(bench())
+    assert "the data set vllm-runs is not in" in result.missing
     assert result.met is None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from importlib import import_module
 
 import pytest
 
@@ -13,8 +13,7 @@ from agentserve_gym.cli.explain import explain
 from agentserve_gym.plots import RunRecord
 from agentserve_gym.sim import Simulation
 from agentserve_gym.workloads import GeneratedWorkload, Program, Turn, write_programs
-
-ROOT = Path(__file__).parents[2]
+from tests.data_sets import needed_data_set
 
 
 @pytest.fixture
@@ -75,11 +74,20 @@ def test_without_a_trace_the_generator_steps_in(tmp_path, monkeypatch):
     assert Simulation(scenario).cluster.has_cxl == [True] * 4
 
 
+def test_without_the_data_set_the_demo_says_generated(agentserve, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("AGENTSERVE_DATA", str(tmp_path / "empty"))
+    few = demo_scenario(None)
+    few = few.model_copy(update={"workload": few.workload.model_copy(update={"programs": 3})})
+    monkeypatch.setattr(import_module("agentserve_gym.cli.demo"), "demo_scenario", lambda _: few)
+    outcome = agentserve("demo", "--picture", tmp_path / "p.png", "--json")
+    assert "the data set coding-sessions is not in" in outcome.stderr
+    assert "Replaying generated programs" in outcome.stderr
+    assert json.loads(outcome.stdout)["programs_from"] == "generator"
+
+
 def test_recorded_programs_are_a_few_hundred_whole_ones():
-    recorded = ROOT / RECORDED
-    if not recorded.is_file():
-        pytest.skip(f"the recorded programs are not at {RECORDED}")
-    workload = Simulation(demo_scenario(recorded)).workload
+    workload = Simulation(demo_scenario(needed_data_set(RECORDED))).workload
     programs = [workload.program(index) for index in range(len(workload))]
     assert len(programs) >= 200
     assert all("fresh_start" in program.labels for program in programs)

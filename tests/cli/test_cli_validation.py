@@ -31,8 +31,9 @@ def replay_small(workload):
 
 
 @pytest.fixture
-def measured(tmp_path: Path) -> Path:
-    """A folder with one measured run, made from a replay."""
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one measured run, made from a replay; the data folder is empty."""
+    monkeypatch.setenv("AGENTSERVE_DATA", str(tmp_path / "empty"))
     rows = [{"arrival_s": 0.1 * n, "input_tokens": 100 + n, "output_tokens": 9} for n in range(12)]
     runs = tmp_path / "runs"
     folder = runs / "rtx-4090_small"
@@ -138,8 +139,31 @@ def test_validate_refuses_bad_input(refused, measured, tmp_path, monkeypatch):
     assert "is not a folder of measured runs" in refused("validate", tmp_path / "nowhere")
     missing = refused("validate", measured, "--timing", "profile")
     assert "no profile tables for rtx-4090/llama-3.1-8b/tp1" in missing
-    monkeypatch.setattr("agentserve_gym.validation.study.default_runs", lambda: None)
-    assert "no folder of measured runs: name one" in refused("validate")
+    monkeypatch.setenv("AGENTSERVE_DATA", str(tmp_path / "empty"))
+    assert "the data set vllm-runs is not in" in refused("validate")
+
+
+def test_validate_does_not_replace_a_page_by_a_poorer_one(agentserve, refused, measured, tmp_path):
+    """What cannot be computed again would be lost."""
+    pytest.importorskip("matplotlib")
+    place = tmp_path / "report"
+    page = place / "validation.md"
+    agentserve("validate", measured, "--timing", "compact", "--report", place)
+    before = page.read_text(encoding="utf-8")
+    agentserve("validate", measured, "--timing", "compact", "--report", place)
+    assert page.read_text(encoding="utf-8") == before
+    page.write_text(before + "\n## Published trends\n\n## True reuse\n", encoding="utf-8")
+    message = refused("validate", measured, "--timing", "compact", "--report", place)
+    assert "would lose Published trends, True reuse" in message
+    assert page.read_text(encoding="utf-8").endswith("## True reuse\n")
+
+
+def test_validate_without_data_keeps_the_page(agentserve, refused, tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENTSERVE_DATA", str(tmp_path / "empty"))
+    (tmp_path / "validation.md").write_text("# Validation\n", encoding="utf-8")
+    message = refused("validate", "--trends", "--report", tmp_path)
+    assert "would lose what needs gpu-profiles, what needs vllm-runs" in message
+    assert (tmp_path / "validation.md").read_text(encoding="utf-8") == "# Validation\n"
 
 
 # --- calibrate -----------------------------------------------------------------------------------
@@ -214,10 +238,10 @@ def test_calibrate_measure_refuses_an_unknown_device(refused, tmp_path):
     assert "unknown device 'abacus'" in message
 
 
-def test_validate_reports_trends_without_measured_runs(agentserve, monkeypatch):
+def test_validate_reports_trends_without_measured_runs(agentserve, monkeypatch, tmp_path):
     from agentserve_gym.validation.trends import SOFT_TRENDS
 
-    monkeypatch.setattr("agentserve_gym.validation.study.default_runs", lambda: None)
+    monkeypatch.setenv("AGENTSERVE_DATA", str(tmp_path / "empty"))
     one = {"C26": SOFT_TRENDS["C26"]}
     # By module: the package's attribute of that name is the command.
     monkeypatch.setattr(import_module("agentserve_gym.cli.validate"), "SOFT_TRENDS", one)

@@ -1,4 +1,4 @@
-"""Shared by the hardware tests: small synthetic tables, latency models, and the shared data."""
+"""Shared by the hardware tests: small synthetic tables, latency models, and measured tables."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import csv
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from agentserve_gym.hardware import BatchStep, ExpertSpread, latency_model, link, model
 from agentserve_gym.hardware.profile import ProfileLatency
 from agentserve_gym.hardware.profile_tables import load_profile
+from tests.data_sets import needed_data_set
 
-PROFILES = Path(__file__).resolve().parents[3] / "shared" / "data" / "profiles"
 MOE = "qwen3-30b-a3b-instruct-2507"
 
 COUNTS = (1, 2, 4, 8, 16)
@@ -20,11 +19,8 @@ CONTEXTS = (16, 32, 64, 128, 256, 512, 1024)
 
 
 def profile_folder(name: str) -> Path:
-    """A folder of measured tables, or skip where the data is not there."""
-    folder = PROFILES / name
-    if not folder.is_dir():
-        pytest.skip(f"profile tables {name} are not beside this checkout")
-    return folder
+    """A folder of measured tables; the test is skipped where the data set is absent."""
+    return needed_data_set("gpu-profiles") / name
 
 
 def write_csv(path: Path, header: list[str], rows: list[tuple[object, ...]]) -> None:

@@ -9,23 +9,23 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from validation_helpers import shared_data
 
 from agentserve_gym.validation import read_case, replay
 from agentserve_gym.validation.ablations import pool_error, run_ablations
-from agentserve_gym.validation.reuse import replay_reuse
+from agentserve_gym.validation.reuse import TRACE, replay_reuse
 from agentserve_gym.validation.steps import step_errors
 from agentserve_gym.validation.study import CaseResult, run_case, with_timing
 from agentserve_gym.validation.targets import PUBLISHED_RUNS
 from agentserve_gym.workloads import read_programs
+from tests.data_sets import needed_data_set
 
 LLAMA = "rtx-pro-6000_llama-3.1-8b_tp1"
 QWEN = "rtx-pro-6000_qwen3-30b-a3b_dp2-ep2"
 
 
 def result(name: str, timing: str) -> CaseResult:
-    case = read_case(shared_data("vllm_runs", name))
-    return run_case(case, timing, shared_data("profiles"))
+    case = read_case(needed_data_set("vllm-runs") / name)
+    return run_case(case, timing, needed_data_set("gpu-profiles"))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_compact_timing_meets_the_targets(name: str) -> None:
 @pytest.mark.parametrize("timing", ["profile", "compact"])
 def test_the_saturated_run_preempts_as_often_as_the_engine(timing: str) -> None:
     """About 194 preemptions on the RTX 4090 with 2,588 blocks; within 10 %."""
-    runs, tables = shared_data("vllm_runs"), shared_data("profiles")
+    runs, tables = needed_data_set("vllm-runs"), needed_data_set("gpu-profiles")
     run = next(run for run in PUBLISHED_RUNS if run.preemptions is not None)
     replayed = replay(with_timing(run.settings(runs), timing, tables))
     assert replayed.as_dict()["preemptions"] == pytest.approx(194, rel=0.10)
@@ -70,7 +70,7 @@ def test_the_saturated_run_preempts_as_often_as_the_engine(timing: str) -> None:
 
 def test_a_wrong_pool_does_what_was_published() -> None:
     """C32: 31 % more blocks on the saturated run, TTFT -20.7 % and E2E -12.5 % (LLMServingSim)."""
-    runs, tables = shared_data("vllm_runs"), shared_data("profiles")
+    runs, tables = needed_data_set("vllm-runs"), needed_data_set("gpu-profiles")
     run = next(run for run in PUBLISHED_RUNS if run.preemptions is not None)
     error = pool_error("saturated", with_timing(run.settings(runs), "profile", tables))
     assert error.ttft == pytest.approx(-0.207, abs=0.03)
@@ -90,7 +90,7 @@ def test_every_mechanism_earns_its_place(by_tables: dict[str, CaseResult]) -> No
 
 @pytest.mark.parametrize("gpu", ["rtx-4090", "rtx-pro-6000"])
 def test_compact_steps_follow_the_tables(gpu: str) -> None:
-    folder = shared_data("profiles", gpu, "llama-3.1-8b", "tp1")
+    folder = needed_data_set("gpu-profiles") / gpu / "llama-3.1-8b" / "tp1"
     decode, mixed = step_errors(gpu, "llama-3.1-8b", 1, folder)
     assert decode.mean < 0.01
     assert mixed.mean < 0.06
@@ -99,7 +99,6 @@ def test_compact_steps_follow_the_tables(gpu: str) -> None:
 # --- a block-exact trace -------------------------------------------------------------------------
 
 PROGRAMS = 15
-TRACE = ("traces", "raw_weka_block_runs.jsonl.gz")
 
 
 def expand(runs: list[list[int]]) -> list[int]:
@@ -126,7 +125,7 @@ def follow_up_reuse(path: Path) -> tuple[int, int]:
 
 def test_a_block_exact_trace_replays_to_its_true_reuse() -> None:
     """Within half a point of what its blocks say, over the turns that follow a first prompt."""
-    path = shared_data(*TRACE)
+    path = needed_data_set(TRACE)
     tokens, reused = follow_up_reuse(path)
     result = replay_reuse(path, PROGRAMS)
     assert (result.programs, result.follow_up_tokens) == (PROGRAMS, tokens)
@@ -137,7 +136,7 @@ def test_a_block_exact_trace_replays_to_its_true_reuse() -> None:
 def test_the_whole_trace_reuses_what_was_published() -> None:
     """97.4 % of the input tokens of follow-up turns, within half a point."""
     tokens = reused = 0
-    for program in read_programs(shared_data(*TRACE)):
+    for program in read_programs(needed_data_set(TRACE)):
         for turn in program.turns[1:]:
             tokens += turn.input_tokens
             reused += turn.reuse_tokens
@@ -145,6 +144,6 @@ def test_the_whole_trace_reuses_what_was_published() -> None:
 
 
 def test_a_run_with_other_engines_has_no_targets() -> None:
-    case = read_case(shared_data("vllm_runs", LLAMA))
+    case = read_case(needed_data_set("vllm-runs") / LLAMA)
     other = replace(case, settings=replace(case.settings, data_parallel=2))
     assert run_case(other, "compact", None).missed is None

@@ -38,7 +38,7 @@ def test_loading_gains_more_the_longer_the_prompt() -> None:
 
 def test_a_miss_is_shown_as_one() -> None:
     miss = Trend("C0", "water | runs uphill", "nobody", "a hill", "up", "down", False)
-    text = page(Findings(trends=[miss]))
+    text = page(Findings(trends=[miss]), "agentserve validate --trends")
     assert "| C0 | water / runs uphill (nobody) | a hill | up | down | **no** |" in text
 
 

@@ -1,4 +1,4 @@
-"""Shared by the tests of validation: shared data, small workloads, and made-up measured runs."""
+"""Shared by the tests of validation: small workloads, and made-up measured runs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from agentserve_gym.validation import Replay, ReplaySettings, replay
-
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-
-
-def shared_data(*parts: str) -> Path:
-    """A file or folder of the shared data; the test is skipped where it is absent."""
-    path = SHARED.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"needs the shared data {'/'.join(parts)}")
-    return path
 
 
 def write_workload(path: Path, requests: int = 24, rate_per_s: float = 8.0, seed: int = 0) -> Path:

@@ -1,4 +1,4 @@
-"""Where the shared traces are; tests that need them are skipped where they are absent."""
+"""Where recorded traces and measured runs are; tests that need them are skipped without."""
 
 from __future__ import annotations
 
@@ -6,21 +6,9 @@ from pathlib import Path
 
 import pytest
 
-TRACES = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
-MEASURED_RUNS = TRACES.parent / "vllm_runs"
-
-
-def _folder(path: Path) -> Path:
-    if not path.is_dir():
-        pytest.skip(f"the shared data are absent ({path.name})")
-    return path
-
-
-@pytest.fixture(scope="session")
-def traces() -> Path:
-    return _folder(TRACES)
+from tests.data_sets import needed_data_set
 
 
 @pytest.fixture(scope="session")
 def measured_runs() -> Path:
-    return _folder(MEASURED_RUNS)
+    return needed_data_set("vllm-runs")

@@ -28,6 +28,7 @@ from agentserve_gym.workloads import (
     Program,
     build_workload,
 )
+from tests.data_sets import needed_data_set
 
 Row = dict[str, Any]
 Measure = Callable[[Row], list[float]]
@@ -88,11 +89,11 @@ def trace_rows(path: Path) -> list[Row]:
         return [json.loads(line) for line in lines]
 
 
-def rows_of(traces: Path, agent_class: str) -> list[Row]:
+def rows_of(agent_class: str) -> list[Row]:
     if agent_class == "coding_interactive":
-        rows = trace_rows(traces / "programs_coding_interactive_weka.jsonl.gz")
+        rows = trace_rows(needed_data_set("coding-sessions"))
         return [row for row in rows if row["fresh_start"]]
-    rows = trace_rows(traces / "programs_function_calling_tau2.jsonl.gz")
+    rows = trace_rows(needed_data_set("tau2"))
     domains = {
         "function_calling": ("retail", "airline"),
         "function_calling_telecom": ("telecom",),
@@ -154,8 +155,8 @@ def split(rows: list[Row], name: str) -> list[Row]:
         ("function_calling_telecom", final_context),
     ],
 )
-def test_distributions_match_unseen_rows(traces: Path, agent_class: str, measure: Measure) -> None:
-    rows = rows_of(traces, agent_class)
+def test_distributions_match_unseen_rows(agent_class: str, measure: Measure) -> None:
+    rows = rows_of(agent_class)
     train, test = split(rows, "train"), split(rows, "test")
     distance = ks_2samp(pool(test, measure), pool(generated_rows(agent_class), measure)).statistic
     allowed = LIMIT
@@ -178,9 +179,9 @@ def test_distributions_match_unseen_rows(traces: Path, agent_class: str, measure
     ],
 )
 def test_distributions_match_the_rows_they_were_fitted_on(
-    traces: Path, agent_class: str, measure: Measure
+    agent_class: str, measure: Measure
 ) -> None:
-    train = split(rows_of(traces, agent_class), "train")
+    train = split(rows_of(agent_class), "train")
     real, generated = pool(train, measure), pool(generated_rows(agent_class), measure)
     assert ks_2samp(real, generated).statistic <= 0.10
 
@@ -189,10 +190,8 @@ def test_distributions_match_the_rows_they_were_fitted_on(
     "agent_class", ["coding_interactive", "function_calling", "function_calling_telecom"]
 )
 @pytest.mark.parametrize("quantile", [0.5, 0.9])
-def test_the_final_context_is_right_within_a_quarter(
-    traces: Path, agent_class: str, quantile: float
-) -> None:
-    test = split(rows_of(traces, agent_class), "test")
+def test_the_final_context_is_right_within_a_quarter(agent_class: str, quantile: float) -> None:
+    test = split(rows_of(agent_class), "test")
     real = np.quantile(pool(test, final_context), quantile)
     generated = np.quantile(pool(generated_rows(agent_class), final_context), quantile)
     assert generated == pytest.approx(real, rel=0.25)

@@ -15,6 +15,7 @@ from agentserve_gym.workloads import AGENT_CLASSES
 from agentserve_gym.workloads.fit import fit_all, main
 from agentserve_gym.workloads.fitting.common import fit_lognormal_mixture
 from agentserve_gym.workloads.fitting.toml_text import to_toml
+from tests.data_sets import needed_data_set
 
 
 def test_a_mixture_is_recovered_from_its_sample() -> None:
@@ -43,6 +44,14 @@ def test_toml_text_reads_back() -> None:
         "numbers": [1, 2.5],
     }
     assert tomllib.loads(to_toml(table)) == table
+
+
+@pytest.fixture
+def traces() -> Path:
+    """The folder of everything that is fitted to."""
+    needed = ("coding-sessions", "tau2", "bfcl-multi-turn", "deerflow", "generator-fits")
+    (folder,) = {needed_data_set(name).parent for name in needed}
+    return folder
 
 
 def test_the_shipped_parameters_are_what_the_fit_makes(traces: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agentserve_gym.datasets import data_sets
 from agentserve_gym.workloads import (
     GeneratedWorkload,
     PoissonArrivals,
@@ -23,6 +24,7 @@ from agentserve_gym.workloads import (
     validate_program,
     write_programs,
 )
+from tests.data_sets import needed_data_set
 
 Write = Callable[..., Path]
 
@@ -391,24 +393,23 @@ def test_runs_are_compared_as_blocks(
 # ------------------------------------------------------------------------------------- real traces
 
 
-def test_all_shared_traces_can_be_read(traces: Path) -> None:
-    counts = {}
-    for path in sorted(traces.glob("*.gz")):
-        if path.name.startswith(("human_gaps", "servegen")):
-            continue
-        programs = read_programs(path)
-        for program in programs:
-            validate_program(program)
-        counts[path.name] = len(programs)
-    assert counts["raw_mooncake_conversation_trace.jsonl.gz"] == 12_031
-    assert counts["programs_coding_interactive_weka.jsonl.gz"] == 485
-    assert len(counts) == 11
+PROGRAMS = {"coding-sessions": 485, "mooncake-conversation": 12_031}
 
 
-def test_block_runs_agree_with_the_reduced_trace(traces: Path) -> None:
+@pytest.mark.parametrize(
+    "name", [name for name, entry in data_sets().items() if entry.kind == "programs"]
+)
+def test_every_data_set_of_programs_can_be_read(name: str) -> None:
+    programs = read_programs(needed_data_set(name))
+    for program in programs:
+        validate_program(program)
+    assert len(programs) == PROGRAMS.get(name, len(programs)) > 0
+
+
+def test_block_runs_agree_with_the_reduced_trace() -> None:
     """Two files of the same sessions: exact blocks, and reuse already reduced to tokens."""
-    exact = read_programs(traces / "raw_weka_block_runs.jsonl.gz")
-    reduced = read_programs(traces / "programs_coding_interactive_weka.jsonl.gz")
+    exact = read_programs(needed_data_set("coding-session-blocks"))
+    reduced = read_programs(needed_data_set("coding-sessions"))
     inputs = reused = 0
     for a, b in zip(exact, reduced, strict=True):
         assert (a.program_id, a.prefix) == (b.program_id, b.prefix)

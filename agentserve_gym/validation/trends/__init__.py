@@ -44,4 +44,7 @@ SOFT_TRENDS: dict[str, Callable[[], Trend]] = {
 }
 """By number, in the published order."""
 
-__all__ = ["SOFT_TRENDS", "Trend"]
+NEEDED_DATA_SETS: dict[str, tuple[str, ...]] = {"C34": ("vllm-runs", "gpu-profiles")}
+"""Of those that compare with measurements."""
+
+__all__ = ["NEEDED_DATA_SETS", "SOFT_TRENDS", "Trend"]

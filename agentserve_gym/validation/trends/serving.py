@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from agentserve_gym.datasets import require_data_set
 from agentserve_gym.validation.cases import find_cases, read_case
-from agentserve_gym.validation.study import default_runs, profile_folder, run_case
+from agentserve_gym.validation.study import profile_folder, run_case
 from agentserve_gym.validation.trends.setup import (
     Agents,
     cluster,
@@ -49,16 +50,18 @@ def latency_costs_throughput() -> Trend:
 
 
 def against_a_real_run() -> Trend:
-    """C34."""
-    runs = default_runs()
+    """C34.
+
+    Raises:
+        MissingDataError: without measured runs or their GPUs' profiles.
+    """
+    runs, profiles = require_data_set("vllm-runs"), require_data_set("gpu-profiles")
     errors = {}
-    if runs is not None:
-        profiles = runs.parent / "profiles"
-        for folder in find_cases(runs):
-            case = read_case(folder)
-            if profile_folder(case.settings, profiles) is not None:
-                result = run_case(case, "profile", profiles).errors
-                errors[result.case] = (result.mean["e2e"], -result.makespan)
+    for folder in find_cases(runs):
+        case = read_case(folder)
+        if profile_folder(case.settings, profiles) is not None:
+            result = run_case(case, "profile", profiles).errors
+            errors[result.case] = (result.mean["e2e"], -result.makespan)
     met = [abs(e2e) <= 0.06 and abs(rate) <= 0.02 for e2e, rate in errors.values()]
     found = "; ".join(
         f"{name}: E2E {e2e:+.1%}, throughput {rate:+.1%}" for name, (e2e, rate) in errors.items()
@@ -70,7 +73,7 @@ def against_a_real_run() -> Trend:
         "the measured runs under profile timing; their requests are single turns, so this is E2E, "
         "not the JCT of agents",
         "on at least one measured case",
-        found or "no measured run is here",
+        found,
         any(met),
         {name: e2e for name, (e2e, _) in errors.items()},
     )
