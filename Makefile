@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo test check bench bench-speed bench-peers clean
+.PHONY: demo test check docs-check training-results bench bench-speed bench-peers clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/agentserve demo
@@ -23,6 +23,14 @@ check: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Whether generated pages are what this version computes (a few minutes; needs the data sets).
+docs-check: $(VENV)/.test-ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.docs_check
+
+# Trains (about 20 minutes, kept in runs/documents) and writes docs/training-results.md.
+training-results: $(VENV)/.test-ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.training_results
 
 # Results are kept in runs/benchmarks; each of the two also writes docs/performance.md anew.
 bench: bench-peers bench-speed

@@ -11,13 +11,13 @@ _PACKAGE = Path(__file__).parent
 _OPENING = "*Made by `"
 
 
-def made_by(command: str) -> str:
+def made_by(command: str, commit: str | None) -> str:
     """A line of Markdown for a generated page.
 
     Args:
         command: that makes the page.
+        commit: of the code that computed what is on it, as `current_commit` names it.
     """
-    commit = current_commit()
     at = f", commit {commit}" if commit else ""
     return f"{_OPENING}{command}` (agentserve-gym {agentserve_gym.__version__}{at}).*\n"
 

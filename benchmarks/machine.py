@@ -7,6 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from agentserve_gym.provenance import current_commit
 from benchmarks.measure import Value
 
 _LIBRARIES = (
@@ -16,13 +17,15 @@ _LIBRARIES = (
 
 
 class Machine(Value):
-    """Processor, cores, Python and libraries (name to version; missing ones are left out)."""
+    """Processor, cores, Python, libraries (name to version; missing ones are left out), and the
+    commit that was measured, where there is one."""
 
     processor: str
     cores: int
     system: str
     python: str
     libraries: dict[str, str]
+    commit: str | None = None
 
     @classmethod
     def here(cls) -> Machine:
@@ -39,6 +42,7 @@ class Machine(Value):
             system=f"{platform.system()} {platform.machine()}",
             python=platform.python_version(),
             libraries=libraries,
+            commit=current_commit(),
         )
 
 

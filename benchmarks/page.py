@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from agentserve_gym.provenance import made_by
 from benchmarks.control import BARE
 from benchmarks.files import PeerRun, PeersFile, SpeedFile, write_bytes
 from benchmarks.measure import Result, Table
@@ -12,7 +13,8 @@ from benchmarks.pictures import draw_scaling
 
 _OPENING = """# Performance
 
-Written by `make bench-speed`, never by hand; every number is of a run of it{peers}.
+{made_by}
+Every number is of a run of that command{peers}.
 Measure again, on an idle machine, with
 
 ```
@@ -43,7 +45,10 @@ def write_page(speed: SpeedFile, peers: PeersFile | None, to: Path) -> None:
 def render(speed: SpeedFile, peers: PeersFile | None, pictures: list[str]) -> str:
     """The page; ``pictures`` are their paths from it."""
     parts = [
-        _OPENING.format(peers=", or of `make bench-peers`" if peers else ""),
+        _OPENING.format(
+            made_by=made_by("make bench-speed", speed.machine.commit),
+            peers=", or of `make bench-peers`" if peers else "",
+        ),
         _summary(speed, peers),
         _machine(speed),
         "## Targets\n",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from agentserve_gym.bench.markdown import code, interval, table
 from agentserve_gym.bench.study import CellResult, Study
+from agentserve_gym.provenance import current_commit, made_by
 
 _OPENING = """# Every cell
 
-Written by `agentserve bench`. Means over seeds. *JCT / best* is the geometric mean over seeds of
+{made_by}
+Means over seeds. *JCT / best* is the geometric mean over seeds of
 the ratio to the policy of smallest mean, with its 95 % interval (paired seeds); a policy whose
 interval reaches 1 is not separated from it. *p99* is the mean over seeds of each seed's 99th
 percentile over the measured programs, which is close to its longest program. *SLO* is the share of
@@ -25,7 +27,9 @@ _HEADING = (
 
 def cells_page(study: Study) -> str:
     """The page."""
-    return "\n".join([_OPENING, *(_cell(cell) for cell in study.cells)])
+    command = f"agentserve bench --suite {study.suite.name} --docs docs"
+    opening = _OPENING.format(made_by=made_by(command, current_commit()))
+    return "\n".join([opening, *(_cell(cell) for cell in study.cells)])
 
 
 def _cell(cell: CellResult) -> str:

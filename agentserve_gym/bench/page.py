@@ -10,6 +10,7 @@ from agentserve_gym.bench.markdown import change, code, interval, share, table, 
 from agentserve_gym.bench.pictures import SINGLE_LEVERS
 from agentserve_gym.bench.study import CellResult, Study
 from agentserve_gym.bench.suite import tuning_record
+from agentserve_gym.provenance import current_commit, made_by
 from agentserve_gym.workloads.spec import GeneratedWorkload
 
 _READING = """## How to read it
@@ -68,7 +69,8 @@ def _opening(study: Study) -> str:
     seeds = sorted({len(cell.seeds) for cell in study.cells})
     return (
         f"# Benchmark: {study.suite.name}\n\n"
-        f"Written by `agentserve bench --suite {study.suite.name}`; every number is of that run: "
+        f"{made_by(f'agentserve bench --suite {study.suite.name} --docs docs', current_commit())}\n"
+        f"Every number is of that run: "
         f"{len(study.cells)} cells, {len(study.ranked_labels)} policies, "
         f"{len(study.labels('oracle'))} oracles, {' or '.join(str(n) for n in seeds)} seeds a "
         f"cell, {outcomes:,} outcomes. The complete tables are in [cells.md](benchmark/cells.md).\n"

@@ -20,7 +20,9 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
 
+import agentserve_gym
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.provenance import current_commit
 from agentserve_gym.sim import load_scenario
 from agentserve_gym.train.callbacks import BetweenRollouts, Keeper, Selection, checkpoint
 from agentserve_gym.train.checkpoints import list_checkpoints, load_checkpoint
@@ -182,6 +184,8 @@ def _judge(
         "algorithm": settings.algorithm,
         "steps": settings.steps,
         "seed": settings.seed,
+        "version": agentserve_gym.__version__,
+        "commit": current_commit(),
         "teacher": notes.get("teacher"),
         "selection": {
             "best_step": selection.best_step,

@@ -21,7 +21,7 @@ EnvId = Literal["AgentServe-v0", "AgentServeRouting-v0", "AgentServeOffload-v0"]
 
 COMPARED = ("affinity+lru", "affinity+dram", "least_loaded+dram", "dynamo+dram", "lmetric+dram")
 """Heuristics that a run chooses its teacher from and is compared with, unless it is set otherwise:
-the stock policy, and the best of a survey on the default preset (docs/training.md)."""
+the stock policy, and the best of a survey on the default preset (docs/training-results.md)."""
 
 Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from agentserve_gym.provenance import made_by
+from agentserve_gym.provenance import current_commit, made_by
 from agentserve_gym.validation.compare import CaseErrors
 from agentserve_gym.validation.findings import Findings
 from agentserve_gym.validation.pictures import draw_case
@@ -161,7 +161,7 @@ def write_report(findings: Findings, folder: Path, command: str) -> Path:
 
 def page(findings: Findings, command: str) -> str:
     """The page as Markdown; a part that was not run is left out."""
-    parts = [_OPENING, made_by(command)]
+    parts = [_OPENING, made_by(command, current_commit())]
     if findings.cases:
         parts.append(_MEASURED)
     for name, results in findings.by_case().items():
