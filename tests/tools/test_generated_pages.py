@@ -1,0 +1,117 @@
+"""Generated pages: who made them, and that a changed number is noticed."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agentserve_gym import __version__, provenance
+from agentserve_gym.provenance import current_commit, is_made_by, made_by
+from tools import docs_check, training_results
+
+PAGES = docs_check.GENERATED
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_generated_page_says_who_made_it(name: str) -> None:
+    lines = (docs_check.DOCS / name).read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if is_made_by(line)]
+    assert "commit" in line
+
+
+def test_the_line_names_command_version_and_commit() -> None:
+    line = made_by("agentserve bench", "0123456789")
+    assert (
+        line == f"*Made by `agentserve bench` (agentserve-gym {__version__}, commit 0123456789).*\n"
+    )
+    assert is_made_by(line)
+    assert "commit" not in made_by("agentserve bench", None)
+
+
+def test_changes_that_are_not_committed_are_marked(tmp_path, monkeypatch) -> None:
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
+
+    monkeypatch.setattr(provenance, "_PACKAGE", tmp_path)
+    assert current_commit() is None
+    git("init", "-q")
+    assert current_commit() is None
+    file = tmp_path / "__init__.py"
+    file.touch()
+    git("add", ".")
+    git("commit", "-qm", "one")
+    commit = current_commit()
+    assert commit is not None
+    assert len(commit) >= 10
+    file.write_text("changed\n", encoding="utf-8")
+    assert current_commit() == f"{commit}+"
+
+
+CELLS = """## small
+
+| policy | mean JCT, s | JCT / best | p99, s |
+| :-- | --: | --: | --: |
+| affinity | 19.4 | 1.00 [1.00, 1.00] | 47.7 |
+| lmetric | 19.5 | 1.01 [1.00, 1.02] | 47.9 |
+"""
+
+
+def test_cell_rows_leave_out_what_depends_on_other_policies() -> None:
+    rows = docs_check._cell_rows(CELLS)
+    assert rows["small", "affinity"] == ["19.4", "47.7"]
+    assert rows["small", "lmetric"] == ["19.5", "47.9"]
+
+
+def test_a_changed_number_is_a_difference_and_another_commit_is_none() -> None:
+    old = ["# Page", made_by("make x", "1").strip(), "| a | 1.0 |"]
+    new = ["# Page", made_by("make x", "2").strip(), "| a | 1.1 |"]
+    assert list(docs_check._differences(old, [*new[:2], old[2]])) == []
+    assert "+| a | 1.1 |" in list(docs_check._differences(old, new))
+
+
+def test_a_check_that_finds_something_fails(monkeypatch, capsys, tmp_path: Path) -> None:
+    monkeypatch.setattr(docs_check, "CHECKS", {"one": lambda: iter(["-1", "+2"])})
+    with pytest.raises(SystemExit):
+        docs_check.main()
+    assert capsys.readouterr().out == "one: differs\n  -1\n  +2\n"
+    monkeypatch.setattr(docs_check, "CHECKS", {"one": lambda: iter([])})
+    docs_check.main()
+    monkeypatch.setattr(docs_check, "NEEDED", {"one": ("tau2",)})
+    monkeypatch.setenv("AGENTSERVE_DATA", str(tmp_path))
+    docs_check.main()
+    assert "one: not checked, for want of the data sets tau2" in capsys.readouterr().out
+
+
+def run_results(policy: str) -> dict[str, object]:
+    """What a run's results.json holds."""
+    bounds = {"low": -12.0, "high": -8.0}
+    difference = {"mean": -10.0, "relative": -0.1, "wins": 3, "pairs": 3, "bootstrap": bounds}
+    return {
+        "teacher": policy,
+        "commit": "0123456789",
+        "selection": {"best_step": 64, "history": [{"step": 0, "mean": 9.0},
+                                                   {"step": 64, "mean": 8.0}]},
+        "evaluation": {
+            "seeds": [0, 1, 2],
+            "policies": [
+                {"policy": "learned", "mean_jct": 90.0},
+                {"policy": policy, "mean_jct": 100.0, "difference": difference},
+            ],
+        },
+        "wall_s": {"learning": 60.0, "evaluation": 30.0},
+    }  # fmt: skip
+
+
+def test_training_results_are_written_from_the_runs_files() -> None:
+    results = {name: run_results("affinity+lru") for name in ("main", *training_results.VARIANTS)}
+    imitation = {"measured": {"affinity+lru": -2.0, "lmetric+dram": -1.0}, "agreement": 0.9}
+    page = training_results.page(results, imitation, "0123456789")
+    row = "| `affinity+lru` (teacher) | 100.0 | -10.0 [-12.0, -8.0] | -10.0% | 3 of 3 |"
+    assert row in page
+    assert "3 held-out seeds, mean JCT of the" in page
+    assert "| `lmetric+dram` | -1.000 | +0.0% |" in page
+    assert page.count("| 9.0 | 8.0 | 90.0 |") == len(training_results.VARIANTS)
+    assert "commit 0123456789" in page
