@@ -11,8 +11,8 @@ from agentserve_gym.sim import (
     RouteDecision,
     TurnState,
 )
-from agentserve_gym.sim.decisions import CXL, DRAM
-from agentserve_gym.sim.tools import KindStatistics
+from agentserve_gym.sim.kernel.tiers import CXL, DRAM
+from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 
 
 def called_kinds(decision: PlacementDecision) -> Sequence[str]:

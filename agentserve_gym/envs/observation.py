@@ -29,7 +29,7 @@ from agentserve_gym.sim import (
     RouteDecision,
     Tier,
 )
-from agentserve_gym.sim.tools import KindStatistics, ToolStatistics
+from agentserve_gym.sim.kernel.tool_statistics import KindStatistics, ToolStatistics
 
 _REFERENCE_PREFILL_TOKENS = 8192
 _REFERENCE_DECODE = BatchStep(

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from math import exp, sqrt
 
-from agentserve_gym.sim.tools import KindStatistics
+from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 
 
 class RecentCalls:

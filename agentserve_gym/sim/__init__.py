@@ -3,24 +3,22 @@
 It knows nothing of Gymnasium and of policies' names: whoever answers its decisions drives it.
 """
 
-from agentserve_gym.sim.decisions import (
+from agentserve_gym.sim.decisions import Decision, PlacementDecision, Policy, RouteDecision
+from agentserve_gym.sim.kernel.answers import (
     KEEP,
     Answer,
-    Decision,
     Hold,
     Place,
-    PlacementDecision,
     PlacementKind,
-    Policy,
     Restore,
     Route,
-    RouteDecision,
-    Tier,
 )
-from agentserve_gym.sim.programs import Phase, ProgramState, ProgramStatus, TurnState
+from agentserve_gym.sim.kernel.programs import Phase, ProgramState, ProgramStatus, TurnState
+from agentserve_gym.sim.kernel.tiers import Tier
 from agentserve_gym.sim.scenario import Scenario, load_scenario, preset_names
+from agentserve_gym.sim.signals import Load
 from agentserve_gym.sim.simulation import Simulation, run
-from agentserve_gym.sim.views import ClusterView, InstanceView, Load
+from agentserve_gym.sim.views import ClusterView, InstanceView
 
 __all__ = [
     "KEEP",

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model
 from agentserve_gym.hardware.lockstep import SharedExpertLatency, largest_graph_tokens
-from agentserve_gym.sim.clock import Clock
-from agentserve_gym.sim.engine import Engine
-from agentserve_gym.sim.engine_host import EngineHost, EngineLimits
-from agentserve_gym.sim.pools import BlockPool
-from agentserve_gym.sim.residency import Residency
+from agentserve_gym.sim.kernel.engine import Engine
+from agentserve_gym.sim.kernel.engine_host import EngineHost, EngineLimits
+from agentserve_gym.sim.kernel.events import Clock
+from agentserve_gym.sim.kernel.memory import Topology
+from agentserve_gym.sim.kernel.pools import BlockPool
+from agentserve_gym.sim.kernel.residency import Residency
+from agentserve_gym.sim.kernel.stepper import LockstepStepper, SingleStepper, Stepper
+from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
 from agentserve_gym.sim.scenario import EngineSpec, InstanceSpec, Scenario
-from agentserve_gym.sim.stepper import LockstepStepper, SingleStepper, Stepper
-from agentserve_gym.sim.tools import ToolStatistics
-from agentserve_gym.sim.topology import Topology
-from agentserve_gym.sim.views import ClusterView, DelayedSignals, InstanceView, LiveSignals
+from agentserve_gym.sim.signals import DelayedSignals, LiveSignals
+from agentserve_gym.sim.topology import ranks
+from agentserve_gym.sim.views import ClusterView, InstanceView
 from agentserve_gym.workloads import GeneratedWorkload, Program, Workload, build_workload
 
 
 def build_engines(
-    scenario: Scenario, topology: Topology, clock: Clock, host: EngineHost, *, fused: bool
+    scenario: Scenario, clock: Clock, host: EngineHost, *, fused: bool
 ) -> list[Engine]:
     """One engine per instance; those of a group with expert parallelism share a stepper.
 
@@ -37,7 +39,7 @@ def build_engines(
     latencies: dict[InstanceSpec, LatencyModel] = {}
     engines: list[Engine] = []
     stepper: Stepper | None = None
-    for index, (instance, rank) in enumerate(zip(topology.instances, topology.ranks, strict=True)):
+    for index, (instance, rank) in enumerate(ranks(scenario.cluster)):
         if instance not in latencies:
             latencies[instance] = _latency(scenario, instance)
         latency = latencies[instance]
@@ -145,6 +147,6 @@ def build_view(
             limits.max_num_batched_tokens,
             DelayedSignals(engine, clock, delay_s) if delay_s else LiveSignals(engine),
         )
-        for engine, spec in zip(engines, topology.instances, strict=True)
+        for engine, (spec, _) in zip(engines, ranks(scenario.cluster), strict=True)
     ]
     return ClusterView(views, residency, engines, tools, clock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentserve_gym.hardware.timing import BatchStep
-from agentserve_gym.sim.engine import Engine
+from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.workloads.program import Program, Turn
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from agentserve_gym.sim.decisions import Tier
-from agentserve_gym.sim.programs import Phase, ProgramState, TurnState
+from agentserve_gym.sim.kernel.programs import Phase, ProgramState, TurnState
+from agentserve_gym.sim.kernel.tiers import Tier
 from agentserve_gym.sim.scenario import ObjectiveSpec
 
 

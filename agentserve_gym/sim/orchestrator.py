@@ -10,10 +10,9 @@ from __future__ import annotations
 from array import array
 from typing import Protocol
 
-from agentserve_gym.sim.clock import Call, Clock
 from agentserve_gym.sim.ideal import IdealTimes
-from agentserve_gym.sim.metrics import Metrics
-from agentserve_gym.sim.programs import (
+from agentserve_gym.sim.kernel.events import Clock, Event
+from agentserve_gym.sim.kernel.programs import (
     DECODE,
     DONE,
     GAP,
@@ -23,7 +22,8 @@ from agentserve_gym.sim.programs import (
     ProgramState,
     TurnState,
 )
-from agentserve_gym.sim.randomness import mix
+from agentserve_gym.sim.kernel.randomness import mix
+from agentserve_gym.sim.metrics import Metrics
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.workloads.build import Workload
 from agentserve_gym.workloads.program import Program
@@ -144,10 +144,10 @@ class Orchestrator:
     def _plan_arrival(self, time_s: float) -> None:
         index = self._planned
         self._planned += 1
-        self._clock.call_at(time_s, self._on_arrival, index)
+        self._clock.schedule(time_s, _Arrival(self, index))
 
-    def _on_arrival(self, event: Call) -> None:
-        number: int = event.argument
+    def program_arrives(self, number: int) -> None:
+        """The workload's program ``number`` arrives."""
         plan = self._workload.program(number)
         program = self._create(plan, mix(number), None)
         self.arrived += 1
@@ -155,14 +155,15 @@ class Orchestrator:
         self.unfinished.change(self._clock.time_s, 1, 1.0 / ideal)
         if self._workload.concurrency is None:
             self._plan_next_arrival()
-        self._start(program)
+        self.start(program)
 
     def _create(self, plan: Program, stream: int, parent: ProgramState | None) -> ProgramState:
         program = ProgramState(plan, self._created, stream, self._block_size, parent)
         self._created += 1
         return program
 
-    def _start(self, program: ProgramState) -> None:
+    def start(self, program: ProgramState) -> None:
+        """A program's first turn is ready."""
         self.live[program.index] = program
         program.arrival_s = program._phase_since_s = self._clock.time_s
         self._release_turn(program)
@@ -187,12 +188,9 @@ class Orchestrator:
         for position, child_plan in enumerate(plan.children):
             stream = mix(program.stream, turn.number, position)
             child = self._create(child_plan, stream, program)
-            self._clock.call_at(now + (child_plan.arrival_s or 0.0), self._on_child_start, child)
+            self._clock.schedule(now + (child_plan.arrival_s or 0.0), _Start(self, child))
         self._tools.start(program, plan, turn.number)
         self._sink.gap_began(program)
-
-    def _on_child_start(self, event: Call) -> None:
-        self._start(event.argument)
 
     def tools_done(self, program: ProgramState) -> None:
         """The tool calls of the program's gap are over."""
@@ -225,3 +223,29 @@ class Orchestrator:
         self._metrics.program_finished(program, now, ideal)
         if self._workload.concurrency is not None and self._planned < len(self._workload):
             self._plan_arrival(now)
+
+
+class _Arrival(Event):
+    """A program of the workload arrives."""
+
+    __slots__ = ("_number", "_orchestrator")
+
+    def __init__(self, orchestrator: Orchestrator, number: int) -> None:
+        self._orchestrator = orchestrator
+        self._number = number
+
+    def fire(self) -> None:
+        self._orchestrator.program_arrives(self._number)
+
+
+class _Start(Event):
+    """A sub-agent starts."""
+
+    __slots__ = ("_orchestrator", "_program")
+
+    def __init__(self, orchestrator: Orchestrator, program: ProgramState) -> None:
+        self._orchestrator = orchestrator
+        self._program = program
+
+    def fire(self) -> None:
+        self._orchestrator.start(self._program)

@@ -12,21 +12,13 @@ from collections import deque
 from math import isfinite
 from numbers import Integral
 
-from agentserve_gym.sim.clock import Call, Clock
-from agentserve_gym.sim.decisions import (
-    Answer,
-    Decision,
-    Hold,
-    Place,
-    PlacementDecision,
-    PlacementKind,
-    Route,
-    RouteDecision,
-)
-from agentserve_gym.sim.engine import Engine
+from agentserve_gym.sim.decisions import Decision, PlacementDecision, RouteDecision
+from agentserve_gym.sim.kernel.answers import Answer, Hold, Place, PlacementKind, Route
+from agentserve_gym.sim.kernel.engine import Engine
+from agentserve_gym.sim.kernel.events import Clock, Event
+from agentserve_gym.sim.kernel.programs import HELD, QUEUED, TOOL_GAP, ProgramState, TurnState
+from agentserve_gym.sim.kernel.residency import Residency
 from agentserve_gym.sim.metrics import Metrics
-from agentserve_gym.sim.programs import HELD, QUEUED, TOOL_GAP, ProgramState, TurnState
-from agentserve_gym.sim.residency import Residency
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.views import ClusterView
 
@@ -184,11 +176,8 @@ class Router:
         engine = self._engines[answer.instance]
         engine.enqueue(turn)
         if answer.promote_after_s is not None:
-            self._clock.call_at(self._clock.time_s + answer.promote_after_s, self._on_promote, turn)
-
-    def _on_promote(self, event: Call) -> None:
-        turn: TurnState = event.argument
-        self._engines[turn.instance].promote(turn)
+            at_s = self._clock.time_s + answer.promote_after_s
+            self._clock.schedule(at_s, _Promotion(engine, turn))
 
     def _can_route(self, answer: Route) -> bool:
         wait = answer.promote_after_s
@@ -216,9 +205,8 @@ class Router:
             return
         self._residency.place(program, answer)
         if answer.ask_again_s is not None:
-            self._clock.call_at(
-                self._clock.time_s + answer.ask_again_s, self._on_ask_again, (program, program.gaps)
-            )
+            at_s = self._clock.time_s + answer.ask_again_s
+            self._clock.schedule(at_s, _AskAgain(self, program))
 
     def _possible(self, answer: Answer, home: int) -> bool:
         if not isinstance(answer, Place):
@@ -233,8 +221,35 @@ class Router:
             return self._cluster.has_dram[home]
         return answer.kind is not PlacementKind.CXL or self._cluster.has_cxl[home]
 
-    def _on_ask_again(self, event: Call) -> None:
-        program, gaps = event.argument
+    def ask_again(self, program: ProgramState, gaps: int) -> None:
+        """Ask where the KV waits once more, if the gap before which ``gaps`` were is still on."""
         if program.status is TOOL_GAP and program.gaps == gaps:
             self._gaps.append(program)
             self.may_ask = True
+
+
+class _Promotion(Event):
+    """A turn has waited long enough to move to the front of its queue."""
+
+    __slots__ = ("_engine", "_turn")
+
+    def __init__(self, engine: Engine, turn: TurnState) -> None:
+        self._engine = engine
+        self._turn = turn
+
+    def fire(self) -> None:
+        self._engine.promote(self._turn)
+
+
+class _AskAgain(Event):
+    """A policy wants to be asked again about the gap that was on when this was made."""
+
+    __slots__ = ("_gaps", "_program", "_router")
+
+    def __init__(self, router: Router, program: ProgramState) -> None:
+        self._router = router
+        self._program = program
+        self._gaps = program.gaps
+
+    def fire(self) -> None:
+        self._router.ask_again(self._program, self._gaps)

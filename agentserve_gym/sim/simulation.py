@@ -16,19 +16,21 @@ import copy
 from typing import Any
 
 from agentserve_gym.hardware import model
-from agentserve_gym.sim.clock import LAST, Call, Clock
 from agentserve_gym.sim.construction import build_engines, build_view, fitting_workload
-from agentserve_gym.sim.decisions import Answer, Decision, Policy, Tier
+from agentserve_gym.sim.decisions import Decision, Policy
 from agentserve_gym.sim.ideal import IdealTimes
+from agentserve_gym.sim.kernel.answers import Answer
+from agentserve_gym.sim.kernel.events import LAST, Clock, Event
+from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
+from agentserve_gym.sim.kernel.residency import Residency
+from agentserve_gym.sim.kernel.tiers import Tier
 from agentserve_gym.sim.metrics import Metrics
 from agentserve_gym.sim.orchestrator import Orchestrator
-from agentserve_gym.sim.programs import ProgramState, TurnState
-from agentserve_gym.sim.residency import Residency
 from agentserve_gym.sim.router import Router
 from agentserve_gym.sim.scenario import Scenario
 from agentserve_gym.sim.timeline import Timeline
 from agentserve_gym.sim.tools import ToolSimulator
-from agentserve_gym.sim.topology import Topology
+from agentserve_gym.sim.topology import build_topology
 
 
 class Simulation:
@@ -36,7 +38,7 @@ class Simulation:
 
     Attributes:
         scenario, seed: what is simulated.
-        clock: SimPy environment; ``now_s`` is its time.
+        clock: the queue of events; ``now_s`` is its time. `SimpyEnvironment` runs SimPy on it.
         engines, residency, router, orchestrator, tools: the parts.
         cluster: what policies may see. ``metrics``: what happened so far.
         timeline: samples for pictures, or ``None``.
@@ -74,8 +76,8 @@ class Simulation:
             self.metrics.records = []
         size = scenario.engine.block_size_tokens
         self.model = model(scenario.cluster.model)
-        topology = Topology(scenario.cluster, size, self.model.kv_bytes_per_token)
-        self.engines = build_engines(scenario, topology, self.clock, self, fused=fused)
+        topology = build_topology(scenario.cluster, size, self.model.kv_bytes_per_token)
+        self.engines = build_engines(scenario, self.clock, self, fused=fused)
         self.workload = fitting_workload(scenario, self.engines, seed)
         self.residency = Residency(topology, self.engines, self.clock, self._on_blocks_freed)
         self.tools = ToolSimulator(scenario.tools, self.clock, seed, self._on_tools_done)
@@ -98,7 +100,7 @@ class Simulation:
         self._block_size = size
         self._pending: Decision | None = None
         if scenario.horizon_s is not None:
-            self.clock.call_at(scenario.horizon_s, self._on_horizon, priority=LAST)
+            self.clock.schedule(scenario.horizon_s, _Horizon(self), LAST)
         self.orchestrator.begin(self.router)
 
     # --- the loop ----------------------------------------------------------------------------
@@ -150,9 +152,6 @@ class Simulation:
             step()
         orchestrator.unfinished.advance(self.clock.time_s)
         return None
-
-    def _on_horizon(self, _call: Call) -> None:
-        self.truncated = True
 
     def unfinished_time(self) -> tuple[float, float]:
         """Integrals of unfinished programs up to now: program-seconds, weighted by 1 / ideal."""
@@ -249,6 +248,18 @@ class Simulation:
 
     def _on_tools_done(self, program: ProgramState) -> None:
         self.orchestrator.tools_done(program)
+
+
+class _Horizon(Event):
+    """The scenario's horizon cuts the run."""
+
+    __slots__ = ("_simulation",)
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+
+    def fire(self) -> None:
+        self._simulation.truncated = True
 
 
 def run(simulation: Simulation, policy: Policy) -> dict[str, Any]:

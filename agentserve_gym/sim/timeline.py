@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agentserve_gym.sim.decisions import Tier
-from agentserve_gym.sim.engine import Engine
-from agentserve_gym.sim.pools import BlockPool
-from agentserve_gym.sim.programs import ProgramState, ProgramStatus
-from agentserve_gym.sim.residency import Residency
+from agentserve_gym.sim.kernel.engine import Engine
+from agentserve_gym.sim.kernel.pools import BlockPool
+from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus
+from agentserve_gym.sim.kernel.residency import Residency
+from agentserve_gym.sim.kernel.tiers import Tier
 
 
 @dataclass(slots=True)

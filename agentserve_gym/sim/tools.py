@@ -9,72 +9,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from math import exp, log
+from dataclasses import dataclass
+from math import exp
 from statistics import NormalDist
 
-from agentserve_gym.sim.clock import Call, Clock
-from agentserve_gym.sim.programs import ProgramState
-from agentserve_gym.sim.randomness import uniform
+from agentserve_gym.sim.kernel.events import Clock, Event
+from agentserve_gym.sim.kernel.programs import ProgramState
+from agentserve_gym.sim.kernel.randomness import uniform
+from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
 from agentserve_gym.sim.scenario import ToolDurationSpec, ToolSpec
 from agentserve_gym.workloads.program import ToolCall, Turn
 
 _FAILURE, _COMPONENT, _DURATION = 1, 2, 3
 _STANDARD_NORMAL = NormalDist()
-SHORTEST_S = 1e-6
 
-
-@dataclass(slots=True)
-class KindStatistics:
-    """Durations of completed calls of one tool kind, seconds; tool time only, no queueing.
-
-    ``log_mean`` and ``log_variance`` are exponential averages (weight 0.2) of log durations;
-    ``ema_s`` is the same for durations; ``recent`` holds the last 100 durations.
-    """
-
-    count: int = 0
-    total_s: float = 0.0
-    ema_s: float = 0.0
-    log_mean: float = 0.0
-    log_variance: float = 0.0
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=100))
-
-    @property
-    def mean_s(self) -> float:
-        return self.total_s / self.count if self.count else 0.0
-
-    def learn(self, duration_s: float) -> None:
-        value = log(duration_s if duration_s > SHORTEST_S else SHORTEST_S)
-        if self.count == 0:
-            self.ema_s, self.log_mean = duration_s, value
-        else:
-            delta = value - self.log_mean
-            self.log_mean += 0.2 * delta
-            self.log_variance = 0.8 * (self.log_variance + 0.2 * delta * delta)
-            self.ema_s += 0.2 * (duration_s - self.ema_s)
-        self.count += 1
-        self.total_s += duration_s
-        self.recent.append(duration_s)
-
-
-class ToolStatistics:
-    """Statistics by tool kind, and over all completed calls together (``overall``)."""
-
-    def __init__(self) -> None:
-        self.overall = KindStatistics()
-        self._kinds: dict[str, KindStatistics] = {}
-
-    def kind(self, name: str) -> KindStatistics | None:
-        """Statistics of a kind, or ``None`` before its first completed call."""
-        return self._kinds.get(name)
-
-    def learn(self, kind: str, duration_s: float) -> None:
-        """Book a completed call."""
-        statistics = self._kinds.get(kind)
-        if statistics is None:
-            statistics = self._kinds[kind] = KindStatistics()
-        statistics.learn(duration_s)
-        self.overall.learn(duration_s)
+Completed = tuple[tuple[str, float], ...]
+"""Calls that are over: (kind, seconds)."""
 
 
 @dataclass(slots=True)
@@ -85,7 +35,9 @@ class _Gap:
 
 
 @dataclass(slots=True)
-class _ToolRun:
+class ToolRun:
+    """A call on its way, and how often it was tried."""
+
     gap: _Gap
     kind: str
     duration_s: float
@@ -110,7 +62,7 @@ class ToolSimulator:
     ) -> None:
         self.statistics = ToolStatistics()
         self.running: dict[str, int] = {}
-        self.queued: dict[str, deque[_ToolRun]] = {}
+        self.queued: dict[str, deque[ToolRun]] = {}
         self.failures = 0
         self.timeouts = 0
         self.open_gaps = 0
@@ -139,11 +91,8 @@ class ToolSimulator:
 
     def _start_wait(self, program: ProgramState, duration_s: float) -> None:
         """A person's wait: no tool host is involved."""
-        self._clock.call_at(
-            self._clock.time_s + duration_s,
-            self._on_plain_gap_done,
-            (program, (("user", duration_s),)),
-        )
+        waited = (("user", duration_s),)
+        self._clock.schedule(self._clock.time_s + duration_s, _GapEnd(self, program, waited))
 
     def _start_plain(
         self, program: ProgramState, calls: tuple[ToolCall, ...], gap_s: float
@@ -153,10 +102,10 @@ class ToolSimulator:
         last = []
         for call in calls:
             if call.duration_s < gap_s:
-                self._clock.call_at(now + call.duration_s, self._on_plain_call_done, call)
+                self._clock.schedule(now + call.duration_s, _CallEnd(self.statistics, call))
             else:
                 last.append((call.kind, call.duration_s))
-        self._clock.call_at(now + gap_s, self._on_plain_gap_done, (program, last))
+        self._clock.schedule(now + gap_s, _GapEnd(self, program, tuple(last)))
 
     def _start_calls(
         self, program: ProgramState, calls: tuple[ToolCall, ...], gap_s: float, number: int
@@ -166,14 +115,10 @@ class ToolSimulator:
         for position, call in enumerate(calls):
             identity = (program.stream, number, position)
             duration = self._duration(call, identity)
-            self._queue(_ToolRun(gap, call.kind, duration, call.failures, identity))
+            self.queue_call(ToolRun(gap, call.kind, duration, call.failures, identity))
 
-    def _on_plain_call_done(self, event: Call) -> None:
-        call: ToolCall = event.argument
-        self.statistics.learn(call.kind, call.duration_s)
-
-    def _on_plain_gap_done(self, event: Call) -> None:
-        program, completed = event.argument
+    def gap_ended(self, program: ProgramState, completed: Completed) -> None:
+        """A gap is over, and with it the calls that lasted until its end."""
         for kind, duration_s in completed:
             self.statistics.learn(kind, duration_s)
         self.open_gaps -= 1
@@ -194,14 +139,15 @@ class ToolSimulator:
         value = exp(spec.mu[component] + spec.sigma[component] * normal)
         return min(value, spec.cap_s)
 
-    def _queue(self, call: _ToolRun) -> None:
+    def queue_call(self, call: ToolRun) -> None:
+        """Begin an attempt, or wait for a slot of its kind."""
         limit = self._spec.concurrency.get(call.kind)
         if limit is not None and self.running.get(call.kind, 0) >= limit:
             self.queued.setdefault(call.kind, deque()).append(call)
         else:
             self._begin_attempt(call)
 
-    def _begin_attempt(self, call: _ToolRun) -> None:
+    def _begin_attempt(self, call: ToolRun) -> None:
         others = sum(self.running.values())
         self.running[call.kind] = self.running.get(call.kind, 0) + 1
         duration = call.duration_s * (1.0 + self._spec.slowdown_per_call * others)
@@ -210,26 +156,26 @@ class ToolSimulator:
             self.timeouts += 1
         call.attempts += 1
         call.tool_s += duration
-        self._clock.call_at(self._clock.time_s + duration, self._on_attempt_done, call)
+        self._clock.schedule(self._clock.time_s + duration, _AttemptEnd(self, call))
 
-    def _on_attempt_done(self, event: Call) -> None:
-        call: _ToolRun = event.argument
+    def attempt_ended(self, call: ToolRun) -> None:
+        """An attempt is over: it failed and is tried again, or the call is done."""
         self.running[call.kind] -= 1
         waiting = self.queued.get(call.kind)
         if waiting:
             self._begin_attempt(waiting.popleft())
         if self._fails(call):
             self.failures += 1
-            self._clock.call_at(self._clock.time_s + self._spec.retry_delay_s, self._on_retry, call)
+            again_s = self._clock.time_s + self._spec.retry_delay_s
+            self._clock.schedule(again_s, _Retry(self, call))
             return
         self.statistics.learn(call.kind, call.tool_s)
         call.gap.open_calls -= 1
         if call.gap.open_calls == 0:
-            self._clock.call_at(
-                self._clock.time_s + call.gap.client_s, self._on_gap_done, call.gap.program
-            )
+            end_s = self._clock.time_s + call.gap.client_s
+            self._clock.schedule(end_s, _GapEnd(self, call.gap.program, ()))
 
-    def _fails(self, call: _ToolRun) -> bool:
+    def _fails(self, call: ToolRun) -> bool:
         if call.attempts <= call.planned_failures:
             return True
         retries_left = call.attempts - call.planned_failures <= self._spec.max_retries
@@ -240,9 +186,55 @@ class ToolSimulator:
             and uniform(self._seed, _FAILURE, call.attempts, *call.identity) < chance
         )
 
-    def _on_retry(self, event: Call) -> None:
-        self._queue(event.argument)
 
-    def _on_gap_done(self, event: Call) -> None:
-        self.open_gaps -= 1
-        self._on_done(event.argument)
+class _GapEnd(Event):
+    """A gap's tools and client time are over; ``completed``: calls that end with it."""
+
+    __slots__ = ("_completed", "_program", "_tools")
+
+    def __init__(self, tools: ToolSimulator, program: ProgramState, completed: Completed) -> None:
+        self._tools = tools
+        self._program = program
+        self._completed = completed
+
+    def fire(self) -> None:
+        self._tools.gap_ended(self._program, self._completed)
+
+
+class _CallEnd(Event):
+    """A call on a host without limits is over, and its gap is not."""
+
+    __slots__ = ("_call", "_statistics")
+
+    def __init__(self, statistics: ToolStatistics, call: ToolCall) -> None:
+        self._statistics = statistics
+        self._call = call
+
+    def fire(self) -> None:
+        self._statistics.learn(self._call.kind, self._call.duration_s)
+
+
+class _AttemptEnd(Event):
+    """An attempt is over."""
+
+    __slots__ = ("_call", "_tools")
+
+    def __init__(self, tools: ToolSimulator, call: ToolRun) -> None:
+        self._tools = tools
+        self._call = call
+
+    def fire(self) -> None:
+        self._tools.attempt_ended(self._call)
+
+
+class _Retry(Event):
+    """A failed call is tried again."""
+
+    __slots__ = ("_call", "_tools")
+
+    def __init__(self, tools: ToolSimulator, call: ToolRun) -> None:
+        self._tools = tools
+        self._call = call
+
+    def fire(self) -> None:
+        self._tools.queue_call(self._call)

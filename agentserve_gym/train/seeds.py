@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from agentserve_gym.envs import FIRST_DRAWN_SEED
-from agentserve_gym.sim.randomness import mix
+from agentserve_gym.sim.kernel.randomness import mix
 
 EVALUATION_SEEDS = range(100)
 SELECTION_SEEDS = range(500_000, 500_100)

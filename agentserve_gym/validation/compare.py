@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from agentserve_gym.validation.cases import MeasuredCase
 from agentserve_gym.validation.replay import Column, Replay
-
-if TYPE_CHECKING:
-    from agentserve_gym.validation.cases import MeasuredCase
+from agentserve_gym.validation.targets import PREEMPTIONS_WITHIN, PublishedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,19 @@ def compare(case: MeasuredCase, replayed: Replay) -> CaseErrors:
         _error(case.makespan_s, replayed.makespan_s()),
         int(replayed.report["preemptions"]),
     )
+
+
+def misses(errors: CaseErrors, run: PublishedRun) -> list[str]:
+    """Names of the figures whose targets the errors miss; empty if they meet all."""
+    checks = {
+        "TTFT": (errors.mean["ttft"], run.ttft),
+        "TPOT": (errors.mean["tpot"], run.tpot),
+        "E2E": (errors.mean["e2e"], run.e2e),
+        "per-request E2E": (errors.per_request["e2e"], run.per_request_e2e),
+    }
+    if run.preemptions is not None:
+        checks["preemptions"] = (errors.preemptions / run.preemptions - 1.0, PREEMPTIONS_WITHIN)
+    return [name for name, (value, allowed) in checks.items() if abs(value) > allowed]
 
 
 def _decoding(replayed: Replay) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from agentserve_gym.validation.cases import MeasuredCase
-from agentserve_gym.validation.compare import CaseErrors, compare
+from agentserve_gym.validation.compare import CaseErrors, compare, misses
 from agentserve_gym.validation.replay import Replay, ReplaySettings, replay
 from agentserve_gym.validation.targets import (
     PUBLISHED_RUNS,
     PublishedRun,
-    misses,
     published_run,
 )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentserve_gym.validation.compare import CaseErrors
 from agentserve_gym.validation.replay import ReplaySettings
 
 PREEMPTIONS_WITHIN = 0.10
@@ -83,16 +82,3 @@ PUBLISHED_RUNS = (
 def published_run(settings: ReplaySettings) -> PublishedRun | None:
     """The published run that these settings repeat, if any."""
     return next((run for run in PUBLISHED_RUNS if run.is_of(settings)), None)
-
-
-def misses(errors: CaseErrors, run: PublishedRun) -> list[str]:
-    """Names of the figures whose targets the errors miss; empty if they meet all."""
-    checks = {
-        "TTFT": (errors.mean["ttft"], run.ttft),
-        "TPOT": (errors.mean["tpot"], run.tpot),
-        "E2E": (errors.mean["e2e"], run.e2e),
-        "per-request E2E": (errors.per_request["e2e"], run.per_request_e2e),
-    }
-    if run.preemptions is not None:
-        checks["preemptions"] = (errors.preemptions / run.preemptions - 1.0, PREEMPTIONS_WITHIN)
-    return [name for name, (value, allowed) in checks.items() if abs(value) > allowed]

@@ -18,7 +18,7 @@ from agentserve_gym.sim import (
     TurnState,
     load_scenario,
 )
-from agentserve_gym.sim.tools import ToolStatistics
+from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
 from agentserve_gym.workloads.program import Program, Turn
 
 BLOCK = 16

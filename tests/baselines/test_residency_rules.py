@@ -15,7 +15,7 @@ from agentserve_gym.baselines.residency.infercept import (
     waste_of_recompute,
 )
 from agentserve_gym.sim import KEEP, Phase, Place, PlacementKind, ProgramStatus
-from agentserve_gym.sim.tools import KindStatistics
+from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 
 PIN, DRAM, CXL = PlacementKind.PIN, PlacementKind.DRAM, PlacementKind.CXL
 

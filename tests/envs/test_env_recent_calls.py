@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentserve_gym.envs.recent_calls import RecentCalls
-from agentserve_gym.sim.tools import KindStatistics
+from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 
 
 @given(bursts=st.lists(st.lists(st.floats(0.0, 30.0), max_size=130), max_size=8))

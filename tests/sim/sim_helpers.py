@@ -25,10 +25,11 @@ from agentserve_gym.sim import (
     construction,
     load_scenario,
 )
-from agentserve_gym.sim.engine import Engine
-from agentserve_gym.sim.pools import BlockPool
-from agentserve_gym.sim.programs import ProgramState
-from agentserve_gym.sim.randomness import mix, uniform
+from agentserve_gym.sim.kernel.engine import Engine
+from agentserve_gym.sim.kernel.events import Clock
+from agentserve_gym.sim.kernel.pools import BlockPool
+from agentserve_gym.sim.kernel.programs import ProgramState
+from agentserve_gym.sim.kernel.randomness import mix, uniform
 
 
 class LinearLatency(LatencyModel):
@@ -149,19 +150,32 @@ def drive(
     return simulation
 
 
+class WatchedClock:
+    """A simulation's clock that does more at every event. Only the simulation's loop goes through
+    it; its parts schedule at the clock itself."""
+
+    def __init__(self, clock: Clock, around: Callable[[Callable[[], None]], None]) -> None:
+        """``around(step)`` lets the next event happen by calling ``step``."""
+        self._clock = clock
+        self._around = around
+
+    def step(self) -> None:
+        self._around(self._clock.step)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clock, name)
+
+
 def _check_every_event(simulation: Simulation, check: Callable[[Simulation], None]) -> None:
     clock = simulation.clock
-    step = clock.step
-    last_s = clock.now
 
-    def checked_step() -> None:
-        nonlocal last_s
+    def checked(step: Callable[[], None]) -> None:
+        before_s = clock.time_s
         step()
-        assert clock.now >= last_s
-        last_s = clock.now
+        assert clock.time_s >= before_s
         check(simulation)
 
-    clock.step = checked_step  # type: ignore[method-assign]
+    simulation.clock = WatchedClock(clock, checked)  # type: ignore[assignment]
 
 
 def home_or_first(decision: Decision) -> Answer:
@@ -282,12 +296,8 @@ def private_blocks(engine: Engine) -> int:
 
 def in_flight(simulation: Simulation, pool: BlockPool) -> int:
     """Blocks that transfers on their way have taken in a pool."""
-    total = 0
-    for *_, event in simulation.clock._queue:
-        value = getattr(event, "argument", None)
-        if type(value).__name__ == "_Transfer" and value.destination is pool:
-            total += value.taken
-    return total
+    events = [event for *_, event in simulation.clock._queue]
+    return sum(getattr(e, "taken", 0) for e in events if getattr(e, "destination", None) is pool)
 
 
 def audit(simulation: Simulation) -> None:

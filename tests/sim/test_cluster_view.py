@@ -19,7 +19,7 @@ from agentserve_gym.sim import (
     Simulation,
     Tier,
 )
-from agentserve_gym.sim.programs import ProgramStatus
+from agentserve_gym.sim.kernel.programs import ProgramStatus
 
 BLOCK_BYTES = 16 * 131_072
 BLOCK_GIB = BLOCK_BYTES / 1024**3

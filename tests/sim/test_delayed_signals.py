@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 
-from sim_helpers import Chooser, LinearLatency, drive, program, scenario, simulate
+from sim_helpers import Chooser, LinearLatency, WatchedClock, drive, program, scenario, simulate
 
 from agentserve_gym.sim import (
     KEEP,
@@ -15,7 +16,7 @@ from agentserve_gym.sim import (
     RouteDecision,
     Simulation,
 )
-from agentserve_gym.sim.views import read_load
+from agentserve_gym.sim.signals import read_load
 
 SECOND = LinearLatency(1.0)
 PLAIN = {"async_scheduling": False}
@@ -78,14 +79,13 @@ class Recorder:
     def __init__(self, simulation: Simulation) -> None:
         self.times: list[float] = []
         self.loads: list[list[Load]] = []
-        step = simulation.clock.step
 
-        def recorded_step() -> None:
+        def recorded(step: Callable[[], None]) -> None:
             self.times.append(simulation.now_s)
             self.loads.append([read_load(engine) for engine in simulation.engines])
             step()
 
-        simulation.clock.step = recorded_step  # type: ignore[method-assign]
+        simulation.clock = WatchedClock(simulation.clock, recorded)  # type: ignore[assignment]
 
     def at(self, time_s: float) -> list[Load]:
         return self.loads[max(bisect_right(self.times, time_s) - 1, 0)]

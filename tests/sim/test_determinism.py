@@ -17,7 +17,7 @@ from sim_helpers import Chooser, audit, drive, simulate
 from sim_strategies import scenarios
 
 from agentserve_gym.sim import Decision, Scenario, Simulation, load_scenario
-from agentserve_gym.sim.randomness import mix, uniform
+from agentserve_gym.sim.kernel.randomness import mix, uniform
 
 SETTINGS = settings(
     max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True

@@ -11,7 +11,7 @@ from sim_helpers import Chooser, audit, drive, simulate
 from sim_strategies import scenarios
 
 from agentserve_gym.sim import Phase, Scenario, Simulation
-from agentserve_gym.sim.programs import ProgramState, ProgramStatus, TurnState
+from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus, TurnState
 
 SETTINGS = settings(
     max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
@@ -37,14 +37,14 @@ class Witness:
         def turn_ready(turn: TurnState) -> None:
             key = (turn.program.index, turn.number)
             assert key not in self.released
-            self.released[key] = clock.now
+            self.released[key] = clock.time_s
             self.programs[turn.program.index] = turn.program
             ready(turn)
 
         def turn_finished(turn: TurnState) -> None:
             key = (turn.program.index, turn.number)
             assert key not in self.completed
-            self.completed[key] = clock.now
+            self.completed[key] = clock.time_s
             ended(turn)
 
         sink.turn_ready = turn_ready  # type: ignore[method-assign]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from agentserve_gym.sim.decisions import Tier
-from agentserve_gym.sim.links import Link, Path
+from agentserve_gym.sim.kernel.links import Link, Path
+from agentserve_gym.sim.kernel.memory import Topology
+from agentserve_gym.sim.kernel.tiers import Tier
 from agentserve_gym.sim.scenario import ClusterSpec
-from agentserve_gym.sim.topology import Topology
+from agentserve_gym.sim.topology import build_topology
 
 GB = 1e9
 
@@ -65,7 +66,7 @@ def cluster(**more: object) -> ClusterSpec:
 
 
 def topology(**more: object) -> Topology:
-    return Topology(cluster(**more), 16, 131_072)
+    return build_topology(cluster(**more), 16, 131_072)
 
 
 def test_instances_of_a_node_share_its_dram_but_not_their_host_links() -> None:
@@ -83,7 +84,7 @@ def test_both_directions_share_a_duplex_cap() -> None:
     spec = cluster().model_dump()
     for node in spec["nodes"]:
         node["host_link"]["duplex_gbps"] = 15.0
-    parts = Topology(ClusterSpec.model_validate(spec), 16, 131_072)
+    parts = build_topology(ClusterSpec.model_validate(spec), 16, 131_072)
     parts.offload_path(0, Tier.DRAM).start(0.0, 3 * GB)
     # Alone a load of 3 GB takes .3 s; behind the offload the shared 15 GB/s give .4 s for both.
     assert parts.load_path(Tier.DRAM, -1, 0).end_s(0.0, 3 * GB) == pytest.approx(0.4)
@@ -113,7 +114,7 @@ def test_migration_goes_over_the_peer_link_the_host_or_the_network() -> None:
     assert networked.load_path(Tier.HBM, 0, 2).end_s(0.0, 1 * GB) == pytest.approx(0.2)
     spec = cluster().model_dump()
     spec["nodes"][0]["peer_link"] = {"bandwidth_gbps": 100.0, "latency_us": 0.0}
-    peers = Topology(ClusterSpec.model_validate(spec), 16, 131_072)
+    peers = build_topology(ClusterSpec.model_validate(spec), 16, 131_072)
     assert peers.load_path(Tier.HBM, 0, 1).end_s(0.0, 1 * GB) == pytest.approx(0.01)
 
 
@@ -127,5 +128,5 @@ def test_lower_tiers_hold_whole_blocks_of_all_ranks() -> None:
 def test_host_bandwidth_grows_with_the_ranks_of_an_instance() -> None:
     spec = cluster().model_dump()
     spec["nodes"][0]["instances"][0]["tensor_parallel"] = 2
-    parts = Topology(ClusterSpec.model_validate(spec), 16, 131_072)
+    parts = build_topology(ClusterSpec.model_validate(spec), 16, 131_072)
     assert parts.load_path(Tier.DRAM, -1, 0).end_s(0.0, 1 * GB) == pytest.approx(0.05)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentserve_gym.sim.pools import BlockPool, Key
-from agentserve_gym.sim.programs import ProgramState
+from agentserve_gym.sim.kernel.pools import BlockPool, Key
+from agentserve_gym.sim.kernel.programs import ProgramState
 from agentserve_gym.workloads.program import PrefixSegment, Program, Turn
 
 BLOCK = 16

@@ -27,7 +27,7 @@ from trend_helpers import (
 )
 
 from agentserve_gym.sim import Phase, Restore, RouteDecision, Simulation
-from agentserve_gym.sim.randomness import mix
+from agentserve_gym.sim.kernel.randomness import mix
 
 # --- locality and routing -------------------------------------------------------------------------
 

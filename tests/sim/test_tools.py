@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentserve_gym.sim.clock import Clock
-from agentserve_gym.sim.programs import ProgramState
+from agentserve_gym.sim.kernel.events import Clock
+from agentserve_gym.sim.kernel.programs import ProgramState
+from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 from agentserve_gym.sim.scenario import ToolSpec
-from agentserve_gym.sim.tools import KindStatistics, ToolSimulator
+from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.workloads.program import GapKind, Program, ToolCall, Turn
 
 
@@ -28,7 +30,7 @@ class Host:
 
     def _on_done(self, program: ProgramState) -> None:
         assert program.index not in self.done
-        self.done[program.index] = self.clock.now
+        self.done[program.index] = self.clock.time_s
 
     def start(
         self, calls: Sequence[ToolCall], gap_s: float | None = None, kind: GapKind = "tool"
@@ -43,8 +45,8 @@ class Host:
         self.tools.start(ProgramState(plan, index, index, 16, None), turn, 0)
         return index
 
-    def run(self) -> dict[int, float]:
-        while self.clock._queue:
+    def run(self, until_s: float = inf) -> dict[int, float]:
+        while self.clock.peek_s() <= until_s and self.clock.peek_s() < inf:
             self.clock.step()
         return self.done
 
@@ -213,7 +215,7 @@ def test_a_gap_without_listed_tools_counts_as_its_gap_kind() -> None:
 def test_a_short_call_is_learned_when_it_completes_not_when_the_gap_ends() -> None:
     host = Host()
     host.start([call(2.0, "bash"), call(9.0, "web")])
-    host.clock.run(until=5.0)
+    host.run(until_s=5.0)
     assert host.tools.statistics.kind("bash") is not None
 
 

@@ -19,7 +19,7 @@ from agentserve_gym.sim import (
     PlacementKind,
     RouteDecision,
 )
-from agentserve_gym.sim.tools import KindStatistics
+from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 
 _SWEEP_EVERY = 32
 

@@ -15,7 +15,7 @@ from agentserve_gym.sim import (
     PlacementKind,
     RouteDecision,
 )
-from agentserve_gym.sim.tools import KindStatistics
+from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 
 _P95 = 1.6448536269514722
 """95th percentile of the standard normal distribution."""

@@ -8,7 +8,7 @@ from agentserve_gym.baselines.estimates import least_loaded
 from agentserve_gym.baselines.parts import Choice, Routing, number
 from agentserve_gym.baselines.registry import register
 from agentserve_gym.sim import RouteDecision
-from agentserve_gym.sim.randomness import uniform
+from agentserve_gym.sim.kernel.randomness import uniform
 
 
 @register("round_robin", "instances in turn", "folklore", ("cycles",))

@@ -9,7 +9,7 @@ from agentserve_gym.baselines.estimates import blocks, lower_credit_tokens
 from agentserve_gym.baselines.parts import Choice, Routing, number
 from agentserve_gym.baselines.registry import register
 from agentserve_gym.sim import RouteDecision
-from agentserve_gym.sim.randomness import uniform
+from agentserve_gym.sim.kernel.randomness import uniform
 
 
 def cheapest(costs: list[float], decision: RouteDecision) -> int:

@@ -10,7 +10,7 @@ from agentserve_gym.baselines.parts import Choice, Routing, number
 from agentserve_gym.baselines.registry import register
 from agentserve_gym.baselines.routing.cost import cheapest, lmetric_costs
 from agentserve_gym.sim import InstanceView, Phase, PlacementDecision, RouteDecision
-from agentserve_gym.sim.randomness import mix
+from agentserve_gym.sim.kernel.randomness import mix
 
 
 @register(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agentserve_gym.sim import Decision, ProgramStatus, RouteDecision, Simulation
-from agentserve_gym.sim.pools import BlockPool
+from agentserve_gym.sim.kernel.pools import BlockPool
 
 STATUS_NAMES = {
     ProgramStatus.PLANNED: "to come",

@@ -7,7 +7,8 @@ from typing import Any
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.hardware import link, model
 from agentserve_gym.sim import Scenario, Simulation, Tier, load_scenario, run
-from agentserve_gym.sim.topology import Topology
+from agentserve_gym.sim.kernel.memory import Topology
+from agentserve_gym.sim.topology import build_topology
 from agentserve_gym.validation.trends.setup import (
     Agents,
     cluster,
@@ -176,7 +177,7 @@ def _topology(host_gbps: float) -> tuple[Topology, float]:
         programs, model="llama-3.1-70b", accelerator="b200", dram_gib=512, host_gbps=host_gbps
     )
     per_token = model(scenario.cluster.model).kv_bytes_per_token
-    return Topology(scenario.cluster, 16, per_token), float(_MOVED_TOKENS * per_token)
+    return build_topology(scenario.cluster, 16, per_token), float(_MOVED_TOKENS * per_token)
 
 
 def _offload_s(host_gbps: float) -> float:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from agentserve_gym.sim.programs import ProgramState
+from agentserve_gym.sim.kernel.programs import ProgramState
 
 Key = int | str
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from agentserve_gym.sim.decisions import Restore, Tier
+from agentserve_gym.sim.kernel.answers import Restore
+from agentserve_gym.sim.kernel.tiers import Tier
 from agentserve_gym.workloads.program import Program, Turn
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agentserve_gym.hardware.timing import BatchStep, LatencyModel
-from agentserve_gym.sim.batch import DecodeBatch
-from agentserve_gym.sim.programs import TurnState
+from agentserve_gym.sim.kernel.batch import DecodeBatch
+from agentserve_gym.sim.kernel.programs import TurnState
 
 
 def mixed_shape(batch: DecodeBatch, chunks: list[TurnState]) -> BatchStep:

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agentserve_gym.sim.clock import Call, Clock
-from agentserve_gym.sim.decisions import CXL, DRAM, HBM, Place, PlacementKind, Restore, Tier
-from agentserve_gym.sim.engine import Engine
-from agentserve_gym.sim.pools import BlockPool, Key, Pin
-from agentserve_gym.sim.programs import ProgramState, ProgramStatus, TurnState
-from agentserve_gym.sim.topology import Topology
+from agentserve_gym.sim.kernel.answers import Place, PlacementKind, Restore
+from agentserve_gym.sim.kernel.engine import Engine
+from agentserve_gym.sim.kernel.events import Clock, Event
+from agentserve_gym.sim.kernel.links import Path
+from agentserve_gym.sim.kernel.memory import Topology
+from agentserve_gym.sim.kernel.pools import BlockPool, Key, Pin
+from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus, TurnState
+from agentserve_gym.sim.kernel.tiers import CXL, DRAM, HBM, Tier
 
 HbmBlocks = Callable[[TurnState, int], int]
 
@@ -30,31 +32,6 @@ class Restorable(NamedTuple):
     source: int
     blocks: int
     end_s: float
-
-
-@dataclass(slots=True)
-class _Transfer:
-    """A copy on its way.
-
-    ``targets``: how much each entry of the destination will hold at least. ``version`` and ``gap``:
-    of the program when the copy began; what ends later may find another chain, or another gap.
-    """
-
-    program: ProgramState
-    source: BlockPool
-    source_keys: tuple[Key, ...]
-    destination: BlockPool | None
-    taken: int
-    targets: tuple[tuple[Key, int], ...]
-    instance: int
-    turn: TurnState | None
-    stay_warm: bool = False
-    version: int = field(init=False)
-    gap: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.version = self.program.version
-        self.gap = self.program.gaps
 
 
 @dataclass(slots=True)
@@ -178,11 +155,11 @@ class Residency:
         if pin is not None:
             program.pinned_at = program.home
             self.counters.pins += 1
-            self._clock.call_at(deadline, self._on_pin_deadline, (program, pin))
+            self._clock.schedule(deadline, _PinDeadline(self, program, pin))
             engine.reconsider()
 
-    def _on_pin_deadline(self, event: Call) -> None:
-        program, pin = event.argument
+    def pin_expired(self, program: ProgramState, pin: Pin) -> None:
+        """A pin's deadline is over; it may have ended before, or outlast it."""
         alive = self._pin_of(program)
         if alive is not None and alive is pin and not alive.returned:
             self.counters.pins_expired += 1
@@ -219,55 +196,27 @@ class Residency:
         blocks = source.match(program, self._chain_blocks(program))
         if pool is None or blocks <= program.shared_blocks:
             return
-        targets = self._targets(program, blocks)
-        count = sum(max(size - pool.blocks_of(key), 0) for key, size in targets)
-        keys = program.chain_keys
-        pool.hold(keys)
-        if not pool.take(count, reclaim_pins=False):
-            pool.release(keys)
+        copy = _Offload(self, program, source, program.chain_keys, pool, blocks, stay_warm)
+        if not copy.reserve():
             self.counters.refused_offloads += 1
             return
         self.counters.offloads[tier] += 1
-        self.counters.offloaded_blocks[tier] += count
-        source.hold(keys)
-        path = self.topology.offload_path(home, tier)
-        end = path.start(self._clock.time_s, count * self.topology.block_bytes)
-        transfer = _Transfer(program, source, keys, pool, count, targets, home, None, stay_warm)
-        self._clock.call_at(end, self._on_offload_done, transfer)
+        self.counters.offloaded_blocks[tier] += copy.taken
+        self._start(copy, self.topology.offload_path(home, tier), copy.taken)
         engine.reconsider()
 
-    @staticmethod
-    def _targets(program: ProgramState, blocks: int) -> tuple[tuple[Key, int], ...]:
-        """The parts that make up the first ``blocks`` of a chain: (key, length)."""
-        return (*program.prefix, (program.index, blocks - program.shared_blocks))
-
-    def _on_offload_done(self, event: Call) -> None:
-        transfer: _Transfer = event.argument
-        program, pool = transfer.program, transfer.destination
-        assert pool is not None
-        self._store(transfer, pool)
-        engine = self.engines[transfer.instance]
+    def offload_ended(self, copy: _Offload) -> None:
+        """The copy in a lower tier is complete; the one in HBM gives way first, unless it is to
+        stay, or the program returned meanwhile."""
+        program = copy.program
+        copy.store()
+        engine = self.engines[copy.instance]
         engine.synchronize()
-        transfer.source.release(transfer.source_keys)
-        same_gap = program.status is ProgramStatus.TOOL_GAP and transfer.gap == program.gaps
-        if same_gap and transfer.version == program.version and not transfer.stay_warm:
-            transfer.source.make_coldest(program.index)
+        copy.source.release(copy.source_keys)
+        same_gap = program.status is ProgramStatus.TOOL_GAP and copy.gap == program.gaps
+        if same_gap and copy.version == program.version and not copy.stay_warm:
+            copy.source.make_coldest(program.index)
         self._freed(engine)
-
-    @staticmethod
-    def _store(transfer: _Transfer, pool: BlockPool) -> None:
-        """Make the blocks that arrived part of their entries, as far as these lack them still."""
-        program = transfer.program
-        stale = transfer.version != program.version
-        left = transfer.taken
-        for key, size in transfer.targets:
-            if stale and key == program.index:
-                continue
-            extra = min(max(size - pool.blocks_of(key), 0), left)
-            pool.extend(key, extra)
-            left -= extra
-        pool.give(left)
-        pool.release([key for key, _ in transfer.targets])
 
     def _prefetch(self, program: ProgramState) -> None:
         """Load what a lower tier holds and the home's HBM lacks, if there is room without pins."""
@@ -280,36 +229,32 @@ class Residency:
         source = self.tier_pool(tier, program.home)
         if source is None or blocks <= max(hit, program.shared_blocks):
             return
-        targets = self._targets(program, blocks)
-        count = sum(max(size - pool.blocks_of(key), 0) for key, size in targets)
-        keys = program.chain_keys
-        pool.hold(keys)
-        if not pool.take(count, reclaim_pins=False):
-            pool.release(keys)
+        keys = tuple(source.matched_keys(program, blocks))
+        copy = _Prefetch(self, program, source, keys, pool, blocks)
+        if not copy.reserve():
             self.counters.refused_prefetches += 1
             return
         self.counters.prefetches += 1
-        self.counters.prefetched_blocks += count
-        source_keys = tuple(source.matched_keys(program, blocks))
-        source.hold(source_keys)
-        path = self.topology.load_path(tier, -1, program.home)
-        end = path.start(self._clock.time_s, count * self.topology.block_bytes)
-        transfer = _Transfer(program, source, source_keys, pool, count, targets, program.home, None)
-        self._clock.call_at(end, self._on_prefetch_done, transfer)
+        self.counters.prefetched_blocks += copy.taken
+        self._start(copy, self.topology.load_path(tier, -1, program.home), copy.taken)
         engine.reconsider()
+
+    def prefetch_ended(self, copy: _Prefetch) -> None:
+        """The copy in HBM is complete."""
+        engine = self.engines[copy.instance]
+        engine.synchronize()
+        copy.store()
+        copy.source.release(copy.source_keys)
+        self._freed(engine)
+
+    def _start(self, event: Event, path: Path, blocks: int) -> None:
+        """Begin a transfer whose end is the event."""
+        end = path.start(self._clock.time_s, blocks * self.topology.block_bytes)
+        self._clock.schedule(end, event)
 
     def _tier_blocks(self, program: ProgramState, tier: Tier) -> int:
         pool = self.tier_pool(tier, program.home)
         return pool.match(program, self._chain_blocks(program)) if pool is not None else 0
-
-    def _on_prefetch_done(self, event: Call) -> None:
-        transfer: _Transfer = event.argument
-        assert transfer.destination is not None
-        engine = self.engines[transfer.instance]
-        engine.synchronize()
-        self._store(transfer, transfer.destination)
-        transfer.source.release(transfer.source_keys)
-        self._freed(engine)
 
     def _chain_blocks(self, program: ProgramState) -> int:
         return program.context_tokens // self.topology.block_size_tokens
@@ -390,21 +335,151 @@ class Residency:
         keys = tuple(source.matched_keys(turn.program, copy.blocks))
         source.hold(keys)
         path = self.topology.load_path(copy.tier, copy.source, turn.instance)
-        end = path.start(self._clock.time_s, count * self.topology.block_bytes)
+        self._start(_Load(self, turn, source, keys, copy.source), path, count)
         self.counters.loads[copy.tier] += 1
         self.counters.loaded_blocks[copy.tier] += count
-        transfer = _Transfer(turn.program, source, keys, None, 0, (), copy.source, turn)
-        self._clock.call_at(end, self._on_load_done, transfer)
         if copy.tier is HBM:
             self.engines[copy.source].reconsider()
         return count, copy.tier
 
-    def _on_load_done(self, event: Call) -> None:
-        transfer: _Transfer = event.argument
-        assert transfer.turn is not None
-        if transfer.instance >= 0:
-            self.engines[transfer.instance].synchronize()
-        transfer.source.release(transfer.source_keys)
-        if transfer.instance >= 0:
-            self.engines[transfer.instance].reconsider()
-        self.engines[transfer.turn.instance].load_finished(transfer.turn)
+    def load_ended(self, load: _Load) -> None:
+        """The KV that a turn waited for is in its instance's HBM."""
+        if load.instance >= 0:
+            self.engines[load.instance].synchronize()
+        load.source.release(load.source_keys)
+        if load.instance >= 0:
+            self.engines[load.instance].reconsider()
+        self.engines[load.turn.instance].load_finished(load.turn)
+
+
+class _PinDeadline(Event):
+    """The time for which a chain was pinned is over."""
+
+    __slots__ = ("_pin", "_program", "_residency")
+
+    def __init__(self, residency: Residency, program: ProgramState, pin: Pin) -> None:
+        self._residency = residency
+        self._program = program
+        self._pin = pin
+
+    def fire(self) -> None:
+        self._residency.pin_expired(self._program, self._pin)
+
+
+class _Copy(Event):
+    """A copy of a program's KV from one pool to another, on its way; it fires when it is complete.
+
+    Attributes:
+        source, source_keys: entries that are held until then.
+        destination, taken: where, and how many blocks were taken there.
+        targets: how much each entry of the destination will hold at least.
+        instance: the program's home when it began; ``version``, ``gap``: the program's then. What
+            ends later may find another chain, or another gap.
+    """
+
+    __slots__ = (
+        "_residency", "destination", "gap", "instance", "program", "source", "source_keys", "taken",
+        "targets", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        residency: Residency,
+        program: ProgramState,
+        source: BlockPool,
+        source_keys: tuple[Key, ...],
+        destination: BlockPool,
+        blocks: int,
+    ) -> None:
+        self._residency = residency
+        self.program = program
+        self.source = source
+        self.source_keys = source_keys
+        self.destination = destination
+        own = (program.index, blocks - program.shared_blocks)
+        self.targets: tuple[tuple[Key, int], ...] = (*program.prefix, own)
+        self.taken = 0
+        self.instance = program.home
+        self.version = program.version
+        self.gap = program.gaps
+
+    def reserve(self) -> bool:
+        """Take the blocks that the destination lacks, and hold the source; else do nothing."""
+        pool, keys = self.destination, self.program.chain_keys
+        count = sum(max(size - pool.blocks_of(key), 0) for key, size in self.targets)
+        pool.hold(keys)
+        if not pool.take(count, reclaim_pins=False):
+            pool.release(keys)
+            return False
+        self.source.hold(self.source_keys)
+        self.taken = count
+        return True
+
+    def store(self) -> None:
+        """Make the blocks that arrived part of their entries, as far as these lack them still."""
+        program, pool = self.program, self.destination
+        stale = self.version != program.version
+        left = self.taken
+        for key, size in self.targets:
+            if stale and key == program.index:
+                continue
+            extra = min(max(size - pool.blocks_of(key), 0), left)
+            pool.extend(key, extra)
+            left -= extra
+        pool.give(left)
+        pool.release([key for key, _ in self.targets])
+
+
+class _Offload(_Copy):
+    """HBM to a lower tier. ``stay_warm``: the HBM copy keeps its place among the cached."""
+
+    __slots__ = ("stay_warm",)
+
+    def __init__(
+        self,
+        residency: Residency,
+        program: ProgramState,
+        source: BlockPool,
+        source_keys: tuple[Key, ...],
+        destination: BlockPool,
+        blocks: int,
+        stay_warm: bool,
+    ) -> None:
+        super().__init__(residency, program, source, source_keys, destination, blocks)
+        self.stay_warm = stay_warm
+
+    def fire(self) -> None:
+        self._residency.offload_ended(self)
+
+
+class _Prefetch(_Copy):
+    """A lower tier to HBM, before the program returns."""
+
+    __slots__ = ()
+
+    def fire(self) -> None:
+        self._residency.prefetch_ended(self)
+
+
+class _Load(Event):
+    """KV on its way to a turn that has reserved its place in HBM. ``instance``: from whose HBM it
+    comes, -1 from a lower tier."""
+
+    __slots__ = ("_residency", "instance", "source", "source_keys", "turn")
+
+    def __init__(
+        self,
+        residency: Residency,
+        turn: TurnState,
+        source: BlockPool,
+        source_keys: tuple[Key, ...],
+        instance: int,
+    ) -> None:
+        self._residency = residency
+        self.turn = turn
+        self.source = source
+        self.source_keys = source_keys
+        self.instance = instance
+
+    def fire(self) -> None:
+        self._residency.load_ended(self)

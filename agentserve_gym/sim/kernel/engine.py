@@ -17,11 +17,11 @@ from collections.abc import Callable
 from math import inf
 
 from agentserve_gym.hardware.timing import BatchStep, LatencyModel
-from agentserve_gym.sim.batch import DecodeBatch
-from agentserve_gym.sim.clock import Clock
-from agentserve_gym.sim.engine_host import EngineHost, EngineLimits
-from agentserve_gym.sim.pools import BlockPool
-from agentserve_gym.sim.programs import (
+from agentserve_gym.sim.kernel.batch import DecodeBatch
+from agentserve_gym.sim.kernel.engine_host import EngineHost, EngineLimits
+from agentserve_gym.sim.kernel.events import Clock
+from agentserve_gym.sim.kernel.pools import BlockPool
+from agentserve_gym.sim.kernel.programs import (
     DECODE,
     LOAD,
     LOADING,
@@ -31,17 +31,18 @@ from agentserve_gym.sim.programs import (
     RUNNING,
     TurnState,
 )
-from agentserve_gym.sim.shapes import mixed_shape, prefill_alone_s
-from agentserve_gym.sim.stepper import Segment, Stepper
-from agentserve_gym.sim.turn_blocks import TurnBlocks
-from agentserve_gym.sim.victims import VICTIMS
+from agentserve_gym.sim.kernel.segments import Segment
+from agentserve_gym.sim.kernel.shapes import mixed_shape, prefill_alone_s
+from agentserve_gym.sim.kernel.stepper import Steppable, Stepper
+from agentserve_gym.sim.kernel.turn_blocks import TurnBlocks
+from agentserve_gym.sim.kernel.victims import VICTIMS
 
 
 def _queue_key(turn: TurnState) -> tuple[int, float, int]:
     return turn.queue_key
 
 
-class Engine:
+class Engine(Steppable):
     """One instance's scheduler, batch and HBM pool.
 
     Attributes:
@@ -87,6 +88,7 @@ class Engine:
         self._slots = limits.max_num_seqs
         self._async = limits.async_scheduling
         self._blocks = TurnBlocks(pool, limits.block_size_tokens)
+        self._victim = VICTIMS[limits.preemption_victim]
         self._sequence = 0
         self._finishing: list[TurnState] = []
         self._first_step = 0
@@ -459,7 +461,7 @@ class Engine:
 
     def _preempt(self) -> None:
         """Free the blocks of a running turn (they stay cached) and queue it in front."""
-        turn = VICTIMS[self.limits.preemption_victim](self)
+        turn = self._victim(self.running, self.batch)
         del self.running[turn.sequence]
         if turn.sequence in self.batch.turns:
             started = turn.decode_start

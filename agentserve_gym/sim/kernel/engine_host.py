@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from agentserve_gym.sim.programs import TurnState
+from agentserve_gym.sim.kernel.programs import TurnState
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,108 +1,63 @@
 """Steps in time: how long they take and how many are run as one event.
 
-Decode-only steps run in closed form, and so do the full chunks of one long prefill; such a run
-(``Segment``) ends at the first step boundary at which anything can change: a completion, blocks
-running out, or a turn becoming admissible. What happens in between may move that end, never the
-past. A stepper drives one engine, or a data-parallel group whose engines step together.
+A stepper drives one engine, or a data-parallel group whose engines step together.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_right
-from dataclasses import dataclass
 from itertools import accumulate
-from math import sqrt
-from typing import TYPE_CHECKING, Protocol
 
 from agentserve_gym.hardware.lockstep import (
     SharedExpertLatency,
     lockstep_decode_run,
     lockstep_step_s,
 )
-from agentserve_gym.hardware.timing import LatencyModel
-from agentserve_gym.sim.clock import LATE, Call, Clock
-
-if TYPE_CHECKING:
-    from agentserve_gym.sim.engine import Engine
-
-
-_CLEAR = 1e-6
-"""Share of a step by which rounding cannot displace a boundary."""
+from agentserve_gym.hardware.timing import BatchStep, LatencyModel
+from agentserve_gym.sim.kernel.batch import DecodeBatch
+from agentserve_gym.sim.kernel.events import LATE, Clock, Event
+from agentserve_gym.sim.kernel.programs import TurnState
+from agentserve_gym.sim.kernel.segments import DecodeSegment, PrefillSegment, Segment
 
 
-class Segment(Protocol):
-    """Steps that an engine has planned from ``start_s`` on.
+class Steppable(ABC):
+    """What a stepper steps: an engine.
 
-    ``steps`` may be lowered later, never below the steps that have started.
+    Attributes:
+        batch: turns that decode. ``chunks``: turns that prefill in the steps that run now.
     """
 
-    start_s: float
-    steps: int
+    batch: DecodeBatch
+    chunks: list[TurnState]
 
-    def boundary_s(self, steps: int) -> float:
-        """When the first ``steps`` steps have ended."""
-        ...
+    @property
+    @abstractmethod
+    def has_work(self) -> bool:
+        """Whether the planned step computes anything."""
 
-    def completed(self, now_s: float) -> int:
-        """How many of the planned steps have ended by ``now_s``."""
-        ...
+    @abstractmethod
+    def plan(self, planned_at_s: float) -> None:
+        """Plan the step that starts now, from what was known at ``planned_at_s``."""
 
+    @abstractmethod
+    def complete(self, segment: Segment) -> list[TurnState]:
+        """Apply the effects of the steps that just ended; returns the turns that finished."""
 
-@dataclass(slots=True)
-class DecodeSegment:
-    """Decode-only steps in closed form: the i-th takes ``first_step_s + i * growth_s``."""
+    @abstractmethod
+    def announce(self, finished: list[TurnState]) -> None:
+        """Tell the host which turns ended."""
 
-    start_s: float
-    first_step_s: float
-    growth_s: float
-    steps: int
+    @abstractmethod
+    def shape(self) -> BatchStep:
+        """The planned step's batch."""
 
-    def boundary_s(self, steps: int) -> float:
-        return self.start_s + (
-            steps * self.first_step_s + self.growth_s * (0.5 * steps * (steps - 1))
-        )
+    @abstractmethod
+    def full_chunks(self) -> int:
+        """Steps until a lone prefill's last chunk, a completion or a shortage of blocks."""
 
-    def completed(self, now_s: float) -> int:
-        start, first, growth, steps = self.start_s, self.first_step_s, self.growth_s, self.steps
-        if now_s < start + first:
-            return 0
-        if steps == 1:
-            return 1
-        elapsed = now_s - start
-        linear = first - 0.5 * growth
-        # The root of the boundaries' parabola, in the form that also holds without growth.
-        passed = 2.0 * elapsed / (linear + sqrt(linear * linear + 2.0 * growth * elapsed))
-        count = int(passed)
-        if count >= steps:
-            count = steps
-        elif _CLEAR < passed - count < 1.0 - _CLEAR:
-            return count
-        # Near a boundary, boundaries decide, as they do when they are scheduled.
-        while count < steps and self.boundary_s(count + 1) <= now_s:
-            count += 1
-        while count > 0 and self.boundary_s(count) > now_s:
-            count -= 1
-        return count
-
-
-@dataclass(slots=True)
-class PrefillSegment:
-    """Steps with prefill chunks, priced one by one; ``boundaries_s``: the start and every end.
-
-    Several steps are planned at once only where one turn takes the whole token budget in each of
-    them: nobody can be admitted in between.
-    """
-
-    start_s: float
-    boundaries_s: list[float]
-    steps: int
-
-    def boundary_s(self, steps: int) -> float:
-        return self.boundaries_s[steps]
-
-    def completed(self, now_s: float) -> int:
-        return bisect_right(self.boundaries_s, now_s, 1, self.steps + 1) - 1
+    @abstractmethod
+    def decode_steps(self, linear_steps: int) -> int:
+        """Steps that can run before a completion, a shortage of blocks or an admission."""
 
 
 class Stepper(ABC):
@@ -114,7 +69,7 @@ class Stepper(ABC):
     """
 
     def __init__(self, clock: Clock, *, async_scheduling: bool, fused: bool) -> None:
-        self.members: list[Engine] = []
+        self.members: list[Steppable] = []
         self.segment: Segment | None = None
         self._clock = clock
         self._async = async_scheduling
@@ -127,7 +82,7 @@ class Stepper(ABC):
         now = self._clock.time_s
         if self._kick_at_s != now:
             self._kick_at_s = now
-            self._clock.call_at(now, self._on_kick, priority=LATE)
+            self._clock.schedule(now, _Kick(self), LATE)
 
     def shorten(self, steps: int) -> None:
         """End the current run after ``steps`` steps."""
@@ -140,14 +95,16 @@ class Stepper(ABC):
     def _plan(self, planned_at_s: float) -> Segment | None:
         """Plan the steps that start now, from what was known at ``planned_at_s``."""
 
-    def _on_kick(self, _call: Call) -> None:
+    def kicked(self) -> None:
+        """Everything else has happened at the instant of `wake`."""
         self._kick_at_s = -1.0
         if self.segment is None:
             self._begin(self._clock.time_s)
 
-    def _on_boundary(self, call: Call) -> None:
+    def steps_ended(self, serial: int) -> None:
+        """The planned steps have ended, unless their end was moved after it had been scheduled."""
         segment = self.segment
-        if segment is None or call.argument != self._event_serial:
+        if segment is None or serial != self._event_serial:
             return
         ended = [(engine, turns) for engine in self.members if (turns := engine.complete(segment))]
         planned_at_s = self._clock.time_s
@@ -165,7 +122,32 @@ class Stepper(ABC):
 
     def _schedule_end(self, segment: Segment) -> None:
         self._event_serial = serial = self._event_serial + 1
-        self._clock.call_at(segment.boundary_s(segment.steps), self._on_boundary, serial)
+        self._clock.schedule(segment.boundary_s(segment.steps), _StepsEnd(self, serial))
+
+
+class _Kick(Event):
+    """A stepper that was woken may begin."""
+
+    __slots__ = ("_stepper",)
+
+    def __init__(self, stepper: Stepper) -> None:
+        self._stepper = stepper
+
+    def fire(self) -> None:
+        self._stepper.kicked()
+
+
+class _StepsEnd(Event):
+    """The planned steps end."""
+
+    __slots__ = ("_serial", "_stepper")
+
+    def __init__(self, stepper: Stepper, serial: int) -> None:
+        self._stepper = stepper
+        self._serial = serial
+
+    def fire(self) -> None:
+        self._stepper.steps_ended(self._serial)
 
 
 class SingleStepper(Stepper):

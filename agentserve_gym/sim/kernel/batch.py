@@ -10,7 +10,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 
 from agentserve_gym.hardware.timing import BatchStep
-from agentserve_gym.sim.programs import TurnState
+from agentserve_gym.sim.kernel.programs import TurnState
 
 
 class DecodeBatch:

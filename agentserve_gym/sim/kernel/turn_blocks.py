@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agentserve_gym.sim.pools import BlockPool
-from agentserve_gym.sim.programs import TurnState
+from agentserve_gym.sim.kernel.pools import BlockPool
+from agentserve_gym.sim.kernel.programs import TurnState
 
 
 class TurnBlocks:

@@ -1,0 +1,91 @@
+"""Runs of steps that are one event, and where in time each of their steps ends.
+
+Decode-only steps run in closed form, and so do the full chunks of one long prefill; such a run
+(``Segment``) ends at the first step boundary at which anything can change: a completion, blocks
+running out, or a turn becoming admissible. What happens in between may move that end, never the
+past.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from math import sqrt
+from typing import Protocol
+
+_CLEAR = 1e-6
+"""Share of a step by which rounding cannot displace a boundary."""
+
+
+class Segment(Protocol):
+    """Steps that an engine has planned from ``start_s`` on.
+
+    ``steps`` may be lowered later, never below the steps that have started.
+    """
+
+    start_s: float
+    steps: int
+
+    def boundary_s(self, steps: int) -> float:
+        """When the first ``steps`` steps have ended."""
+        ...
+
+    def completed(self, now_s: float) -> int:
+        """How many of the planned steps have ended by ``now_s``."""
+        ...
+
+
+@dataclass(slots=True)
+class DecodeSegment:
+    """Decode-only steps in closed form: the i-th takes ``first_step_s + i * growth_s``."""
+
+    start_s: float
+    first_step_s: float
+    growth_s: float
+    steps: int
+
+    def boundary_s(self, steps: int) -> float:
+        return self.start_s + (
+            steps * self.first_step_s + self.growth_s * (0.5 * steps * (steps - 1))
+        )
+
+    def completed(self, now_s: float) -> int:
+        start, first, growth, steps = self.start_s, self.first_step_s, self.growth_s, self.steps
+        if now_s < start + first:
+            return 0
+        if steps == 1:
+            return 1
+        elapsed = now_s - start
+        linear = first - 0.5 * growth
+        # The root of the boundaries' parabola, in the form that also holds without growth.
+        passed = 2.0 * elapsed / (linear + sqrt(linear * linear + 2.0 * growth * elapsed))
+        count = int(passed)
+        if count >= steps:
+            count = steps
+        elif _CLEAR < passed - count < 1.0 - _CLEAR:
+            return count
+        # Near a boundary, boundaries decide, as they do when they are scheduled.
+        while count < steps and self.boundary_s(count + 1) <= now_s:
+            count += 1
+        while count > 0 and self.boundary_s(count) > now_s:
+            count -= 1
+        return count
+
+
+@dataclass(slots=True)
+class PrefillSegment:
+    """Steps with prefill chunks, priced one by one; ``boundaries_s``: the start and every end.
+
+    Several steps are planned at once only where one turn takes the whole token budget in each of
+    them: nobody can be admitted in between.
+    """
+
+    start_s: float
+    boundaries_s: list[float]
+    steps: int
+
+    def boundary_s(self, steps: int) -> float:
+        return self.boundaries_s[steps]
+
+    def completed(self, now_s: float) -> int:
+        return bisect_right(self.boundaries_s, now_s, 1, self.steps + 1) - 1

@@ -1,0 +1,116 @@
+"""The floors of the house: who may import whom, read from the source itself."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import agentserve_gym
+
+PACKAGE = Path(agentserve_gym.__file__).parent
+NAME = PACKAGE.name
+
+FLOORS = (
+    {"hardware", "workloads"},
+    {"sim.kernel"},
+    {"sim"},
+    {"baselines"},
+    {"envs", "plots"},
+    {"train"},
+    {"bench", "validation"},
+    {"cli"},
+)
+"""Rooms from the ground up; a room imports only rooms of lower floors."""
+
+GROUND = {"datasets", "extras", "provenance"}
+"""Single modules that any room may import; they import no room."""
+
+NOT_IN_THE_KERNEL = {"pydantic", "simpy", "numpy", "gymnasium"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module's dotted name below the package, and its file."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+MODULES = modules()
+
+
+def imports(name: str) -> Iterator[str]:
+    """What a module imports, annotations and functions included; relative ones made absolute."""
+    path = MODULES[name]
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package[: len(package) - node.level + 1]
+                base = ".".join([NAME, *above, *([base] if base else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner.removeprefix(f"{NAME}.") in MODULES else base
+
+
+def own(name: str) -> set[str]:
+    """Modules of the package that a module imports, by name below the package."""
+    found = {found for found in imports(name) if found.split(".")[0] == NAME}
+    return {item.removeprefix(f"{NAME}.") for item in found if item != NAME}
+
+
+def room(module: str) -> str:
+    return "sim.kernel" if module.startswith("sim.kernel") else module.split(".")[0]
+
+
+def floor(module: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if room(module) in rooms:
+            return number
+    raise AssertionError(f"{module} is in no room of FLOORS; give it one")
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] not in GROUND])
+def test_rooms_import_only_downward(name: str) -> None:
+    if "." not in name and name in (NAME, "", "__init__"):
+        return
+    for imported in own(name):
+        if imported in GROUND or room(imported) == room(name):
+            continue
+        assert floor(imported) < floor(name), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", sorted(GROUND))
+def test_ground_modules_import_no_room(name: str) -> None:
+    assert own(name) <= GROUND
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("sim.kernel")])
+def test_the_kernel_reads_alone(name: str) -> None:
+    outside = {found.split(".")[0] for found in imports(name)} & NOT_IN_THE_KERNEL
+    assert not outside
+    rooms = {room(imported) for imported in own(name)}
+    assert rooms <= {"sim.kernel", "hardware", "workloads"}
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    """A package's ``__init__`` gathers what is below it, so only modules count."""
+    graph = {name: own(name) - {name} for name in MODULES if MODULES[name].name != "__init__.py"}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path[path.index(name) :], name))
+        if name in done or name not in graph:
+            return
+        for imported in sorted(graph[name]):
+            visit(imported, (*path, name))
+        done.add(name)
+
+    for name in graph:
+        visit(name, ())
