@@ -24,10 +24,20 @@ _INTERVAL_S = 0.001
 
 # Modules of sim/ by what they simulate; the others are "sim: the rest".
 _PARTS_OF_SIM = {
-    "engine": ("engine", "stepper", "batch", "shapes", "turn_blocks", "engine_host"),
-    "residency": ("pools", "residency", "victims", "links", "topology"),
-    "router and programs": ("router", "orchestrator", "views", "decisions", "programs", "tools"),
-    "clock": ("clock",),
+    "engine": ("engine", "stepper", "segments", "batch", "shapes", "turn_blocks", "victims"),
+    "residency": ("pools", "residency", "links", "memory", "tiers"),
+    "router and programs": (
+        "router",
+        "orchestrator",
+        "views",
+        "signals",
+        "decisions",
+        "answers",
+        "programs",
+        "tools",
+        "tool_statistics",
+    ),
+    "clock": ("events",),
 }
 _ROOM_OF_MODULE = {
     module: f"sim: {part}" for part, modules in _PARTS_OF_SIM.items() for module in modules
@@ -68,7 +78,7 @@ def room_of(path: str) -> str:
         return _OUTSIDE
     if parts[0] != "sim":
         return parts[0] if len(parts) > 1 else "agentserve_gym"
-    return _ROOM_OF_MODULE.get(parts[1].removesuffix(".py"), "sim: the rest")
+    return _ROOM_OF_MODULE.get(parts[-1].removesuffix(".py"), "sim: the rest")
 
 
 def _run(scenario: Scenario, policy: str, seed: int) -> None:

@@ -136,7 +136,8 @@ def test_rooms_of_files() -> None:
     import simpy
 
     from agentserve_gym.envs import env
-    from agentserve_gym.sim import engine, scenario
+    from agentserve_gym.sim import scenario
+    from agentserve_gym.sim.kernel import engine
 
     assert room_of(env.__file__) == "envs"
     assert room_of(engine.__file__) == "sim: engine"
