@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from agentserve_gym.bench.page import benchmark_page
 from agentserve_gym.bench.pictures import draw_all
 from agentserve_gym.bench.statistics import Estimate
 from agentserve_gym.bench.study import Study
+from agentserve_gym.files import write_file
 
 PAGE = "benchmark.md"
 FOLDER = "benchmark"
@@ -38,9 +38,9 @@ def write_report(study: Study, folder: Path) -> Path:
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
-        _replace(place / f"{name}.png", content)
-    _replace(place / "cells.md", cells_page(study).encode("utf-8"))
-    _replace(folder / PAGE, benchmark_page(study, FOLDER).encode("utf-8"))
+        write_file(place / f"{name}.png", content)
+    write_file(place / "cells.md", cells_page(study))
+    write_file(folder / PAGE, benchmark_page(study, FOLDER))
     return folder / PAGE
 
 
@@ -96,9 +96,3 @@ def _estimate(estimate: Estimate) -> dict[str, float | None]:
         "low": None if unbounded else estimate.low,
         "high": None if unbounded else estimate.high,
     }
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    partial.replace(path)

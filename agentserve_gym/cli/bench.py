@@ -24,14 +24,8 @@ from agentserve_gym.bench.results import key
 from agentserve_gym.bench.suite import tuning_grids
 from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
 from agentserve_gym.cli.driving import allow_local_modules
-from agentserve_gym.cli.output import (
-    JsonOption,
-    console,
-    note,
-    print_json,
-    progress,
-    replace_file,
-)
+from agentserve_gym.cli.output import JsonOption, console, note, print_json, progress
+from agentserve_gym.files import write_file
 
 RESULTS = "results.csv"
 TUNED = "tuned.toml"
@@ -100,7 +94,7 @@ def _tune(out: Path, workers: int, *, resume: bool, traces: Path | None) -> None
     results = _open(out, resume=resume)
     _work(planned, results, workers)
     document = tuned_document(tuning, grids, results.outcomes)
-    replace_file(out / TUNED, document.encode("utf-8"))
+    write_file(out / TUNED, document)
     note(f"tuned parameters: {out / TUNED} (to use them, replace agentserve_gym/bench/{TUNED})")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agentserve_gym.cli.driving import Run
-from agentserve_gym.cli.output import replace_file
+from agentserve_gym.files import write_file
 from agentserve_gym.plots import draw_comparison, require_matplotlib
 
 
@@ -26,4 +26,4 @@ def require_drawable(path: Path) -> None:
 
 def draw(path: Path, runs: Sequence[Run], title: str, subtitle: str) -> None:
     """Draw the comparison picture of runs to a PNG file."""
-    replace_file(path, draw_comparison([run.record for run in runs], title, subtitle))
+    write_file(path, draw_comparison([run.record for run in runs], title, subtitle))

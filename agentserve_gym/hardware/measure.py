@@ -7,13 +7,14 @@ when a measurement starts, not before.
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from agentserve_gym.files import write_file
 
 from .catalogue import Model
 from .profile_tables import ATTENTION_COLUMNS
@@ -90,8 +91,8 @@ def measure_profile(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, (header, rows) in tables.items():
-            _write(folder / name, "\n".join([",".join(header), *rows]) + "\n")
-        _write(folder / "link.toml", bench.link_entry(grid.copy_mib))
+            write_file(folder / name, "\n".join([",".join(header), *rows]) + "\n")
+        write_file(folder / "link.toml", bench.link_entry(grid.copy_mib))
     except OSError as error:
         raise ValueError(f"cannot write the profile folder {folder}: {error}") from error
     return folder
@@ -109,12 +110,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("measuring needs a GPU with CUDA, and PyTorch sees none here")
     return device
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 class _Bench:

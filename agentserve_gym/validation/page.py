@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from agentserve_gym.files import write_file
 from agentserve_gym.validation.compare import CaseErrors
 from agentserve_gym.validation.findings import Findings
 from agentserve_gym.validation.pictures import draw_case
@@ -121,8 +121,8 @@ def write_report(findings: Findings, folder: Path) -> Path:
     place = folder / PICTURES if pictures else folder
     place.mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
-        _replace(place / f"{name}.png", content)
-    _replace(folder / PAGE, page(findings).encode("utf-8"))
+        write_file(place / f"{name}.png", content)
+    write_file(folder / PAGE, page(findings))
     return folder / PAGE
 
 
@@ -291,9 +291,3 @@ def _markdown(rows: Sequence[Iterable[str]]) -> str:
     heading, *body = [[cell.replace("|", "/") for cell in row] for row in rows]
     lines = [heading, ["-"] * len(heading), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    partial.replace(path)
