@@ -15,7 +15,7 @@ from agentserve_gym.validation import find_cases, read_case, study
 from agentserve_gym.validation.ablations import pool_error, run_ablations
 from agentserve_gym.validation.cases import MeasuredCase
 from agentserve_gym.validation.findings import Findings
-from agentserve_gym.validation.page import case_rows, pass_rows, write_report
+from agentserve_gym.validation.page import case_rows, pass_rows, require_report, write_report
 from agentserve_gym.validation.reuse import TRACE, replay_reuse
 from agentserve_gym.validation.steps import (
     calibrated_passes,
@@ -77,6 +77,8 @@ def validate(
             "no folder of measured runs: name one, with meta.json and requests.jsonl per run "
             f"(there is no {study.RUNS} beside the checkout)"
         )
+    if report is not None:
+        require_report(report)
     findings = Findings()
     jobs: list[Job] = []
     if runs is not None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _US = 1e6
 _MIB = 1 << 20
+_FILES = ("dense.csv", "per_sequence.csv", "attention.csv", "moe.csv", "link.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,14 @@ def measure_profile(
         device: a torch device, ``cuda`` or, to try it out, ``cpu``.
 
     Raises:
-        ValueError: torch is missing, the device is not there, or the folder cannot be written.
+        ValueError: torch is missing, the device is not there, or the folder cannot be written or
+            holds a profile.
     """
     llm.check_tensor_parallel(tensor_parallel)
+    folder = Path(out_dir)
+    for name in _FILES:
+        if (folder / name).exists():
+            raise ValueError(f"{folder} holds {name} already; name another folder")
     bench = _Bench(_device(device), llm, tensor_parallel, grid.repeats)
     tables = {
         "dense.csv": (("layer", "tokens", "time_us"), bench.dense(grid.tokens)),
@@ -87,7 +93,6 @@ def measure_profile(
     if llm.experts is not None:
         columns = ("tokens", "activated_experts", "time_us")
         tables["moe.csv"] = (columns, bench.experts(grid.tokens))
-    folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, (header, rows) in tables.items():

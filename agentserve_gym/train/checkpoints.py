@@ -12,7 +12,9 @@ import os
 import pickle
 import random
 import shutil
+import warnings
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,7 @@ _COUNTERS = (
 
 
 def save_checkpoint(run: Path, learner: BaseAlgorithm, extra: dict[str, Any]) -> Path:
-    """Write a checkpoint and drop all but the last two.
+    """Write a checkpoint and drop all but the last two, and later ones, which could not be read.
 
     Args:
         run: the run's folder.
@@ -56,15 +58,20 @@ def save_checkpoint(run: Path, learner: BaseAlgorithm, extra: dict[str, Any]) ->
     }
     final = run / FOLDER / f"{_PREFIX}{learner.num_timesteps:09d}"
     partial = final.with_name(f".{final.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    learner.save(partial / _MODEL)
-    with (partial / _PROGRESS).open("wb") as file:
-        pickle.dump(progress, file, protocol=pickle.HIGHEST_PROTOCOL)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    for old in list_checkpoints(run)[:-_KEPT]:
-        shutil.rmtree(old)
+    try:
+        learner.save(partial / _MODEL)
+        with (partial / _PROGRESS).open("wb") as file:
+            pickle.dump(progress, file, protocol=pickle.HIGHEST_PROTOCOL)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    found = list_checkpoints(run)
+    last = found.index(final) + 1
+    for other in [*found[: max(0, last - _KEPT)], *found[last:]]:
+        shutil.rmtree(other)
     return final
 
 
@@ -74,20 +81,42 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def load_checkpoint(run: Path, learner: BaseAlgorithm) -> dict[str, Any]:
-    """Bring a fresh learner, built from the run's settings, to the run's last checkpoint.
+    """Bring a fresh learner, built from the run's settings, to the run's last checkpoint, or the
+    one before where the last is damaged; a warning says so.
 
     Returns:
         The caller's values.
 
     Raises:
-        ValueError: if the run has no checkpoint.
+        ValueError: if the run has no checkpoint, or none that can be read.
     """
     found = list_checkpoints(run)
     if not found:
         raise ValueError(f"{run} holds no checkpoint to resume from")
-    learner.set_parameters(str(found[-1] / _MODEL), device=learner.device)
-    with (found[-1] / _PROGRESS).open("rb") as file:
+    damaged: list[str] = []
+    for checkpoint in reversed(found):
+        try:
+            extra = _restore(checkpoint, learner)
+        except Exception as error:  # whatever reading damaged files may raise
+            reason = shorten(f"{type(error).__name__}: {error}", 100)
+            damaged.append(f"{checkpoint} ({reason})")
+            continue
+        if damaged:
+            warnings.warn(
+                f"cannot read {', '.join(damaged)}; going on from {checkpoint}", stacklevel=2
+            )
+        return extra
+    raise ValueError(
+        f"no checkpoint can be read: {', '.join(damaged)}; without {run / FOLDER} the run would "
+        "resume from its start"
+    )
+
+
+def _restore(checkpoint: Path, learner: BaseAlgorithm) -> dict[str, Any]:
+    """Bring a learner to a checkpoint. Another one may be restored after an error."""
+    with (checkpoint / _PROGRESS).open("rb") as file:
         progress = pickle.load(file)
+    learner.set_parameters(str(checkpoint / _MODEL), device=learner.device)
     for name, value in progress["counters"].items():
         setattr(learner, name, value)
     _restore_replay(getattr(learner, "replay_buffer", None), progress["replay"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from agentserve_gym.files import write_file
+from agentserve_gym.files import require_replaceable, write_file
 from agentserve_gym.validation.compare import CaseErrors
 from agentserve_gym.validation.findings import Findings
 from agentserve_gym.validation.pictures import draw_case
@@ -105,6 +105,15 @@ _NOT_VALIDATED = """## What is not validated
 
 
 Rows = list[tuple[str, ...]]
+
+
+def require_report(folder: Path) -> None:
+    """Find out before a long run whether its report would replace something else.
+
+    Raises:
+        ValueError: if the folder holds a ``validation.md`` that is not such a page.
+    """
+    require_replaceable(folder / PAGE, _OPENING.partition("\n")[0], "a page of validate")
 
 
 def write_report(findings: Findings, folder: Path) -> Path:
