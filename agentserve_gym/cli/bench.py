@@ -47,7 +47,7 @@ def bench(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="How many seeds; default: the suite's.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Parallel processes.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Parallel processes.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of results.csv and the report.")] = Path(
         "bench-results"
     ),
