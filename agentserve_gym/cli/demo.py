@@ -13,6 +13,7 @@ from agentserve_gym.cli import pictures, tables
 from agentserve_gym.cli.driving import run_policies
 from agentserve_gym.cli.explain import explain
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
+from agentserve_gym.files import is_pipe
 from agentserve_gym.sim import Scenario, load_scenario
 from agentserve_gym.workloads import TraceWorkload, read_programs
 
@@ -40,6 +41,8 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Compare two policies on real coding-agent programs, and draw a picture."""
+    if trace is not None and (str(trace) == "-" or is_pipe(trace)):
+        raise ValueError(f"trace is {str(trace)!r}, but is read once a policy; allowed: a file")
     picture.parent.mkdir(parents=True, exist_ok=True)
     pictures.require_drawable(picture)
     source = trace if trace is not None else RECORDED if RECORDED.is_file() else None
