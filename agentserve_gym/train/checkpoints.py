@@ -13,6 +13,7 @@ import pickle
 import random
 import shutil
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -40,7 +41,7 @@ _COUNTERS = (
 
 
 def save_checkpoint(run: Path, learner: BaseAlgorithm, extra: dict[str, Any]) -> Path:
-    """Write a checkpoint and drop all but the last two, and later ones, which could not be read.
+    """Write a checkpoint and drop all but the last two.
 
     Args:
         run: the run's folder.
@@ -68,10 +69,8 @@ def save_checkpoint(run: Path, learner: BaseAlgorithm, extra: dict[str, Any]) ->
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    found = list_checkpoints(run)
-    last = found.index(final) + 1
-    for other in [*found[: max(0, last - _KEPT)], *found[last:]]:
-        shutil.rmtree(other)
+    for old in list_checkpoints(run)[:-_KEPT]:
+        shutil.rmtree(old)
     return final
 
 
@@ -82,7 +81,8 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 def load_checkpoint(run: Path, learner: BaseAlgorithm) -> dict[str, Any]:
     """Bring a fresh learner, built from the run's settings, to the run's last checkpoint, or the
-    one before where the last is damaged; a warning says so.
+    one before where the last is damaged; a warning says so. The damaged one is kept under another
+    name.
 
     Returns:
         The caller's values.
@@ -93,23 +93,35 @@ def load_checkpoint(run: Path, learner: BaseAlgorithm) -> dict[str, Any]:
     found = list_checkpoints(run)
     if not found:
         raise ValueError(f"{run} holds no checkpoint to resume from")
-    damaged: list[str] = []
+    damaged: dict[Path, str] = {}
     for checkpoint in reversed(found):
         try:
             extra = _restore(checkpoint, learner)
         except Exception as error:  # whatever reading damaged files may raise
-            reason = shorten(f"{type(error).__name__}: {error}", 100)
-            damaged.append(f"{checkpoint} ({reason})")
+            damaged[checkpoint] = shorten(f"{type(error).__name__}: {error}", 100)
             continue
         if damaged:
             warnings.warn(
-                f"cannot read {', '.join(damaged)}; going on from {checkpoint}", stacklevel=2
+                f"cannot read {_listed(damaged)}; going on from {checkpoint}", stacklevel=2
             )
+            _put_aside(damaged)
         return extra
     raise ValueError(
-        f"no checkpoint can be read: {', '.join(damaged)}; without {run / FOLDER} the run would "
+        f"no checkpoint can be read: {_listed(damaged)}; without {run / FOLDER} the run would "
         "resume from its start"
     )
+
+
+def _listed(damaged: dict[Path, str]) -> str:
+    return ", ".join(f"{checkpoint} ({reason})" for checkpoint, reason in damaged.items())
+
+
+def _put_aside(damaged: Iterable[Path]) -> None:
+    """Rename checkpoints, so that the last two kept are whole ones."""
+    for checkpoint in damaged:
+        aside = checkpoint.with_name(f"damaged_{checkpoint.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        checkpoint.rename(aside)
 
 
 def _restore(checkpoint: Path, learner: BaseAlgorithm) -> dict[str, Any]:

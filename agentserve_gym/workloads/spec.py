@@ -19,8 +19,9 @@ NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Variation = Annotated[FiniteFloat, Field(ge=1e-3, le=1e3)]
-Programs = Annotated[int, Field(ge=1, le=10_000_000)]
-"""Some 6 KiB each while it is live: a wrong digit must not take all memory."""
+Programs = Annotated[int, Field(ge=1, le=10**9)]
+Concurrency = Annotated[int, Field(ge=1, le=10**6)]
+"""Programs are drawn as they arrive; live ones take some 6 KiB each."""
 
 TraceFormat = Literal[
     "auto",
@@ -73,7 +74,7 @@ class ClosedLoopArrivals(SpecModel):
     """A fixed number of programs at once: a new one starts when one finishes."""
 
     kind: Literal["closed_loop"] = "closed_loop"
-    concurrency: Programs
+    concurrency: Concurrency
 
 
 class DiurnalArrivals(SpecModel):
