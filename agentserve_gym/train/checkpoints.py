@@ -59,6 +59,8 @@ def save_checkpoint(run: Path, learner: BaseAlgorithm, extra: dict[str, Any]) ->
     }
     final = run / FOLDER / f"{_PREFIX}{learner.num_timesteps:09d}"
     partial = final.with_name(f".{final.name}.{os.getpid()}.part")
+    for left in final.parent.glob(f".{_PREFIX}*.part"):  # of a killed process
+        shutil.rmtree(left)
     partial.mkdir(parents=True)
     try:
         learner.save(partial / _MODEL)
