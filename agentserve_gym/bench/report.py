@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,25 @@ from agentserve_gym.bench.page import benchmark_page
 from agentserve_gym.bench.pictures import draw_all
 from agentserve_gym.bench.statistics import Estimate
 from agentserve_gym.bench.study import Study
+from agentserve_gym.files import require_replaceable, write_file
 
 PAGE = "benchmark.md"
 FOLDER = "benchmark"
+CELLS = "cells.md"
 
 
-def require_report() -> None:
-    """Find out before a long run whether its report can be made.
+def require_report(*folders: Path) -> None:
+    """Find out before a long run whether its report can be made, and written to these folders.
 
     Raises:
+        ValueError: if a folder holds a page of that name that is not such a report.
         ModuleNotFoundError: naming the missing module, which the ``bench`` extra brings.
     """
     for module in ("scipy", "matplotlib"):
         importlib.import_module(module)
+    for folder in folders:
+        require_replaceable(folder / PAGE, "# Benchmark: ", "a report of bench")
+        require_replaceable(folder / FOLDER / CELLS, "# Every cell", "a report of bench")
 
 
 def write_report(study: Study, folder: Path) -> Path:
@@ -38,9 +43,9 @@ def write_report(study: Study, folder: Path) -> Path:
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
-        _replace(place / f"{name}.png", content)
-    _replace(place / "cells.md", cells_page(study).encode("utf-8"))
-    _replace(folder / PAGE, benchmark_page(study, FOLDER).encode("utf-8"))
+        write_file(place / f"{name}.png", content)
+    write_file(place / CELLS, cells_page(study))
+    write_file(folder / PAGE, benchmark_page(study, FOLDER))
     return folder / PAGE
 
 
@@ -96,9 +101,3 @@ def _estimate(estimate: Estimate) -> dict[str, float | None]:
         "low": None if unbounded else estimate.low,
         "high": None if unbounded else estimate.high,
     }
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    partial.replace(path)

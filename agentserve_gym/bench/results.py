@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from agentserve_gym.bench.measure import Outcome
+from agentserve_gym.files import write_file
 
 COLUMNS = tuple(column.name for column in fields(Outcome))
 _TYPES = get_type_hints(Outcome)
@@ -40,7 +41,7 @@ class ResultsFile:
         if path.exists():
             self._load()
         else:
-            self._replace(_line(COLUMNS))
+            write_file(self.path, _line(COLUMNS))
 
     def append(self, outcome: Outcome) -> None:
         """Add one outcome."""
@@ -55,17 +56,12 @@ class ResultsFile:
     def _load(self) -> None:
         text = self.path.read_text(encoding="utf-8")
         whole, newline, rest = text.rpartition("\n")
-        if rest:
-            self._replace(whole + newline)
         header, *rows = csv.reader(io.StringIO(whole))
         if tuple(header) != COLUMNS:
             raise ValueError(f"{self.path} has other columns; name another folder with --out")
+        if rest:
+            write_file(self.path, whole + newline)
         self.outcomes = [_outcome(row, self.path) for row in rows]
-
-    def _replace(self, text: str) -> None:
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.path)
 
 
 def _line(values: Any) -> str:

@@ -82,7 +82,7 @@ class Suite(StrictModel):
 
     name: str
     description: str
-    seeds: PositiveInt
+    seeds: Annotated[int, Field(gt=0, le=1000)]
     first_seed: NonNegativeInt
     reference: str = "random"
     stock: str = "affinity"

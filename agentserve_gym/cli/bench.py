@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,14 +26,9 @@ from agentserve_gym.bench.results import key
 from agentserve_gym.bench.suite import tuning_grids
 from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
 from agentserve_gym.cli.driving import allow_local_modules
-from agentserve_gym.cli.output import (
-    JsonOption,
-    console,
-    note,
-    print_json,
-    progress,
-    replace_file,
-)
+from agentserve_gym.cli.output import JsonOption, console, note, print_json, progress
+from agentserve_gym.cli.stopping import resumable
+from agentserve_gym.files import require_replaceable, write_file
 
 RESULTS = "results.csv"
 TUNED = "tuned.toml"
@@ -50,7 +47,7 @@ def bench(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="How many seeds; default: the suite's.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Parallel processes.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Parallel processes.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of results.csv and the report.")] = Path(
         "bench-results"
     ),
@@ -74,7 +71,7 @@ def bench(
     if tune:
         _tune(out, jobs, resume=resume, traces=traces)
         return
-    require_report()
+    require_report(out, *([docs] if docs is not None else []))
     allow_local_modules()
     chosen = load_suite(suite, traces).only(scenario or [], policy or [], seeds)
     for name, reason in chosen.skipped.items():
@@ -93,6 +90,7 @@ def bench(
 
 
 def _tune(out: Path, workers: int, *, resume: bool, traces: Path | None) -> None:
+    require_replaceable(out / TUNED, "# Written by `agentserve bench --tune`", "tuned by bench")
     content = tuning_grids()
     grids = read_grids(content)
     tuning = tuning_suite(content, grids, traces)
@@ -100,7 +98,7 @@ def _tune(out: Path, workers: int, *, resume: bool, traces: Path | None) -> None
     results = _open(out, resume=resume)
     _work(planned, results, workers)
     document = tuned_document(tuning, grids, results.outcomes)
-    replace_file(out / TUNED, document.encode("utf-8"))
+    write_file(out / TUNED, document)
     note(f"tuned parameters: {out / TUNED} (to use them, replace agentserve_gym/bench/{TUNED})")
 
 
@@ -132,11 +130,18 @@ def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
             failures.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
             bar.advance(task)
 
-        run_jobs(left, workers, done, failed)
+        with resumable(_resume_command()):
+            run_jobs(left, workers, done, failed)
     for failure in failures:
         note(f"failed: {failure}")
     if failures:
         raise ValueError(f"{len(failures)} of {len(planned)} runs failed; try again with --resume")
+
+
+def _resume_command() -> str:
+    """The command that was given, with ``--resume``."""
+    given = sys.argv[1:]
+    return shlex.join(["agentserve", *given, *([] if "--resume" in given else ["--resume"])])
 
 
 def _print(study: Study) -> None:

@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from agentserve_gym.cli.stopping import orderly
 from agentserve_gym.extras import how_to_install
 
 BAD_INPUT_EXIT_CODE = 2
@@ -32,7 +33,8 @@ class OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with orderly():
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise
         except _BAD_INPUT as error:

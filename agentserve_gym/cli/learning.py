@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress
 from rich.table import Table
@@ -29,6 +30,18 @@ def reporting() -> Iterator[Report]:
         return
     with progress() as bars:
         yield _Bar(bars)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings are one line each, without the place in the code that they come from."""
+
+    def show(message: Warning | str, *_: Any, **_named: Any) -> None:
+        note(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 class _Bar:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -43,14 +41,3 @@ def print_json(document: Any) -> None:
 def note(text: str) -> None:
     """A remark on standard error, so that standard output stays what was asked for."""
     typer.echo(text, err=True)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: under another name first, then renamed.
-
-    Raises:
-        OSError: if the folder does not exist or cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    partial.replace(path)

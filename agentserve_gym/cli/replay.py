@@ -14,7 +14,9 @@ from agentserve_gym.validation.replay import replay as replay_workload
 
 
 def replay(
-    workload: Annotated[Path, typer.Argument(help="A request file: see agentserve trace.")],
+    workload: Annotated[
+        Path, typer.Argument(help="A request file: see agentserve trace; - is standard input.")
+    ],
     accelerator: Annotated[str, typer.Option(help="Name in the catalogue.")],
     model: Annotated[str, typer.Option(help="Name in the catalogue.")],
     tp: Annotated[int, typer.Option(help="Tensor parallelism.")] = 1,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from agentserve_gym.cli.learning import evaluation_table, reporting
+from agentserve_gym.cli.learning import evaluation_table, plain_warnings, reporting
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
+from agentserve_gym.cli.stopping import resumable
 
 
 def train(
@@ -72,7 +74,7 @@ def train(
         if given or settings or set_ or out:
             raise typer.BadParameter("--resume goes on with a run as it was set; give it alone")
         folder = resume
-        with reporting() as report:
+        with resumable(_resume_command(folder)), plain_warnings(), reporting() as report:
             evaluation, results = runs.resume(resume, report)
     else:
         values = read_settings(settings) if settings is not None else {}
@@ -84,13 +86,17 @@ def train(
         folder = out or Path("runs") / (
             f"{made.env}-{Path(made.scenario).stem}-{made.algorithm}-{made.seed}"
         )
-        with reporting() as report:
+        with resumable(_resume_command(folder)), reporting() as report:
             evaluation, results = runs.train(made, folder, report)
     if json:
         print_json({"run": str(folder), **results})
         return
     console().print(evaluation_table(evaluation))
     note(f"run: {folder}; curves: tensorboard --logdir {folder / 'tensorboard'}")
+
+
+def _resume_command(folder: Path) -> str:
+    return shlex.join(["agentserve", "train", "--resume", str(folder)])
 
 
 def _read_assignment(text: str) -> tuple[str, Any]:

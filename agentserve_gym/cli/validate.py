@@ -22,6 +22,7 @@ from agentserve_gym.validation.page import (
     case_rows,
     lost_sections,
     pass_rows,
+    require_report,
     write_report,
 )
 from agentserve_gym.validation.reuse import TRACE, replay_reuse
@@ -92,6 +93,8 @@ def validate(
     runs = folder or find_data_set(_RUNS)
     if runs is None and not trends:
         raise ValueError(f"{missing(_RUNS)}; or name a folder of measured runs")
+    if report is not None:
+        require_report(report)
     findings = Findings()
     jobs: list[Job] = []
     absent: set[str] = set()

@@ -27,6 +27,7 @@ from agentserve_gym.sim import (
     Simulation,
     load_scenario,
 )
+from agentserve_gym.sim.scenario import MOST_INSTANCES
 
 Observation = NDArray[np.float32]
 ScenarioLike = str | Path | Scenario | dict[str, Any]
@@ -59,13 +60,14 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         Args:
             scenario: preset name, ``.toml`` or ``.json`` file, mapping or ``Scenario``.
             reward: ``jct``, ``slowdown``, ``slo``, or an object with the ``Reward`` protocol.
-            max_instances: rows of the observation and routes of the action; default: as many
-                instances as the scenario has. More are padding, so that one policy fits clusters
-                of different size.
+            max_instances: rows of the observation and routes of the action, at most 10,000;
+                default: as many instances as the scenario has. More are padding, so that one
+                policy fits clusters of different size.
             render_mode: ``ansi``, ``rgb_array`` or ``None``.
 
         Raises:
-            ValueError: for an unknown scenario, key, reward or render mode, or too few rows.
+            ValueError: for an unknown scenario, key, reward or render mode, or too few or many
+                rows.
         """
         self.scenario = load_scenario(scenario)
         self.num_instances = sum(
@@ -324,4 +326,6 @@ def _rows(max_instances: int | None, number: int) -> int:
             f"max_instances is {max_instances}; the scenario has {number} instances, so at least "
             f"{number} are needed"
         )
+    if max_instances > MOST_INSTANCES:
+        raise ValueError(f"max_instances is {max_instances}; allowed: at most {MOST_INSTANCES}")
     return max_instances

@@ -23,6 +23,10 @@ Progress = tuple[float, float, bool, bool]
 """What a step of one environment led to: its reward, simulated seconds since the last decision,
 whether the episode terminated, whether it was truncated."""
 
+MOST_ENVS = 10_000
+MOST_ROWS = 100_000
+"""Of the observations of all environments: ``num_envs`` x ``max_instances``. A few GiB in all."""
+
 
 class EnvBatch:
     """``N`` environments with ``k`` mask entries and observations of one ``size``.
@@ -121,10 +125,22 @@ def make_batch(
     **options: Any,
 ) -> EnvBatch:
     """A batch of ``num_envs`` environments with equal options; the scenario is read once, and a
-    reward object is copied for each."""
+    reward object is copied for each.
+
+    Raises:
+        ValueError: for ``num_envs`` below 1 or too large for memory, or bad options.
+    """
     if num_envs < 1:
         raise ValueError(f"num_envs is {num_envs}; at least 1 is needed")
     options["scenario"] = load_scenario(options.get("scenario", "default"))
     reward: str | Reward = options.pop("reward", "jct")
-    envs = [make(**options, reward=copy.deepcopy(reward)) for _ in range(num_envs)]
+    first = make(**options, reward=copy.deepcopy(reward))
+    most = min(MOST_ENVS, MOST_ROWS // first.max_instances)
+    if num_envs > most:
+        raise ValueError(
+            f"num_envs is {num_envs}; allowed with {first.max_instances} instances each: at most "
+            f"{most}"
+        )
+    envs = [make(**options, reward=copy.deepcopy(reward)) for _ in range(num_envs - 1)]
+    envs.insert(0, first)
     return EnvBatch(envs, max_episode_steps)

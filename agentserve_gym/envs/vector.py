@@ -65,7 +65,7 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         """Make the environments; simulations are built by ``reset``.
 
         Args:
-            num_envs: how many.
+            num_envs: how many, at most 10,000, and x ``max_instances`` at most 100,000.
             max_episode_steps: truncate episodes after so many steps, as ``gym.make`` does.
             autoreset_mode: ``NextStep``, ``SameStep`` or ``Disabled``.
             options: of the single environment: ``scenario``, ``reward``, ``max_instances``,

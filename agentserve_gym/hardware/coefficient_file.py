@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
+
+from agentserve_gym.files import write_file
 
 from .catalogue import read_toml
 from .compact import CompactCoefficients
@@ -35,20 +36,16 @@ def read_compact_file(path: str | Path) -> CompactFile:
 
 
 def write_compact_file(path: str | Path, file: CompactFile) -> None:
-    """Write a coefficient file: to a temporary file first, which then takes the name.
+    """Write a coefficient file, whole or not at all.
 
     Raises:
         ValueError: the folder does not exist or cannot be written.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     lines = _table(file, "")
     try:
-        temporary.write_text("\n".join(lines).lstrip("\n") + "\n", encoding="utf-8")
-        temporary.replace(target)
+        write_file(Path(path), "\n".join(lines).lstrip("\n") + "\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ValueError(f"cannot write {path}: {error}") from error
+        raise ValueError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _table(values: BaseModel, heading: str) -> list[str]:

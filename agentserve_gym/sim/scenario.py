@@ -13,11 +13,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agentserve_gym.workloads import ArrivalSpec, WorkloadSpec
+from agentserve_gym.workloads.program import MOST_FAILURES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
 GIB = 1024**3
+
+MOST_INSTANCES = 10_000
+"""Of a cluster. A run of so many takes 0.2 GiB before the first program; a wrong digit would take
+all memory."""
+Instances = Annotated[int, Field(gt=0, le=MOST_INSTANCES)]
+Gibibytes = Annotated[float, Field(gt=0, le=1e9)]
 
 
 class StrictModel(BaseModel):
@@ -40,7 +47,7 @@ class LinkSpec(StrictModel):
 class DramSpec(StrictModel):
     """Host memory of a node that may hold KV; its bandwidth is shared by the node's instances."""
 
-    capacity_gib: Positive
+    capacity_gib: Gibibytes
     bandwidth_gbps: Positive = 256.0
     latency_us: NonNegative = 0.1
 
@@ -50,7 +57,7 @@ class CxlSpec(StrictModel):
     caps the sum over all nodes (default: no cap)."""
 
     nodes: list[str] = Field(min_length=1)
-    capacity_gib: Positive
+    capacity_gib: Gibibytes
     bandwidth_gbps: Positive
     pool_bandwidth_gbps: Positive | None = None
     latency_us: NonNegative = 0.6
@@ -72,9 +79,9 @@ class InstanceSpec(StrictModel):
 
     accelerator: str
     tensor_parallel: PositiveInt = 1
-    data_parallel: PositiveInt = 1
+    data_parallel: Instances = 1
     expert_parallel: PositiveInt = 1
-    count: PositiveInt = 1
+    count: Instances = 1
     kv_blocks: PositiveInt | None = None
     timing: str = "auto"
 
@@ -109,6 +116,18 @@ class ClusterSpec(StrictModel):
     network: LinkSpec | None = Field(default=None, description="between nodes, per node")
 
     @model_validator(mode="after")
+    def _instances_fit_in_memory(self) -> ClusterSpec:
+        number = sum(
+            spec.count * spec.data_parallel for node in self.nodes for spec in node.instances
+        )
+        if number > MOST_INSTANCES:
+            raise ValueError(
+                f"the nodes have {number} instances (count x data_parallel) together; allowed: at "
+                f"most {MOST_INSTANCES}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_agree(self) -> ClusterSpec:
         names = [node.name for node in self.nodes]
         if len(set(names)) != len(names):
@@ -131,7 +150,7 @@ class EngineSpec(StrictModel):
 
     max_num_seqs: PositiveInt = 128
     max_num_batched_tokens: PositiveInt = 2048
-    block_size_tokens: PositiveInt = 16
+    block_size_tokens: Annotated[int, Field(gt=0, le=4096)] = 16
     memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     async_scheduling: bool = True
     reclaim_unexpired_pins: bool = True
@@ -192,7 +211,7 @@ class ToolSpec(StrictModel):
 
     concurrency: dict[str, PositiveInt] = {}
     failure_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    max_retries: Annotated[int, Field(ge=0)] = 2
+    max_retries: Annotated[int, Field(ge=0, le=MOST_FAILURES)] = 2
     retry_delay_s: NonNegative = 1.0
     timeout_s: Positive | None = None
     slowdown_per_call: NonNegative = 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
@@ -174,7 +174,7 @@ def find_model(path: str | Path) -> Path:
     return path
 
 
-def add_card(file: Path, card: ModelCard) -> None:
+def add_card(file: IO[bytes], card: ModelCard) -> None:
     """Put the card into a model file that SB3 has written."""
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(CARD_NAME, card.model_dump_json(indent=2))

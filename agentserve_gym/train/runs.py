@@ -11,7 +11,6 @@ runs/NAME/settings.json   everything that was set
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from stable_baselines3.common.logger import configure
 
 import agentserve_gym
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.files import write_file
 from agentserve_gym.provenance import current_commit
 from agentserve_gym.sim import load_scenario
 from agentserve_gym.train.callbacks import BetweenRollouts, Keeper, Selection, checkpoint
@@ -200,9 +200,7 @@ def _judge(
 
 def write_json(file: Path, content: Any) -> None:
     """Write a JSON file whole or not at all."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(file)
+    write_file(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def silent(what: str, done: int, total: int) -> None:

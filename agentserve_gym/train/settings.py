@@ -27,6 +27,8 @@ Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Episodes = Annotated[int, Field(gt=0, le=10_000)]
+_MOST_ROLLOUT = 1_000_000
 
 
 class PpoSettings(StrictModel):
@@ -63,7 +65,7 @@ class DqnSettings(StrictModel):
     """
 
     learning_rate: Rate = 3e-4
-    buffer_size: PositiveInt = 50_000
+    buffer_size: Annotated[int, Field(gt=0, le=10_000_000)] = 50_000
     learning_starts: PositiveInt = 5_000
     batch_size: PositiveInt = 128
     gamma: Share = 0.999
@@ -84,8 +86,8 @@ class ImitationSettings(StrictModel):
     """
 
     candidates: list[str] = Field(default=list(COMPARED), min_length=1)
-    measured_episodes: PositiveInt = 6
-    episodes: PositiveInt = 32
+    measured_episodes: Episodes = 6
+    episodes: Episodes = 32
     epochs: PositiveInt = 12
     batch_size: PositiveInt = 256
     learning_rate: Rate = 1e-3
@@ -127,7 +129,8 @@ class TrainSettings(StrictModel):
         algorithm: ``maskable-ppo``, ``ppo`` or ``dqn`` (for discrete actions).
         steps: decisions to learn from, imitation aside.
         seed: of initial weights, exploration, and the draw of training workloads.
-        workers: environments that run side by side in one process.
+        workers: environments that run side by side in one process. Updates follow ``workers`` x
+            ``ppo.rollout_steps`` decisions, at most a million.
         reward: ``jct``, ``slowdown`` or ``slo``.
         baseline: takes the decisions that the environment does not ask, where there are such.
         imitate: a heuristic to start from, ``auto`` (the best candidate) or ``none``. DQN always
@@ -142,12 +145,12 @@ class TrainSettings(StrictModel):
     algorithm: Algorithm = "maskable-ppo"
     steps: PositiveInt = 200_000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    workers: PositiveInt = 8
+    workers: Annotated[int, Field(gt=0, le=1000)] = 8
     reward: Literal["jct", "slowdown", "slo"] = "jct"
     baseline: str = "affinity+lru"
     imitate: str = "auto"
     checkpoint_every: PositiveInt = 40_000
-    width: PositiveInt = 64
+    width: Annotated[int, Field(gt=0, le=4096)] = 64
     device: str = "cpu"
     ppo: PpoSettings = PpoSettings()
     dqn: DqnSettings = DqnSettings()
@@ -187,10 +190,16 @@ class TrainSettings(StrictModel):
                 f"imitate is {self.imitate!r}, but dqn learns action values, which a teacher does "
                 "not show; allowed with it: auto (the same as none), none"
             )
-        if self.ppo.batch_size > self.ppo.rollout_steps * self.workers:
+        rollout = self.ppo.rollout_steps * self.workers
+        if rollout > _MOST_ROLLOUT:
+            raise ValueError(
+                f"ppo.rollout_steps is {self.ppo.rollout_steps}; allowed with {self.workers} "
+                f"workers: at most {_MOST_ROLLOUT // self.workers}"
+            )
+        if self.ppo.batch_size > rollout:
             raise ValueError(
                 f"ppo.batch_size is {self.ppo.batch_size}; it can be at most rollout_steps x "
-                f"workers = {self.ppo.rollout_steps * self.workers}"
+                f"workers = {rollout}"
             )
         return self
 

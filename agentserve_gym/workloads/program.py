@@ -14,6 +14,12 @@ from typing import Any, Literal, NamedTuple
 
 GapKind = Literal["tool", "user", "end"]
 
+# A wrong digit in a file must not fill the memory or keep a run busy for days.
+MOST_TOKENS = 10**9
+"""Of a prompt or an output."""
+MOST_FAILURES = 1000
+"""Failed attempts of a tool call."""
+
 
 class Frozen:
     """Base of immutable values: a snapshot shares them instead of copying them."""
@@ -142,8 +148,8 @@ def validate_program(program: Program) -> None:
 
 
 def _validate_turn(where: str, turn: Turn, chain_tokens: int, *, is_last: bool) -> None:
-    _require_count(where, "input_tokens", turn.input_tokens, low=1)
-    _require_count(where, "output_tokens", turn.output_tokens, low=1)
+    _require_count(where, "input_tokens", turn.input_tokens, low=1, high=MOST_TOKENS)
+    _require_count(where, "output_tokens", turn.output_tokens, low=1, high=MOST_TOKENS)
     _require_count(
         where,
         "reuse_tokens",
@@ -175,7 +181,9 @@ def _validate_turn(where: str, turn: Turn, chain_tokens: int, *, is_last: bool) 
     for tool in turn.tools:
         _require_time(where, f"tool {tool.kind!r} duration_s", tool.duration_s)
         _require_count(where, f"tool {tool.kind!r} result_tokens", tool.result_tokens, low=0)
-        _require_count(where, f"tool {tool.kind!r} failures", tool.failures, low=0)
+        _require_count(
+            where, f"tool {tool.kind!r} failures", tool.failures, low=0, high=MOST_FAILURES
+        )
     for child in turn.children:
         validate_program(child)
 

@@ -160,6 +160,7 @@ def test_bad_reset_options(options: dict[str, Any], message: str) -> None:
         ({"scenario": "defualt"}, "did you mean 'default'"),
         ({"reward": "latency"}, "reward is 'latency'; the names are jct, slowdown, slo"),
         ({"max_instances": 3}, "max_instances is 3; the scenario has 4 instances"),
+        ({"max_instances": 10**9}, "max_instances is 1000000000; allowed: at most 10000"),
     ],
 )
 def test_bad_constructor_arguments(options: dict[str, Any], message: str) -> None:
@@ -200,3 +201,8 @@ def test_the_horizon_truncates() -> None:
     assert not last.terminated
     assert last.info["metrics"]["simulated_s"] == 4.0
     assert last.info["metrics"]["unfinished_programs"] > 0
+
+
+def test_a_thousand_instances_are_not_too_many() -> None:
+    env = gym.make(JOINT, max_instances=1000)
+    assert env.action_space.nvec[0] == 1001

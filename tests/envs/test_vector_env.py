@@ -292,6 +292,8 @@ def test_bad_arguments_of_reset(arguments: dict[str, Any], message: str) -> None
     ("arguments", "message"),
     [
         ({"number": 0}, "num_envs is 0"),
+        ({"number": 10**9, "scenario": "toy"}, "num_envs is 1000000000; .* at most 10000"),
+        ({"number": 101, "max_instances": 1000}, "num_envs is 101; .* at most 100"),
         ({"max_episode_steps": 0}, "max_episode_steps is 0"),
         ({"mode": "Never"}, "Never"),
         ({"scenario": "defualt"}, "did you mean 'default'"),

@@ -335,3 +335,56 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_every_field_can_be_given_by_its_scenario_type() -> None:
     assert isinstance(Scenario.model_validate(GOOD), Scenario)
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("cluster.nodes.0.instances.0.count", 1_000_000),
+        ("cluster.nodes.0.instances.0.data_parallel", 1_000_000),
+        ("cluster.nodes.0.dram.capacity_gib", 1e308),
+        ("cluster.cxl.capacity_gib", 1e308),
+        ("engine.block_size_tokens", 10**9),
+        ("tools.max_retries", 10**9),
+        ("arrivals", {"kind": "closed_loop", "concurrency": 10**9}),
+        ("arrivals", {"kind": "gamma", "rate_per_s": 1.0, "cv": 1e200}),
+        ("arrivals", {"kind": "diurnal", "rate_per_s": 1.0, "cv": 1e-200}),
+        ("workload", {"kind": "generated", "mix": {"coding_auto": 1.0}, "programs": 10**12}),
+    ],
+)
+def test_a_wrong_digit_does_not_take_all_memory(path: str, value: Any) -> None:
+    field = path.rpartition(".")[2] if not isinstance(value, dict) else list(value)[-1]
+    with pytest.raises(ValueError, match=f"{field} is .*(less|greater) than or equal to"):
+        load_scenario(changed(path, value))
+
+
+def test_instances_are_counted_over_all_nodes() -> None:
+    group = {"accelerator": "rtx-4090", "count": 2500, "data_parallel": 2, "kv_blocks": 100}
+    assert load_scenario(changed("cluster.nodes.0.instances", [group, group]))
+    with pytest.raises(ValueError, match=r"15000 instances .* allowed: at most 10000"):
+        load_scenario(changed("cluster.nodes.0.instances", [group, group, group]))
+
+
+def test_a_thousand_instances_run() -> None:
+    simulation = Simulation(load_scenario(changed("cluster.nodes.0.instances.0.count", 1000)))
+    assert simulation.advance() is not None
+    assert len(simulation.engines) == 1000
+
+
+@pytest.mark.parametrize(
+    ("turn", "message"),
+    [
+        ({"new_input_tokens": 10**12, "output_tokens": 5}, "input_tokens is 1000000000000"),
+        (
+            {"new_input_tokens": 5, "output_tokens": 5,
+             "tools": [{"duration_s": 1.0, "failures": 10**9}]},
+            "failures is 1000000000",
+        ),
+    ],
+)  # fmt: skip
+def test_programs_written_out_have_limits_too(turn: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Simulation(load_scenario(changed("workload.programs.0.turns", [turn])))

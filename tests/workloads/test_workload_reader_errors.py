@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +149,31 @@ def test_errors_reach_the_workload(tmp_path: Path) -> None:
     path.write_bytes(dump(MOONCAKE, "nonsense"))
     with pytest.raises(ValueError, match=r"bad.jsonl, line 2"):
         build_workload(TraceWorkload(path=str(path)), PoissonArrivals(rate_per_s=1), 0)
+
+
+# --- pipes ----------------------------------------------------------------------------------------
+
+
+def _through(pipe: Path, content: bytes) -> threading.Thread:
+    """Write to a pipe in the background."""
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    return writer
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs")
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_pipe_is_read_once(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    writer = _through(tmp_path / "pipe", pack(dump(MOONCAKE)))
+    assert len(read_programs(tmp_path / "pipe")) == 1
+    writer.join(10)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs")
+def test_errors_in_a_pipe_name_the_pipe(tmp_path: Path) -> None:
+    writer = _through(tmp_path / "pipe", dump(MOONCAKE, "nonsense"))
+    with pytest.raises(TraceError, match=r"not valid JSON") as caught:
+        read_programs(tmp_path / "pipe")
+    assert str(caught.value).startswith(f"{tmp_path / 'pipe'}, line 2: ")
+    writer.join(10)

@@ -18,7 +18,12 @@ from agentserve_gym.workloads.readers import (
     own,
     sessions,
 )
-from agentserve_gym.workloads.readers.lines import TraceError, parse_record, read_lines
+from agentserve_gym.workloads.readers.lines import (
+    TraceError,
+    parse_record,
+    read_lines,
+    rereadable,
+)
 
 READERS: Mapping[str, Callable[[Path], Iterator[Program]]] = {
     "agentserve": own.read,
@@ -48,7 +53,7 @@ def read_programs(path: str | Path, format: str = "auto") -> list[Program]:  # n
     """Read a workload file into programs, in file order.
 
     Args:
-        path: plain or gzip file.
+        path: plain or gzip file; a pipe, or ``-`` for standard input, is read once.
         format: ``auto`` (told from the first record) or one of `READERS`.
 
     Raises:
@@ -61,12 +66,13 @@ def read_programs(path: str | Path, format: str = "auto") -> list[Program]:  # n
             f"format is {format!r}{_nearest(format, ['auto', *READERS])}; allowed: auto, "
             f"{', '.join(READERS)}"
         )
-    name = detect_format(path) if format == "auto" else format
-    return list(READERS[name](path))
+    with rereadable(path) as file:
+        name = detect_format(file) if format == "auto" else format
+        return list(READERS[name](file))
 
 
 def detect_format(path: Path) -> str:
-    """The name of the file's format, a key of `READERS`."""
+    """The name of the file's format, a key of `READERS`; of a pipe, see `rereadable` first."""
     number, text = next(read_lines(path))
     if text.startswith("{"):
         return _json_format(path, number, text)

@@ -5,16 +5,46 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import shutil
+import sys
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from agentserve_gym.files import is_pipe
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class TraceError(ValueError):
     """A trace file that cannot be read; the message names the file and, where known, the line."""
+
+
+@contextmanager
+def rereadable(path: Path) -> Iterator[Path]:
+    """A file that can be read again: ``path``, or a copy of what a pipe or device gives only once.
+
+    ``-`` is standard input. Messages of `TraceError` raised within name ``path``.
+    """
+    standard_input = str(path) == "-"
+    if not standard_input and not is_pipe(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "workload"
+        try:
+            with copy.open("wb") as target:
+                if standard_input:
+                    shutil.copyfileobj(sys.stdin.buffer, target)
+                else:
+                    with path.open("rb") as source:
+                        shutil.copyfileobj(source, target)
+            yield copy
+        except TraceError as error:
+            raise TraceError(str(error).replace(str(copy), str(path))) from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from agentserve_gym.files import open_packed
 from agentserve_gym.workloads.program import (
     GapKind,
     PrefixSegment,
@@ -22,7 +23,6 @@ from agentserve_gym.workloads.program import (
     validate_program,
 )
 from agentserve_gym.workloads.readers.lines import Record, TraceError, read_records
-from agentserve_gym.workloads.readers.whole_file import whole_file
 
 SCHEMA = "agentserve/1"
 
@@ -98,13 +98,13 @@ def _tool(row: Record) -> ToolCall:
 def write_programs(programs: Iterable[Program], path: str | Path) -> None:
     """Write programs as ``agentserve/1`` JSON lines, compressed if the name ends in ``.gz``.
 
-    The file appears whole or not at all (it is written under another name and renamed), and its
-    bytes depend on the programs only.
+    The file appears whole or not at all, and its bytes depend on the programs only.
 
     Raises:
-        ValueError: for a program that `validate_program` refuses; nothing is written then.
+        ValueError: for a program that `validate_program` refuses; no file is changed then.
+        OSError: naming ``path``, which cannot be written.
     """
-    with whole_file(Path(path)) as stream:
+    with open_packed(Path(path)) as stream:
         _write_lines(programs, stream)
 
 
