@@ -188,5 +188,5 @@ def test_errors_reach_the_workload(tmp_path: Path) -> None:
 
 def test_a_folder_without_traces_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
-    with pytest.raises(TraceError, match="the folder has no .json or .jsonl files"):
+    with pytest.raises(TraceError, match=r"the folder has no \.json or \.jsonl files"):
         read_programs(tmp_path)
