@@ -4,6 +4,7 @@ import typer
 
 from agentserve_gym.cli.bench import bench
 from agentserve_gym.cli.calibrate import calibrate
+from agentserve_gym.cli.convert import convert
 from agentserve_gym.cli.demo import demo
 from agentserve_gym.cli.errors import OneLineErrors
 from agentserve_gym.cli.evaluate import evaluate
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(calibrate)
 for command in (
     bench,
+    convert,
     demo,
     evaluate,
     policies,

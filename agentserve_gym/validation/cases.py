@@ -63,8 +63,8 @@ def read_case(folder: Path) -> MeasuredCase:
     data-parallel engines. ``requests.jsonl`` holds per request ``input_toks``, ``output_toks``,
     ``arrival_time`` (epoch clock), ``queued_ts``, ``first_token_ts`` and ``last_token_ts``
     (monotonic clock); the clocks are aligned by the smallest gap between arrival and queueing. The
-    workload is the file beside it, in the folder above, or at ``dataset_path`` below any folder
-    above, whose requests have the same lengths.
+    workload is the file whose requests have the same lengths: what ``dataset_path`` names, there or
+    by its last part, in any folder above, or a file beside the run or in the folder above.
 
     Raises:
         ValueError: naming the file, and the field or line, that is missing or wrong; or no workload
@@ -209,7 +209,8 @@ def _count(engine: dict[str, Any], name: str, default: int, where: Path) -> int:
 
 def _workload(folder: Path, named: Any, lengths: list[tuple[int, int]]) -> Path:
     # Many files may lie here: what is not a workload is passed over.
-    candidates = [place / named for place in folder.resolve().parents if isinstance(named, str)]
+    names = (named, Path(named).name) if isinstance(named, str) else ()
+    candidates = [place / name for place in folder.resolve().parents for name in names]
     candidates = [path for path in candidates if path.is_file()]
     candidates += [
         path
