@@ -263,7 +263,7 @@ def has_lower_tier(scenario: Scenario) -> bool:
 def with_trace(scenario: Scenario, traces: Path | None) -> Scenario:
     """The scenario with the full path of its trace, if it has one."""
     workload = scenario.workload
-    if not isinstance(workload, TraceWorkload) or Path(workload.path).is_file():
+    if not isinstance(workload, TraceWorkload) or Path(workload.path).exists():
         return scenario
     folder = traces if traces is not None else data_folder() / "traces"
     found = str(folder / workload.path)
@@ -273,7 +273,7 @@ def with_trace(scenario: Scenario, traces: Path | None) -> Scenario:
 def missing_trace(scenario: Scenario, traces: Path | None) -> str | None:
     """Why the scenario's trace cannot be read; ``None`` if it can, or there is none."""
     workload = with_trace(scenario, traces).workload
-    if isinstance(workload, TraceWorkload) and not Path(workload.path).is_file():
+    if isinstance(workload, TraceWorkload) and not Path(workload.path).exists():
         return (
             f"there is no trace {workload.path} (agentserve data says where to get it; name "
             "another folder with --traces)"

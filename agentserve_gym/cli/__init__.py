@@ -4,6 +4,7 @@ import typer
 
 from agentserve_gym.cli.bench import bench
 from agentserve_gym.cli.calibrate import calibrate
+from agentserve_gym.cli.convert import convert
 from agentserve_gym.cli.data import data
 from agentserve_gym.cli.demo import demo
 from agentserve_gym.cli.errors import OneLineErrors
@@ -28,6 +29,7 @@ app.add_typer(calibrate)
 app.add_typer(data)
 for command in (
     bench,
+    convert,
     demo,
     evaluate,
     policies,

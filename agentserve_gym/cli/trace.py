@@ -35,7 +35,10 @@ _COLUMNS = ("mean", "p10", "p50", "p90", "p99", "max")
 
 def trace(
     file: Annotated[
-        Path, typer.Argument(help="A workload file, plain or gzip; - is standard input.")
+        Path,
+        typer.Argument(
+            help="A workload file, plain or gzip, or a folder of JSON files; - is standard input."
+        ),
     ],
     format: Annotated[  # noqa: A002
         str, typer.Option(help="Its format; auto looks at the first record.")

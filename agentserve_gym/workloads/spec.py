@@ -32,6 +32,7 @@ TraceFormat = Literal[
     "azure",
     "block_requests",
     "block_runs",
+    "tau2",
 ]
 
 
@@ -145,7 +146,7 @@ class TraceWorkload(SpecModel):
     """Programs read from a file; see `agentserve_gym.workloads.readers` for the formats.
 
     Attributes:
-        path: the file, plain or gzip.
+        path: the file, plain or gzip, or a folder of JSON files.
         format: ``auto`` looks at the first record.
         split: keep programs of this split only (``train``, ``test``); for files that have splits.
         fresh_start_only: drop programs that begin in the middle of a conversation.

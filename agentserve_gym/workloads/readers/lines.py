@@ -161,19 +161,38 @@ class Record:
             raise self.error(key, "at least 1 entry")
         return found
 
+    def record(self, key: str) -> Record:
+        """The object at ``key``."""
+        value = self.values.get(key)
+        if not isinstance(value, dict):
+            raise self.error(key, "an object")
+        return Record(value, f"{self.where}, {key}")
+
     def optional_records(self, key: str) -> list[Record]:
         """The list of objects at ``key``; empty where it is missing or null."""
         return self.records(key) if self.has(key) else []
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The JSON objects of a JSON-lines file.
+    """The JSON objects of a JSON-lines file, or the one of an indented JSON file.
 
     Raises:
         TraceError: as `read_lines`, and for a line that is not a JSON object.
     """
     for number, text in read_lines(path):
+        if text == "{":  # nobody's first line but that of an object which goes on below
+            yield _indented_record(path)
+            return
         yield parse_record(path, number, text)
+
+
+def _indented_record(path: Path) -> Record:
+    lines = list(read_lines(path))
+    try:
+        return Record(json.loads("\n".join(text for _, text in lines)), f"{path}")
+    except json.JSONDecodeError as error:
+        number, _ = lines[min(error.lineno, len(lines)) - 1]
+        raise TraceError(f"{path}, line {number}: not valid JSON: {error.msg}") from error
 
 
 def parse_record(path: Path, number: int, text: str) -> Record:
