@@ -22,10 +22,9 @@ def require_report() -> None:
     """Find out before a long run whether its report can be made.
 
     Raises:
-        ModuleNotFoundError: naming the missing module, which the ``bench`` extra brings.
+        ModuleNotFoundError: naming the missing module, which the ``plot`` extra brings.
     """
-    for module in ("scipy", "matplotlib"):
-        importlib.import_module(module)
+    importlib.import_module("matplotlib")
 
 
 def write_report(study: Study, folder: Path) -> Path:

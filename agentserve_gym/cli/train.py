@@ -9,6 +9,7 @@ import typer
 
 from agentserve_gym.cli.learning import evaluation_table, reporting
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
+from agentserve_gym.tables import read_table
 
 
 def train(
@@ -60,7 +61,7 @@ def train(
 ) -> None:
     """Train a policy and compare it with heuristics on workloads it has not seen."""
     from agentserve_gym.train import make_settings, runs
-    from agentserve_gym.train.settings import read_settings, set_key
+    from agentserve_gym.train.settings import set_key
 
     given: dict[str, Any] = {
         "env": env, "scenario": scenario, "algorithm": algorithm, "steps": steps, "seed": seed,
@@ -75,7 +76,7 @@ def train(
         with reporting() as report:
             evaluation, results = runs.resume(resume, report)
     else:
-        values = read_settings(settings) if settings is not None else {}
+        values = read_table(settings) if settings is not None else {}
         for key, value in given.items():
             set_key(values, key, value)
         for assignment in set_ or ():

@@ -20,29 +20,32 @@ from dataclasses import replace
 from pathlib import Path
 
 from agentserve_gym.workloads.program import GapKind, PrefixSegment, Program
-from agentserve_gym.workloads.readers.lines import Record, read_records
+from agentserve_gym.workloads.readers.lines import Record, distinct_records, read_records
 from agentserve_gym.workloads.readers.steps import Step, chain_turns
 
 
 def read(path: Path) -> Iterator[Program]:
     """Programs of a block-run file, in file order."""
-    for record in read_records(path):
-        requests = record.filled_records("requests")
-        block_tokens = record.integer("block_size", low=1)
-        calls = [request for request in requests if request.values.get("type") != "subagent"]
-        if not calls:
-            raise record.error("requests", "at least one request that is not a subagent")
-        name = record.text("id")
-        steps = _steps(calls, block_tokens)
-        agents = [request for request in requests if request.values.get("type") == "subagent"]
-        turns = chain_turns(_attach(name, steps, calls, agents, block_tokens))
-        yield Program(
-            program_id=name,
-            agent_class="coding_interactive",
-            turns=turns,
-            prefix=_prefix(record, turns[0].input_tokens),
-            source="block-runs",
-        )
+    return distinct_records((record, _program(record)) for record in read_records(path))
+
+
+def _program(record: Record) -> Program:
+    requests = record.filled_records("requests")
+    block_tokens = record.integer("block_size", low=1)
+    calls = [request for request in requests if request.values.get("type") != "subagent"]
+    if not calls:
+        raise record.error("requests", "at least one request that is not a subagent")
+    name = record.text("id")
+    steps = _steps(calls, block_tokens)
+    agents = [request for request in requests if request.values.get("type") == "subagent"]
+    turns = chain_turns(_attach(name, steps, calls, agents, block_tokens))
+    return Program(
+        program_id=name,
+        agent_class="coding_interactive",
+        turns=turns,
+        prefix=_prefix(record, turns[0].input_tokens),
+        source="block-runs",
+    )
 
 
 def _steps(calls: list[Record], block_tokens: int) -> list[Step]:
