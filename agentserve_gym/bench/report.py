@@ -24,10 +24,9 @@ def require_report(*folders: Path) -> None:
 
     Raises:
         ValueError: if a folder holds a page of that name that is not such a report.
-        ModuleNotFoundError: naming the missing module, which the ``bench`` extra brings.
+        ModuleNotFoundError: naming the missing module, which the ``plot`` extra brings.
     """
-    for module in ("scipy", "matplotlib"):
-        importlib.import_module(module)
+    importlib.import_module("matplotlib")
     for folder in folders:
         require_replaceable(folder / PAGE, "# Benchmark: ", "a report of bench")
         require_replaceable(folder / FOLDER / CELLS, "# Every cell", "a report of bench")

@@ -7,21 +7,23 @@ until the last measured program is done.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.datasets import data_folder
+from agentserve_gym.messages import explain, unknown
 from agentserve_gym.sim.scenario import PositiveInt, Scenario, StrictModel, load_scenario
+from agentserve_gym.tables import read_table
 from agentserve_gym.workloads.spec import InlineWorkload, TraceWorkload
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Model = TypeVar("Model", bound=StrictModel)
 Lever = Literal["stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle"]
 LEVERS: tuple[Lever, ...] = (
     "stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle",
@@ -70,6 +72,19 @@ class Entry(StrictModel):
                 f"lever of {self.label} is {self.lever!r}; allowed: 'oracle' for oracles alone"
             )
         return self
+
+
+class SuiteFile(StrictModel):
+    """What a suite file says; ``policies`` are labels of ``policies.toml``."""
+
+    name: str
+    description: str
+    seeds: PositiveInt
+    first_seed: NonNegativeInt
+    reference: str = "random"
+    stock: str = "affinity"
+    cells: list[Cell] = Field(min_length=1)
+    policies: list[str] = Field(min_length=1)
 
 
 class Suite(StrictModel):
@@ -128,14 +143,13 @@ class Suite(StrictModel):
         entries = [self._chosen(name) for name in policies] or self.policies
         labels = {entry.label for entry in entries}
         kept = [self.entry(role) for role in (self.reference, self.stock) if role not in labels]
-        return Suite.model_validate(
-            {
-                **self.model_dump(),
-                "cells": [cell.model_dump() for cell in cells],
-                "policies": [entry.model_dump() for entry in (*kept, *entries)],
-                "seeds": self.seeds if seeds is None else seeds,
-            }
-        )
+        part = {
+            **self.model_dump(),
+            "cells": [cell.model_dump() for cell in cells],
+            "policies": [entry.model_dump() for entry in (*kept, *entries)],
+            "seeds": self.seeds if seeds is None else seeds,
+        }
+        return _validated(Suite, part, f"suite {self.name!r}")
 
     def _cell(self, name: str) -> Cell:
         for cell in self.cells:
@@ -180,21 +194,24 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
         ValueError: for an unknown suite, scenario or policy, or a bad value.
     """
     content = _read(name)
-    chosen = content.pop("policies")
+    where = name if name.endswith(".toml") else f"suite {name!r}"
+    file = _validated(SuiteFile, content, where)
     entries = _curated_entries()
-    for label in chosen:
+    for label in file.policies:
         if label not in entries:
-            raise ValueError(f"suite {name!r}: unknown policy {label!r}{_near(label, entries)}")
-    content["policies"] = [entries[label] for label in chosen]
+            raise ValueError(f"{where}: {unknown('policy', label, entries)}")
     cells, skipped = [], {}
-    for cell in content["cells"]:
-        scenario = find_scenario(cell["scenario"])
-        reason = missing_trace(scenario, traces)
+    for cell in file.cells:
+        reason = missing_trace(find_scenario(cell.scenario), traces)
         if reason is None:
-            cells.append(cell)
+            cells.append(cell.model_dump())
         else:
-            skipped[cell["scenario"]] = reason
-    return Suite.model_validate({**content, "cells": cells, "skipped": skipped})
+            skipped[cell.scenario] = reason
+    if not cells:
+        raise ValueError(f"{where}: no cell can run here; {next(iter(skipped.values()))}")
+    policies = [entries[label] for label in file.policies]
+    whole = {**file.model_dump(), "policies": policies, "cells": cells, "skipped": skipped}
+    return _validated(Suite, whole, where)
 
 
 def _curated_entries() -> dict[str, dict[str, Any]]:
@@ -302,16 +319,14 @@ def _data(name: str) -> dict[str, Any]:
 
 def _read(name: str) -> dict[str, Any]:
     if name.endswith(".toml"):
-        try:
-            return tomllib.loads(Path(name).read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{name} is not valid TOML: {error}") from error
+        return read_table(Path(name))
     if name not in suite_names():
-        raise ValueError(f"unknown suite {name!r}{_near(name, suite_names())}")
+        raise ValueError(f"{unknown('suite', name, suite_names())}, or a file that ends in .toml")
     return _data(f"suites/{name}.toml")
 
 
-def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"{hint} allowed: {', '.join(known)}"
+def _validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(explain(error, where, model, content)) from error

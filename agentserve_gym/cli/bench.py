@@ -20,7 +20,7 @@ from agentserve_gym.bench import (
     run_jobs,
     write_report,
 )
-from agentserve_gym.bench.markdown import interval
+from agentserve_gym.bench.markdown import interval, plural
 from agentserve_gym.bench.report import require_report, summary
 from agentserve_gym.bench.results import key
 from agentserve_gym.bench.suite import tuning_grids
@@ -145,7 +145,7 @@ def _resume_command() -> str:
 
 
 def _print(study: Study) -> None:
-    title = f"{study.suite.name}: {len(study.ranking_cells)} cells that rank"
+    title = f"{study.suite.name}: {plural(len(study.ranking_cells), 'cell')} that rank"
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("policy", overflow="fold")
     for column in ("score (IQM)", "beats stock", "JCT / stock", "best or tied in"):
@@ -158,7 +158,9 @@ def _print(study: Study) -> None:
             f"{row.against_stock.value:.3f}",
             f"{row.tied_in} of {len(study.ranking_cells)}",
         )
-    console().print(table)
+    if study.ranking_cells:
+        console().print(table)
     for cell in study.cells:
         if cell.is_control:
-            note(f"{cell.name}: policies spread by {cell.spread:.2%}: a control, not ranked")
+            why = f"policies spread by {cell.spread:.2%}" if cell.has_room else "no room for scores"
+            note(f"{cell.name}: {why}: a control, not ranked")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from agentserve_gym.cli.stopping import orderly
@@ -47,8 +46,6 @@ def one_line(error: BaseException) -> str:
     match error:
         case ModuleNotFoundError():
             text = _missing_module(error)
-        case ValidationError():
-            text = "; ".join(_explain(item) for item in error.errors())
         case OSError() if error.strerror and error.filename:
             text = f"{error.filename}: {error.strerror}"
         case _:
@@ -62,8 +59,3 @@ def _missing_module(error: ModuleNotFoundError) -> str:
     if text is None:
         raise error  # not an optional part: a defect, which needs its traceback
     return text
-
-
-def _explain(item: Any) -> str:
-    field = ".".join(str(part) for part in item["loc"])
-    return f"{field} is {item['input']!r}: {item['msg']}" if field else str(item["msg"])

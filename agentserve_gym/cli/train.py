@@ -11,6 +11,7 @@ import typer
 from agentserve_gym.cli.learning import evaluation_table, plain_warnings, reporting
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.cli.stopping import resumable
+from agentserve_gym.tables import read_table
 
 
 def train(
@@ -62,7 +63,7 @@ def train(
 ) -> None:
     """Train a policy and compare it with heuristics on workloads it has not seen."""
     from agentserve_gym.train import make_settings, runs
-    from agentserve_gym.train.settings import read_settings, set_key
+    from agentserve_gym.train.settings import set_key
 
     given: dict[str, Any] = {
         "env": env, "scenario": scenario, "algorithm": algorithm, "steps": steps, "seed": seed,
@@ -77,7 +78,7 @@ def train(
         with resumable(_resume_command(folder)), plain_warnings(), reporting() as report:
             evaluation, results = runs.resume(resume, report)
     else:
-        values = read_settings(settings) if settings is not None else {}
+        values = read_table(settings) if settings is not None else {}
         for key, value in given.items():
             set_key(values, key, value)
         for assignment in set_ or ():

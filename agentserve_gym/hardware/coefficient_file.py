@@ -7,8 +7,9 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from agentserve_gym.files import write_file
+from agentserve_gym.messages import explain
+from agentserve_gym.tables import read_table
 
-from .catalogue import read_toml
 from .compact import CompactCoefficients
 
 
@@ -28,11 +29,11 @@ class CompactFile(CompactCoefficients):
 
 def read_compact_file(path: str | Path) -> CompactFile:
     """Read a coefficient file. Raises ValueError that names the file and the field."""
+    content = read_table(Path(path))
     try:
-        return CompactFile.model_validate(read_toml(Path(path)))
+        return CompactFile.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{path}: {problems}") from error
+        raise ValueError(explain(error, str(path), CompactFile, content)) from error
 
 
 def write_compact_file(path: str | Path, file: CompactFile) -> None:

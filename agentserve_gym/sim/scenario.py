@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -12,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agentserve_gym.messages import explain, unknown
+from agentserve_gym.tables import read_table
 from agentserve_gym.workloads import ArrivalSpec, WorkloadSpec
 from agentserve_gym.workloads.program import MOST_FAILURES
 
@@ -263,14 +263,12 @@ def load_scenario(scenario: str | Path | Scenario | dict[str, Any]) -> Scenario:
         return _validated(scenario, "scenario")
     path = Path(scenario)
     if path.suffix in (".toml", ".json"):
-        return _validated(_read(path), str(path))
+        return _validated(read_table(path), str(path))
     preset = _preset_folder() / f"{scenario}.toml"
     if not preset.is_file():
-        near = difflib.get_close_matches(str(scenario), preset_names(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"unknown scenario {str(scenario)!r}; {hint}the presets are "
-            f"{', '.join(preset_names())}; a file must end in .toml or .json"
+            f"{unknown('scenario', str(scenario), preset_names())}, or a file that ends in .toml "
+            "or .json"
         )
     return _validated(tomllib.loads(preset.read_text(encoding="utf-8")), f"preset {scenario!r}")
 
@@ -279,50 +277,8 @@ def _preset_folder() -> Traversable:
     return resources.files("agentserve_gym.sim") / "presets"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot read scenario file {path}: {error.strerror}") from error
-    try:
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a mapping, got {type(content).__name__}")
-    return content
-
-
 def _validated(content: dict[str, Any], where: str) -> Scenario:
     try:
         return Scenario.model_validate(content)
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(item, where) for item in error.errors())) from error
-
-
-def _explain(item: Any, where: str) -> str:
-    field = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"{where}: unknown key {field!r}{hint}"
-    if item["type"] == "missing":
-        return f"{where}: {field} is missing"
-    return f"{where}: {field} is {item['input']!r}: {item['msg']}"
-
-
-def _known_keys() -> list[str]:
-    """Every key that may occur somewhere in a scenario, for suggestions."""
-    keys: set[str] = set()
-
-    def collect(schema: Any) -> None:
-        if isinstance(schema, dict):
-            keys.update(schema.get("properties", {}))
-            for value in schema.values():
-                collect(value)
-        elif isinstance(schema, list):
-            for value in schema:
-                collect(value)
-
-    collect(Scenario.model_json_schema())
-    return sorted(keys)
+        raise ValueError(explain(error, where, Scenario, content)) from error

@@ -19,6 +19,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.envs import ObservationBuilder, ObservationLayout
 from agentserve_gym.envs.actions import Mask, PlaceActions, RouteActions
+from agentserve_gym.messages import explain
 from agentserve_gym.sim import Answer, ClusterView, Decision, RouteDecision, Simulation
 from agentserve_gym.sim.scenario import StrictModel
 from agentserve_gym.train.network import NetworkShape, Scorer
@@ -184,13 +185,16 @@ def _read_card(file: Path) -> ModelCard:
     try:
         with zipfile.ZipFile(file) as archive:
             content: Any = json.loads(archive.read(CARD_NAME))
-        return ModelCard.model_validate(content)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{file} is not a model file: {error}") from error
     except KeyError as error:
         raise ValueError(f"{file} holds no {CARD_NAME}; it was not saved by agentserve") from error
-    except (json.JSONDecodeError, ValidationError) as error:
-        raise ValueError(f"{file}: {CARD_NAME} is damaged: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: {CARD_NAME} is not valid JSON: {error}") from error
+    try:
+        return ModelCard.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(explain(error, f"{file}, {CARD_NAME}", ModelCard, content)) from error
 
 
 def _best(scores: np.ndarray[Any, Any], mask: Mask) -> int:

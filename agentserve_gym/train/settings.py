@@ -5,15 +5,13 @@ Defaults are the recipe of docs/training.md. Unknown keys are refused.
 
 from __future__ import annotations
 
-import difflib
-import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.messages import explain
 from agentserve_gym.sim.scenario import PositiveInt, StrictModel, load_scenario
 
 Algorithm = Literal["maskable-ppo", "ppo", "dqn"]
@@ -212,8 +210,8 @@ class TrainSettings(StrictModel):
         return options
 
 
-def make_settings(values: dict[str, Any]) -> TrainSettings:
-    """Settings from a (nested) mapping.
+def make_settings(values: dict[str, Any], where: str = "settings") -> TrainSettings:
+    """Settings from a (nested) mapping; ``where`` it was read is named in messages.
 
     Raises:
         ValueError: naming each unknown key (with the nearest valid one) or bad value.
@@ -221,25 +219,7 @@ def make_settings(values: dict[str, Any]) -> TrainSettings:
     try:
         return TrainSettings.model_validate(values)
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(item) for item in error.errors())) from error
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The mapping in a ``.toml`` or ``.json`` settings file.
-
-    Raises:
-        ValueError: if it cannot be read or is no mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise ValueError(f"cannot read settings file {path}: {error.strerror}") from error
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path} is not valid: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a mapping, got {type(values).__name__}")
-    return values
+        raise ValueError(explain(error, where, TrainSettings, values)) from error
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:
@@ -254,20 +234,3 @@ def set_key(values: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise ValueError(f"settings: cannot set {key!r}: {group!r} is not a group of settings")
     values[last] = value
-
-
-def _explain(item: Any) -> str:
-    field = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"settings: unknown key {field!r}{hint}"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"settings: {field} is {item['input']!r}: {message}" if field else message
-
-
-def _known_keys() -> list[str]:
-    models: list[type[BaseModel]] = [
-        TrainSettings, PpoSettings, DqnSettings, ImitationSettings, EvaluationSettings,
-    ]  # fmt: skip
-    return sorted({key for model in models for key in model.model_fields})

@@ -9,6 +9,7 @@ program value may be replayed any number of times and shared between snapshots.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -145,6 +146,31 @@ def validate_program(program: Program) -> None:
             f"{where}: prefix has {program.shared_prefix_tokens} tokens; at most the first turn's "
             f"input_tokens ({first.input_tokens}) are allowed"
         )
+
+
+def distinct(placed: Iterable[tuple[str, Program]]) -> Iterator[Program]:
+    """Hand programs on, each with the place where it is written.
+
+    Raises:
+        ValueError: naming both places of two programs, sub-agents among them, with one id.
+    """
+    places: dict[str, str] = {}
+    for where, program in placed:
+        for name in _ids(program):
+            if name in places:
+                raise ValueError(
+                    f"{where}: program_id is {name!r}, as in {places[name]}; allowed: an id of its "
+                    "own for every program"
+                )
+            places[name] = where
+        yield program
+
+
+def _ids(program: Program) -> Iterator[str]:
+    yield program.program_id
+    for turn in program.turns:
+        for child in turn.children:
+            yield from _ids(child)
 
 
 def _validate_turn(where: str, turn: Turn, chain_tokens: int, *, is_last: bool) -> None:

@@ -99,7 +99,7 @@ def test_a_row_cut_off_is_dropped(tmp_path):
 def test_other_columns_are_refused(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="other columns"):
+    with pytest.raises(ValueError, match="columns are 'a, b', not those of this version"):
         ResultsFile(path)
 
 

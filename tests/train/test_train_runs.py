@@ -158,7 +158,7 @@ def test_dqn_resumes_with_its_replay_buffer(small_run, tmp_path):
 
 def test_it_decides_as_the_model_does_in_the_environment(trained):
     run, _, _ = trained
-    settings = make_settings(runs.read_settings(run / "settings.json"))
+    settings = make_settings(runs.read_table(run / "settings.json"))
     env = make_env(settings)
     model = MaskablePPO.load(find_model(run), device="cpu")
     observation, _ = env.reset(options={"workload_seed": 7})

@@ -165,7 +165,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match=r"'moncake' \(did you mean 'mooncake'\?\); allowed: auto"):
+    with pytest.raises(TraceError, match=r"'moncake'; did you mean 'mooncake'\? allowed: auto"):
         read_programs(tmp_path / "x", "moncake")
 
 

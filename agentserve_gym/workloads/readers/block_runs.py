@@ -26,7 +26,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from agentserve_gym.workloads.program import GapKind, PrefixSegment, Program
-from agentserve_gym.workloads.readers.lines import Record, read_records
+from agentserve_gym.workloads.readers.lines import Record, distinct_records, read_records
 from agentserve_gym.workloads.readers.steps import Step, chain_turns
 
 FRESH_START_TOKENS = 20_000
@@ -34,25 +34,28 @@ FRESH_START_TOKENS = 20_000
 
 def read(path: Path) -> Iterator[Program]:
     """Programs of a block-run file, in file order."""
-    for record in read_records(path):
-        requests = record.filled_records("requests")
-        block_tokens = record.integer("block_size", low=1)
-        calls = [request for request in requests if request.values.get("type") != "subagent"]
-        if not calls:
-            raise record.error("requests", "at least one request that is not a subagent")
-        name = record.text("id")
-        steps = _steps(calls, block_tokens)
-        agents = [request for request in requests if request.values.get("type") == "subagent"]
-        turns = chain_turns(_attach(name, steps, calls, agents, block_tokens))
-        prefix = _prefix(record, turns[0].input_tokens)
-        yield Program(
-            program_id=name,
-            agent_class="coding_interactive",
-            turns=turns,
-            prefix=prefix,
-            source="block-runs",
-            labels=_labels(calls, turns[0].input_tokens, sum(part.tokens for part in prefix)),
-        )
+    return distinct_records((record, _program(record)) for record in read_records(path))
+
+
+def _program(record: Record) -> Program:
+    requests = record.filled_records("requests")
+    block_tokens = record.integer("block_size", low=1)
+    calls = [request for request in requests if request.values.get("type") != "subagent"]
+    if not calls:
+        raise record.error("requests", "at least one request that is not a subagent")
+    name = record.text("id")
+    steps = _steps(calls, block_tokens)
+    agents = [request for request in requests if request.values.get("type") == "subagent"]
+    turns = chain_turns(_attach(name, steps, calls, agents, block_tokens))
+    prefix = _prefix(record, turns[0].input_tokens)
+    return Program(
+        program_id=name,
+        agent_class="coding_interactive",
+        turns=turns,
+        prefix=prefix,
+        source="block-runs",
+        labels=_labels(calls, turns[0].input_tokens, sum(part.tokens for part in prefix)),
+    )
 
 
 def _labels(calls: list[Record], first_input_tokens: int, prefix_tokens: int) -> tuple[str, ...]:

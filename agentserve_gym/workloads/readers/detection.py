@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from agentserve_gym.messages import unknown
 from agentserve_gym.workloads.program import Program
 from agentserve_gym.workloads.readers import (
     agentprog,
@@ -63,14 +62,12 @@ def read_programs(path: str | Path, format: str = "auto") -> list[Program]:  # n
 
     Raises:
         TraceError: (a ValueError) naming the file and line: a missing, empty or truncated file,
-            wrong gzip, a line that is not JSON, a missing or bad key, an unknown format.
+            wrong gzip, a line that is not JSON, a missing or bad key, an unknown format, two
+            programs with the same id.
     """
     path = Path(path)
     if format != "auto" and format not in READERS:
-        raise TraceError(
-            f"format is {format!r}{_nearest(format, ['auto', *READERS])}; allowed: auto, "
-            f"{', '.join(READERS)}"
-        )
+        raise TraceError(unknown("format", format, ["auto", *READERS]))
     with rereadable(path) as source:
         name = detect_format(source) if format == "auto" else format
         return [program for file in trace_files(source) for program in READERS[name](file)]
@@ -114,12 +111,9 @@ def _json_format(record: Record) -> str:
     values = record.values
     schema = values.get("schema")
     if schema is not None:
-        if schema in _SCHEMAS:
+        if isinstance(schema, str) and schema in _SCHEMAS:
             return _SCHEMAS[schema]
-        raise TraceError(
-            f"{record.where}: schema is {json.dumps(schema)}"
-            f"{_nearest(str(schema), list(_SCHEMAS))}; allowed: {', '.join(_SCHEMAS)}"
-        )
+        raise TraceError(f"{record.where}: {unknown('schema', schema, _SCHEMAS)}")
     for key, name in _TELLING_KEYS.items():
         if key in values:
             return name
@@ -127,8 +121,3 @@ def _json_format(record: Record) -> str:
     raise TraceError(
         f"{record.where}: unknown format (keys here: {keys}); allowed: {', '.join(READERS)}"
     )
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f" (did you mean {close[0]!r}?)" if close else ""

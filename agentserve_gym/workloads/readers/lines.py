@@ -9,14 +9,18 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from agentserve_gym.files import is_pipe
+from agentserve_gym.messages import shown
+from agentserve_gym.workloads.program import Program, distinct
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_BYTE_ORDER_MARK = "\ufeff"
+_LARGEST_INTEGER = 2**53  # beyond, a float is not exact
 
 
 class TraceError(ValueError):
@@ -73,6 +77,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         with gzip.open(path, "rb") if head == _GZIP_MAGIC else path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 text = line.decode("utf-8").strip()
+                if number == 1:
+                    text = text.removeprefix(_BYTE_ORDER_MARK).strip()
                 if text:
                     empty = False
                     yield number, text
@@ -100,15 +106,17 @@ class Record:
         if key not in self.values:
             keys = ", ".join(sorted(self.values)) or "none"
             return TraceError(f"{self.where}: key {key!r} is missing (keys here: {keys})")
-        shown = repr(self.values[key])
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
-        return TraceError(f"{self.where}: {key} is {shown}; allowed: {allowed}")
+        return TraceError(f"{self.where}: {key} is {shown(self.values[key])}; allowed: {allowed}")
 
     def integer(self, key: str, low: int = 0) -> int:
         value = self.values.get(key)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        if (
+            not isinstance(value, int)
+            or isinstance(value, bool)
+            or not low <= value <= _LARGEST_INTEGER
+        ):
             raise self.error(key, f"an integer of at least {low}")
         return value
 
@@ -117,8 +125,7 @@ class Record:
         if (
             not isinstance(value, (int, float))
             or isinstance(value, bool)
-            or not math.isfinite(value)
-            or value < 0
+            or not 0 <= value < math.inf
         ):
             raise self.error(key, "a finite number of at least 0")
         return float(value)
@@ -195,6 +202,16 @@ def _indented_record(path: Path) -> Record:
         raise TraceError(f"{path}, line {number}: not valid JSON: {error.msg}") from error
 
 
+def distinct_records(placed: Iterable[tuple[Record, Program]]) -> Iterator[Program]:
+    """Programs of a file with one a line; a TraceError names both lines of an id that is twice."""
+    try:
+        yield from distinct((record.where, program) for record, program in placed)
+    except TraceError:
+        raise
+    except ValueError as error:
+        raise TraceError(str(error)) from error
+
+
 def parse_record(path: Path, number: int, text: str) -> Record:
     where = f"{path}, line {number}"
     try:
@@ -203,6 +220,8 @@ def parse_record(path: Path, number: int, text: str) -> Record:
         raise TraceError(
             f"{where}: not valid JSON: {error.msg} at column {error.colno} (of {len(text)})"
         ) from error
+    except (ValueError, RecursionError) as error:  # too many digits, or nested too deeply
+        raise TraceError(f"{where}: not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise TraceError(f"{where}: a JSON object is needed, not {type(value).__name__}")
     return Record(value, where)

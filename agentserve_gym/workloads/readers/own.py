@@ -22,22 +22,30 @@ from agentserve_gym.workloads.program import (
     Turn,
     validate_program,
 )
-from agentserve_gym.workloads.readers.lines import Record, TraceError, read_records
+from agentserve_gym.workloads.readers.lines import (
+    Record,
+    TraceError,
+    distinct_records,
+    read_records,
+)
 
 SCHEMA = "agentserve/1"
 
 
 def read(path: Path) -> Iterator[Program]:
     """Programs of an ``agentserve/1`` file, in file order, each checked by `validate_program`."""
-    for record in read_records(path):
-        if record.text("schema") != SCHEMA:
-            raise record.error("schema", repr(SCHEMA))
-        program = _program(record)
-        try:
-            validate_program(program)
-        except ValueError as error:
-            raise TraceError(f"{record.where}: {error}") from error
-        yield program
+    return distinct_records((record, _checked(record)) for record in read_records(path))
+
+
+def _checked(record: Record) -> Program:
+    if record.text("schema") != SCHEMA:
+        raise record.error("schema", repr(SCHEMA))
+    program = _program(record)
+    try:
+        validate_program(program)
+    except ValueError as error:
+        raise TraceError(f"{record.where}: {error}") from error
+    return program
 
 
 def _program(record: Record) -> Program:
@@ -48,11 +56,18 @@ def _program(record: Record) -> Program:
         program_id=record.text("program_id"),
         agent_class=record.text("agent_class"),
         turns=tuple(_turn(row) for row in record.filled_records("turns")),
-        prefix=tuple(_segment(record, item) for item in record.values.get("prefix", ())),
+        prefix=tuple(_segment(record, item) for item in _prefix(record)),
         arrival_s=record.optional_number("arrival_s"),
         source=record.text("source") if record.has("source") else "",
         labels=tuple(labels),
     )
+
+
+def _prefix(record: Record) -> list[Any]:
+    prefix = record.values.get("prefix", [])
+    if not isinstance(prefix, list):
+        raise record.error("prefix", "a list of [key, tokens] pairs")
+    return prefix
 
 
 def _segment(record: Record, item: Any) -> PrefixSegment:
