@@ -17,6 +17,7 @@ from agentserve_gym.envs.vector import (
     AgentServeRoutingVectorEnv,
     AgentServeVectorEnv,
 )
+from agentserve_gym.envs.wrappers import MaskInObservation
 
 __all__ = [
     "FIRST_DRAWN_SEED",
@@ -31,6 +32,7 @@ __all__ = [
     "EnvBatch",
     "EpisodeMetrics",
     "Feature",
+    "MaskInObservation",
     "ObservationBuilder",
     "ObservationLayout",
     "Reward",
