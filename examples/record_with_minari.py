@@ -13,16 +13,16 @@ from agentserve_gym.baselines import parse_policy
 from agentserve_gym.envs import metric_names
 
 try:
-    import minari
-except ModuleNotFoundError:
-    sys.exit('minari is not installed: pip install "minari[create,hdf5]"')
+    from minari import DataCollector
+except ImportError as error:
+    sys.exit(f'{error}: pip install "minari[create,hdf5]"')
 
 EPISODES = 3
 
 
 def main() -> None:
     env = gym.make("agentserve_gym:AgentServe-v0", scenario="default")
-    collector = minari.DataCollector(env, record_infos=True)
+    collector = DataCollector(env, record_infos=True)
     for seed in range(EPISODES):
         collector.reset(seed=seed)
         policy = parse_policy("lmetric+dram")

@@ -68,7 +68,7 @@ def test_example(name, tmp_path):
 @pytest.mark.parametrize("name", NEEDS)
 def test_what_is_missing_is_said_in_one_line(name, tmp_path):
     """With the library hidden, whether it is installed or not."""
-    module = NEEDS[name][0][-1].split(".")[0]
+    module = NEEDS[name][0][0]
     hidden = (
         f"import runpy, sys; sys.modules[{module!r}] = None;"
         f"runpy.run_path({str(EXAMPLES / name)!r}, run_name='__main__')"
