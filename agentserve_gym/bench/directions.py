@@ -73,11 +73,7 @@ def _has_tier(cell: CellResult) -> bool:
 
 
 def _instances(cell: CellResult) -> int:
-    return sum(
-        group.count * group.data_parallel
-        for node in cell.scenario.cluster.nodes
-        for group in node.instances
-    )
+    return cell.scenario.cluster.num_instances
 
 
 def _pool(

@@ -149,7 +149,7 @@ def _facts(cell: CellResult, stock: str) -> tuple[str, ...]:
     for group, _ in groups:
         tensor = f" tp{group.tensor_parallel}" if group.tensor_parallel > 1 else ""
         kind = group.accelerator + tensor
-        kinds[kind] = kinds.get(kind, 0) + group.count * group.data_parallel
+        kinds[kind] = kinds.get(kind, 0) + group.num_instances
     tiers = ["HBM"]
     tiers += ["DRAM"] if any(node.dram is not None for node in cluster.nodes) else []
     tiers += ["CXL"] if cluster.cxl is not None else []

@@ -33,6 +33,11 @@ def summary(values: array[float]) -> dict[str, float]:
     }
 
 
+def mean(values: array[float]) -> float:
+    """The mean; zero where there are none."""
+    return float(np.frombuffer(values).mean()) if values else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class TurnRecord:
     """One finished turn, for whoever wants every single one."""

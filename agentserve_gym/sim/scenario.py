@@ -85,6 +85,11 @@ class InstanceSpec(StrictModel):
     kv_blocks: PositiveInt | None = None
     timing: str = "auto"
 
+    @property
+    def num_instances(self) -> int:
+        """Instances that a router sees: every engine of every group."""
+        return self.count * self.data_parallel
+
     @model_validator(mode="after")
     def _experts_spread_over_the_group(self) -> InstanceSpec:
         gpus = self.tensor_parallel * self.data_parallel
@@ -114,6 +119,11 @@ class ClusterSpec(StrictModel):
     nodes: list[NodeSpec] = Field(min_length=1)
     cxl: CxlSpec | None = None
     network: LinkSpec | None = Field(default=None, description="between nodes, per node")
+
+    @property
+    def num_instances(self) -> int:
+        """Instances that a router sees, over all nodes."""
+        return sum(spec.num_instances for node in self.nodes for spec in node.instances)
 
     @model_validator(mode="after")
     def _instances_fit_in_memory(self) -> ClusterSpec:
@@ -261,6 +271,11 @@ def load_scenario(scenario: str | Path | Scenario | dict[str, Any]) -> Scenario:
         return scenario
     if isinstance(scenario, dict):
         return _validated(scenario, "scenario")
+    if not isinstance(scenario, (str, Path)):
+        raise ValueError(
+            f"scenario is {scenario!r}; allowed: the name of a preset, a .toml or .json file, a "
+            "mapping, or a Scenario"
+        )
     path = Path(scenario)
     if path.suffix in (".toml", ".json"):
         return _validated(read_table(path), str(path))

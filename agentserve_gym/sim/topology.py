@@ -89,7 +89,7 @@ class Topology:
             else ((), ())
         )
         for spec in node.instances:
-            for member in range(spec.count * spec.data_parallel):
+            for member in range(spec.num_instances):
                 self.ranks.append(member % spec.data_parallel)
                 self._build_instance(number, spec, node.host_link, bool(self._cxl_ports[-1][0]))
 

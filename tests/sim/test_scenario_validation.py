@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agentserve_gym.sim import Scenario, Simulation, load_scenario, preset_names
+from agentserve_gym.sim.scenario import ClusterSpec
 
 GOOD: dict[str, Any] = {
     "name": "good",
@@ -331,6 +332,21 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot read") as caught:
         load_scenario(tmp_path / "nowhere.toml")
     assert "nowhere.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, 3, [], True, b"default"], ids=repr)
+def test_what_is_no_scenario_is_refused_in_one_line(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^scenario is .*; allowed: the name of") as caught:
+        load_scenario(value)
+    assert "\n" not in str(caught.value)
+
+
+def test_instances_are_counted_over_groups_and_nodes() -> None:
+    group = {"accelerator": "h100-sxm", "count": 3, "data_parallel": 2, "tensor_parallel": 4}
+    nodes = [{"name": name, "instances": [group, {"accelerator": "h200"}]} for name in "ab"]
+    cluster = ClusterSpec.model_validate({"model": "llama-3.1-8b", "nodes": nodes})
+    assert cluster.nodes[0].instances[0].num_instances == 6
+    assert cluster.num_instances == 14
 
 
 def test_every_field_can_be_given_by_its_scenario_type() -> None:
