@@ -58,6 +58,7 @@ def summary(study: Study) -> dict[str, Any]:
                 "jct_against_stock": _estimate(row.against_stock),
                 "best_in": row.best_in,
                 "tied_in": row.tied_in,
+                "invalid_answers": study.invalid_answers(row.label),
             }
             for row in study.overall
         ],

@@ -187,6 +187,14 @@ class Study:
         """Policies that are ranked, in the suite's order."""
         return [e.label for e in self.suite.policies if e.lever != "oracle" and _runs_fully(e)]
 
+    def invalid_answers(self, label: str) -> int:
+        """Of a policy, over all cells and seeds: its figures are partly the safe fallback's."""
+        return sum(
+            outcome.invalid_answers
+            for cell in self.cells
+            for outcome in cell.outcomes.get(label, ())
+        )
+
     def labels(self, *levers: Lever) -> list[str]:
         """Policies of some levers."""
         return [e.label for e in self.suite.policies if e.lever in levers]

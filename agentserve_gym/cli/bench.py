@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from agentserve_gym.bench import (
     Job,
@@ -24,14 +23,15 @@ from agentserve_gym.bench.results import key
 from agentserve_gym.bench.suite import tuning_grids
 from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
 from agentserve_gym.cli.driving import allow_local_modules
+from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import (
     JsonOption,
     console,
     note,
     print_json,
-    progress,
     replace_file,
 )
+from agentserve_gym.cli.progress import reporting
 
 RESULTS = "results.csv"
 TUNED = "tuned.toml"
@@ -121,16 +121,19 @@ def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
     known = {key(outcome) for outcome in results.outcomes}
     left = [job for job in planned if job.key not in known]
     failures: list[str] = []
-    with progress() as bar:
-        task = bar.add_task("bench", total=len(planned), completed=len(planned) - len(left))
+    with reporting() as report:
+
+        def progressed() -> None:
+            finished = len(results.outcomes) - len(known) + len(failures)
+            report("bench: runs", len(planned) - len(left) + finished, len(planned))
 
         def done(outcome: Outcome) -> None:
             results.append(outcome)
-            bar.update(task, advance=1, description=f"{outcome.scenario}, seed {outcome.seed}")
+            progressed()
 
         def failed(job: Job, error: Exception) -> None:
             failures.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
-            bar.advance(task)
+            progressed()
 
         run_jobs(left, workers, done, failed)
     for failure in failures:
@@ -140,20 +143,26 @@ def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
 
 
 def _print(study: Study) -> None:
-    title = f"{study.suite.name}: {len(study.ranking_cells)} cells that rank"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("policy", overflow="fold")
-    for column in ("score (IQM)", "beats stock", "JCT / stock", "best or tied in"):
-        table.add_column(column, justify="right")
+    invalid = {row.label: study.invalid_answers(row.label) for row in study.overall}
+    table = Figures(
+        f"{study.suite.name}: {len(study.ranking_cells)} cells that rank",
+        ["policy", "score (IQM)", "beats stock", "JCT / stock", "best or tied in"],
+    )
+    if any(invalid.values()):
+        table.heading = [*table.heading, "invalid answers"]
     for row in study.overall:
-        table.add_row(
+        cells = [
             row.label,
             interval(row.score),
             f"{row.beats_stock.value:.0%}",
             f"{row.against_stock.value:.3f}",
             f"{row.tied_in} of {len(study.ranking_cells)}",
-        )
-    console().print(table)
+        ]
+        table.rows.append([*cells, f"{invalid[row.label]:,}"] if any(invalid.values()) else cells)
+    table.print(console())
     for cell in study.cells:
         if cell.is_control:
             note(f"{cell.name}: policies spread by {cell.spread:.2%}: a control, not ranked")
+    for label, count in invalid.items():
+        if count:
+            note(f"{label}: {count:,} answers were invalid and replaced by safe ones")

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from agentserve_gym.cli.learning import evaluation_table, reporting
+from agentserve_gym.cli.learning import evaluation_table, warnings
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
+from agentserve_gym.cli.progress import reporting
 
 
 def train(
@@ -88,8 +89,10 @@ def train(
             evaluation, results = runs.train(made, folder, report)
     if json:
         print_json({"run": str(folder), **results})
-        return
-    console().print(evaluation_table(evaluation))
+    else:
+        evaluation_table(evaluation).print(console())
+    for warning in warnings(evaluation):
+        note(warning)
     note(f"run: {folder}; curves: tensorboard --logdir {folder / 'tensorboard'}")
 
 
