@@ -41,7 +41,10 @@ def bench(
     suite: Annotated[str, typer.Option(help="standard, quick, or a .toml file.")] = "standard",
     scenario: Annotated[
         list[str] | None,
-        typer.Option(help="Only this scenario of the suite, or any other; repeat it for more."),
+        typer.Option(
+            help="Only this scenario of the suite, or any other; repeat it for more. A horizon is "
+            "left out: programs run to their end."
+        ),
     ] = None,
     policy: Annotated[
         list[str] | None,
@@ -120,11 +123,11 @@ def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
     """
     known = {key(outcome) for outcome in results.outcomes}
     left = [job for job in planned if job.key not in known]
-    failures: list[str] = []
+    failures: dict[tuple[str, type[Exception]], list[str]] = {}
     with reporting() as report:
 
         def progressed() -> None:
-            finished = len(results.outcomes) - len(known) + len(failures)
+            finished = len(results.outcomes) - len(known) + sum(map(len, failures.values()))
             report("bench: runs", len(planned) - len(left) + finished, len(planned))
 
         def done(outcome: Outcome) -> None:
@@ -132,14 +135,16 @@ def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
             progressed()
 
         def failed(job: Job, error: Exception) -> None:
-            failures.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
+            alike = failures.setdefault((job.policy, type(error)), [])
+            alike.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
             progressed()
 
         run_jobs(left, workers, done, failed)
-    for failure in failures:
-        note(f"failed: {failure}")
-    if failures:
-        raise ValueError(f"{len(failures)} of {len(planned)} runs failed; try again with --resume")
+    for first, *others in failures.values():
+        note(f"failed: {first}{f' (and {len(others)} like it)' if others else ''}")
+    count = sum(map(len, failures.values()))
+    if count:
+        raise ValueError(f"{count} of {len(planned)} runs failed; try again with --resume")
 
 
 def _print(study: Study) -> None:

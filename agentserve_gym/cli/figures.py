@@ -7,6 +7,7 @@ follow in a second table below, with the same names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -43,30 +44,20 @@ class Figures:
         ]
         widest_name = max(map(_width, names))
         for number, group in enumerate(_groups(columns, widest_name, out.width)):
-            table = Table(
-                title=self.title if number == 0 else f"{self.title}, continued",
-                title_justify="left",
-                title_style="bold",
-                box=SIMPLE_HEAD,
-                show_edge=False,
-                pad_edge=False,
-                padding=(0, 1, 0, 0),
-            )
+            out.print(Text(self.title if number == 0 else f"{self.title}, continued", style="bold"))
+            table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
             room = out.width - sum(_GAP + column.narrowest for column in group)
             name_width = min(widest_name, room)
             room -= name_width
-            table.add_column(Text(names[0]), width=name_width, overflow="fold")
+            table.add_column(_folded(names[0], name_width), width=name_width)
             for column in group:
                 more = min(column.widest - column.narrowest, room)
                 room -= more
-                table.add_column(
-                    Text(column.heading),
-                    width=column.narrowest + more,
-                    justify="right",
-                    overflow="fold",
-                )
+                width = column.narrowest + more
+                table.add_column(_folded(column.heading, width), width=width, justify="right")
             for position, row in enumerate(self.rows):
-                table.add_row(Text(row[0]), *(Text(column.cells[position]) for column in group))
+                cells = (Text(column.cells[position]) for column in group)
+                table.add_row(_folded(row[0], name_width), *cells)
             out.print(table)
         for remark in self.remarks:
             out.print(remark, markup=False)
@@ -96,6 +87,16 @@ def _groups(columns: list[_Column], widest_name: int, width: int) -> list[list[_
         left -= _GAP + column.narrowest
         groups[-1].append(column)
     return groups
+
+
+def _folded(name: str, width: int) -> Text:
+    """A name on as many lines as it needs, broken between words and between parts of a policy."""
+    lines = [""]
+    for part in re.findall(r"[^\s+(,]*(?:[+(,]|\s+|$)", name):
+        if len((lines[-1] + part).rstrip()) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+    return Text("\n".join(line.rstrip() for line in lines), overflow="fold")
 
 
 def _width(text: str) -> int:

@@ -19,7 +19,7 @@ def evaluation_table(evaluation: Evaluation) -> Figures:
     invalid = any(scores.invalid_answers for scores in policies)
     heading = ["policy", *_HEADINGS]
     if cut_off:
-        heading[1:4] = [f"{name} *" for name in heading[1:4]]
+        heading[1:4] = [f"{name}*" for name in heading[1:4]]
         heading.append("unfinished")
     if invalid:
         heading.append("invalid answers")

@@ -31,7 +31,7 @@ def comparison(runs: Sequence[Run], title: str) -> Figures:
     table = Figures(title, ["", *(run.record.policy for run in runs)])
     cut_off = any(_of(run, "unfinished_programs") for run in runs)
     for label, cell in _ROWS:
-        mark = " *" if cut_off and label.startswith("JCT") else ""
+        mark = "*" if cut_off and label.startswith("JCT") else ""
         table.rows.append([label + mark, *(cell(run) for run in runs)])
     for label, key in (
         ("unfinished programs", "unfinished_programs"),

@@ -70,7 +70,7 @@ def _print(summary: dict[str, Any]) -> None:
     out.print(_arrivals(summary["arrivals"]))
     spreads = {key: value for key, value in summary.items() if _is_spread(value)}
     spreads["shared_prefix_tokens"] = summary["shared_prefixes"]["tokens"]
-    _table("", spreads).print(out)
+    _table("programs", spreads).print(out)
     if summary["tools"]:
         durations = {
             f"{kind} x {tool['calls']:,}": tool["duration_s"]
@@ -81,8 +81,8 @@ def _print(summary: dict[str, Any]) -> None:
 
 def _table(title: str, rows: dict[str, dict[str, float]]) -> Figures:
     return Figures(
-        "",
-        [title, *_COLUMNS],
+        title,
+        ["", *_COLUMNS],
         [[label, *(_number(row[name]) for name in _COLUMNS)] for label, row in rows.items()],
     )
 

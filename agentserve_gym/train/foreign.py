@@ -120,8 +120,11 @@ class EnvironmentPolicy:
             self._counts["delegated"] += 1
             return self._other.decide(decision)
         self._counts["asked"] += 1
-        action = self._actor(env.builder.write(decision), env.mask_at(decision))
-        return env.answer(decision, action)
+        try:
+            action = self._actor(env.builder.write(decision), env.mask_at(decision))
+            return env.answer(decision, action)
+        except ValueError as error:
+            raise ValueError(f"policy {self._name!r}: {error}") from error
 
     def counters(self) -> dict[str, int]:
         """Decisions that were asked, and those left to the baseline."""
@@ -246,6 +249,6 @@ def _check_fit(file: Path, model: BaseAlgorithm, env: AgentServeBase) -> None:
         if learned != given:
             raise ValueError(
                 f"{file} was trained with {what} {learned}, but those of this environment in "
-                f"scenario {env.scenario.name!r} are {given}; name the environment with --env, and "
-                "a scenario with at most as many instances and as many pin_ttls_s"
+                f"scenario {env.scenario.name!r} are {given}; name its environment with --env, and "
+                "a scenario with as many pin_ttls_s and no more instances"
             )
