@@ -46,9 +46,7 @@ def run_policy(simulation: Simulation, policy: NamedPolicy) -> dict[str, Any]:
     Raises:
         ValueError: if every answer was invalid, so that the figures are not the policy's.
     """
-    answers = 0
-    for answers in drive(simulation, policy):  # noqa: B007
-        pass
+    answers = sum(1 for _ in drive(simulation, policy))
     require_valid_answers(simulation, policy.name, answers)
     return {
         **simulation.report(),

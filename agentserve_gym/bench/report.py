@@ -70,6 +70,7 @@ def summary(study: Study) -> dict[str, Any]:
                 "control": cell.is_control,
                 "ranked": [] if cell.is_control else cell.ranked,
                 "mean_jct_s": {label: cell.mean(label) for label in cell.outcomes},
+                "invalid_answers": {label: cell.invalid_answers(label) for label in cell.outcomes},
                 "silent": {
                     label: silent for label in cell.outcomes if (silent := cell.silent(label))
                 },

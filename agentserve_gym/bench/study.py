@@ -109,6 +109,10 @@ class CellResult:
         parts = [set(outcome.silent.split()) for outcome in self.outcomes[label]]
         return sorted(set.intersection(*parts))
 
+    def invalid_answers(self, label: str) -> int:
+        """Of a policy, over the seeds."""
+        return sum(outcome.invalid_answers for outcome in self.outcomes.get(label, ()))
+
     def tied_with_best(self) -> list[str]:
         """Ranked labels whose interval against the best mean includes no difference."""
         best = self.ranked[0]
@@ -189,11 +193,7 @@ class Study:
 
     def invalid_answers(self, label: str) -> int:
         """Of a policy, over all cells and seeds: its figures are partly the safe fallback's."""
-        return sum(
-            outcome.invalid_answers
-            for cell in self.cells
-            for outcome in cell.outcomes.get(label, ())
-        )
+        return sum(cell.invalid_answers(label) for cell in self.cells)
 
     def labels(self, *levers: Lever) -> list[str]:
         """Policies of some levers."""

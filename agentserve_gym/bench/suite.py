@@ -244,8 +244,8 @@ def scenario_names() -> list[str]:
 
 
 def find_scenario(name: str) -> Scenario:
-    """A benchmark scenario, a preset or a file, without a horizon (it would cut programs off); paths
-    of traces are as written there.
+    """A benchmark scenario, a preset or a file, without a horizon, which would cut programs off;
+    paths of traces are as written there.
 
     Raises:
         ValueError: for an unknown name.

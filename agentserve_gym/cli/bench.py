@@ -148,7 +148,7 @@ def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
 
 
 def _print(study: Study) -> None:
-    invalid = {row.label: study.invalid_answers(row.label) for row in study.overall}
+    invalid = {entry.label: study.invalid_answers(entry.label) for entry in study.suite.policies}
     table = Figures(
         f"{study.suite.name}: {len(study.ranking_cells)} cells that rank",
         ["policy", "score (IQM)", "beats stock", "JCT / stock", "best or tied in"],

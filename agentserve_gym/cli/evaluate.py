@@ -74,7 +74,7 @@ def evaluate(
     others = parse_policies(policy or COMPARED)
     judged: NamedPolicy
     if algorithm is not None or _names_function(model):
-        trained_in, trained_on, trained_for = env or ENV_IDS[0], "default", "jct"
+        trained_in, trained_on = env or ENV_IDS[0], "default"
         judged = _foreign(model, algorithm, vecnormalize, trained_in, baseline or "affinity+lru")
     else:
         if baseline is not None or vecnormalize is not None:
@@ -83,12 +83,10 @@ def evaluate(
         card = judged.card
         if env is not None and env != card.env:
             raise typer.BadParameter(f"env is {env!r}, but {model} was trained in {card.env}")
-        trained_in, trained_on, trained_for = card.env, card.scenario, card.reward
+        trained_in, trained_on, metric = card.env, card.scenario, metric or card.reward
     loaded = load_scenario(scenario or trained_on)
     with reporting() as report:
-        result = compare(
-            judged, others, loaded, evaluation_seeds(seeds), metric or trained_for, report
-        )
+        result = compare(judged, others, loaded, evaluation_seeds(seeds), metric or "jct", report)
     if json:
         print_json({"model": model, "env": trained_in, **result.as_dict()})
     else:

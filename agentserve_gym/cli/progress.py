@@ -39,7 +39,7 @@ def reporting() -> Iterator[Report]:
 
 
 class _Pace:
-    """How long what is going on still takes, if it goes on as it did since it was first heard of."""
+    """How long what is going on still takes, at its pace since it was first heard of."""
 
     def __init__(self) -> None:
         self._first: dict[str, tuple[float, int]] = {}

@@ -25,7 +25,6 @@ _ROWS: tuple[tuple[str, Callable[[Run], str]], ...] = (
 )
 
 
-
 def comparison(runs: Sequence[Run], title: str) -> Figures:
     """One row a metric, one column a run."""
     table = Figures(title, ["", *(run.record.policy for run in runs)])

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agentserve_gym.cli.driving import allow_local_modules
 from agentserve_gym.cli.learning import evaluation_table, warnings
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.cli.progress import reporting
@@ -63,6 +64,7 @@ def train(
     from agentserve_gym.train import make_settings, runs
     from agentserve_gym.train.settings import read_settings, set_key
 
+    allow_local_modules()
     given: dict[str, Any] = {
         "env": env, "scenario": scenario, "algorithm": algorithm, "steps": steps, "seed": seed,
         "imitate": imitate, "baseline": baseline, "reward": reward, "device": device,

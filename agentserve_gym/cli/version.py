@@ -22,7 +22,7 @@ def _print_version(wanted: bool) -> None:
 
 
 def main(
-    version: Annotated[  # noqa: ARG001
+    version: Annotated[
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Show the version and exit."

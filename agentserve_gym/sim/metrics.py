@@ -134,7 +134,9 @@ class Metrics:
         self.invalid_answers += 1
         if self.first_invalid is None:
             kind = "" if isinstance(answer, Answer) else " (no Route, Hold or Place)"
-            self.first_invalid = f"{shorten(repr(answer), 120)} to a {type(decision).__name__}{kind}"
+            self.first_invalid = (
+                f"{shorten(repr(answer), 120)} to a {type(decision).__name__}{kind}"
+            )
 
     def program_finished(self, program: ProgramState, now_s: float, ideal_s: float) -> None:
         """Book a finished program; sub-agents count in their parent's gap only."""

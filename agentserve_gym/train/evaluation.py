@@ -149,6 +149,4 @@ def score(policy: NamedPolicy, scenario: Scenario, seeds: Sequence[int], report:
         answers += int(outcome["answers"])
         invalid += int(outcome["invalid_answers"])
         first_invalid = first_invalid or outcome["first_invalid"]
-    return Scores(
-        policy.name, figures, programs, unfinished, answers, invalid, first_invalid
-    )
+    return Scores(policy.name, figures, programs, unfinished, answers, invalid, first_invalid)

@@ -1,4 +1,4 @@
-"""Policies from outside: any Stable-Baselines3 model that learned in our environments, any function.
+"""Policies from outside: Stable-Baselines3 models that learned in our environments, and functions.
 
 They see the observations and masks of an environment and answer with its actions, and drive a
 simulation like any heuristic. An action that the mask rules out falls back to a safe one and is
@@ -210,11 +210,12 @@ class _Sb3Actor:
         self._begins = np.ones(1, dtype=np.bool_)
 
     def __call__(self, observation: NDArray[np.float32], mask: Mask) -> Any:
+        seen: Any = observation
         if self._statistics is not None:
-            observation = self._statistics.normalize_obs(observation)
+            seen = self._statistics.normalize_obs(observation)
         masks = {"action_masks": mask.astype(np.bool_)} if self._masked else {}
         action, self._state = self._model.predict(
-            observation, self._state, self._begins, deterministic=True, **masks
+            seen, self._state, self._begins, deterministic=True, **masks
         )
         self._begins = np.zeros(1, dtype=np.bool_)
         return action
