@@ -47,7 +47,9 @@ IMPOSSIBLE = [
 
 @pytest.mark.parametrize("answer", [*NO_ANSWERS, *IMPOSSIBLE], ids=repr)
 def test_figures_of_the_fallback_alone_are_refused(answer):
-    with pytest.raises(ValueError, match=r"policy 'mine:Says': all \d+ answers are invalid") as told:
+    with pytest.raises(
+        ValueError, match=r"policy 'mine:Says': all \d+ answers are invalid"
+    ) as told:
         run_policy(Simulation(SCENARIO, 0), says(answer))
     assert repr(answer) in str(told.value)
     assert ("no Route, Hold or Place" in str(told.value)) == (answer in NO_ANSWERS)

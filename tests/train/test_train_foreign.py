@@ -31,8 +31,8 @@ SETTINGS = {
     "dqn": {"learning_starts": 8, "buffer_size": 64},
     "qrdqn": {"learning_starts": 8, "buffer_size": 64},
     "ars": {"n_delta": 1},
-    **dict.fromkeys(("ppo", "maskable-ppo", "recurrent-ppo", "trpo"),
-                    {"n_steps": 32, "batch_size": 32}),
+    **{name: {"n_steps": 32, "batch_size": 32}
+       for name in ("ppo", "maskable-ppo", "recurrent-ppo", "trpo")},
 }  # fmt: skip
 
 
@@ -55,7 +55,9 @@ def played(env: gym.Env, act, workload: int) -> dict:
     observation, info = env.reset(options={"workload_seed": workload})
     over = False
     while not over:
-        observation, _, terminated, truncated, info = env.step(act(observation, info["action_mask"]))
+        observation, _, terminated, truncated, info = env.step(
+            act(observation, info["action_mask"])
+        )
         over = terminated or truncated
     return info
 
@@ -194,7 +196,8 @@ def test_what_does_not_fit_is_refused(functions, tmp_path):
 def test_the_documented_function_runs(tmp_path, monkeypatch):
     """The function of docs/training.md under the name that its command gives."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    (source,) = re.findall(r"```python\n(def least_loaded.*?)```", text, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (source,) = [block for block in blocks if "def least_loaded" in block]
     (tmp_path / "mine.py").write_text(source, encoding="utf-8")
     assert "--model mine:least_loaded" in text
     monkeypatch.syspath_prepend(str(tmp_path))
