@@ -62,6 +62,7 @@ def summary(study: Study) -> dict[str, Any]:
                 "jct_against_stock": _estimate(row.against_stock),
                 "best_in": row.best_in,
                 "tied_in": row.tied_in,
+                "invalid_answers": study.invalid_answers(row.label),
             }
             for row in study.overall
         ],
@@ -73,6 +74,7 @@ def summary(study: Study) -> dict[str, Any]:
                 "control": cell.is_control,
                 "ranked": [] if cell.is_control else cell.ranked,
                 "mean_jct_s": {label: cell.mean(label) for label in cell.outcomes},
+                "invalid_answers": {label: cell.invalid_answers(label) for label in cell.outcomes},
                 "silent": {
                     label: silent for label in cell.outcomes if (silent := cell.silent(label))
                 },

@@ -122,6 +122,10 @@ class CellResult:
         parts = [set(outcome.silent.split()) for outcome in self.outcomes[label]]
         return sorted(set.intersection(*parts))
 
+    def invalid_answers(self, label: str) -> int:
+        """Of a policy, over the seeds."""
+        return sum(outcome.invalid_answers for outcome in self.outcomes.get(label, ()))
+
     def tied_with_best(self) -> list[str]:
         """Ranked labels whose interval against the best mean includes no difference."""
         best = self.ranked[0]
@@ -199,6 +203,10 @@ class Study:
     def ranked_labels(self) -> list[str]:
         """Policies that are ranked, in the suite's order."""
         return [e.label for e in self.suite.policies if e.lever != "oracle" and _runs_fully(e)]
+
+    def invalid_answers(self, label: str) -> int:
+        """Of a policy, over all cells and seeds: its figures are partly the safe fallback's."""
+        return sum(cell.invalid_answers(label) for cell in self.cells)
 
     def labels(self, *levers: Lever) -> list[str]:
         """Policies of some levers."""

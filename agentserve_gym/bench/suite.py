@@ -258,10 +258,11 @@ def scenario_names() -> list[str]:
 
 
 def find_scenario(name: str) -> Scenario:
-    """A benchmark scenario, a preset or a file; paths of traces are as written there.
+    """A benchmark scenario, a preset or a file, without a horizon, which would cut programs off;
+    paths of traces are as written there.
 
     Raises:
-        ValueError: for an unknown name, or a scenario with a horizon (it would cut programs off).
+        ValueError: for an unknown name.
     """
     inside = _folder() / "scenarios" / f"{name}.toml"
     if inside.is_file():

@@ -16,15 +16,15 @@ from agentserve_gym.cli.scenarios import scenarios
 from agentserve_gym.cli.trace import trace
 from agentserve_gym.cli.train import train
 from agentserve_gym.cli.validate import validate
+from agentserve_gym.cli.version import main
 
 app = typer.Typer(
     name="agentserve",
     cls=OneLineErrors,
-    help="Simulate clusters that serve LLM agents, and compare policies that run them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.callback()(main)
 app.add_typer(calibrate)
 app.add_typer(data)
 for command in (

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from agentserve_gym.bench import (
     Job,
@@ -26,7 +25,9 @@ from agentserve_gym.bench.results import key
 from agentserve_gym.bench.suite import tuning_grids
 from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
 from agentserve_gym.cli.driving import allow_local_modules
-from agentserve_gym.cli.output import JsonOption, console, note, print_json, progress
+from agentserve_gym.cli.figures import Figures
+from agentserve_gym.cli.output import JsonOption, console, note, print_json
+from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.stopping import resumable
 from agentserve_gym.files import require_replaceable, write_file
 
@@ -38,7 +39,10 @@ def bench(
     suite: Annotated[str, typer.Option(help="standard, quick, or a .toml file.")] = "standard",
     scenario: Annotated[
         list[str] | None,
-        typer.Option(help="Only this scenario of the suite, or any other; repeat it for more."),
+        typer.Option(
+            help="Only this scenario of the suite, or any other; repeat it for more. A horizon is "
+            "left out: programs run to their end."
+        ),
     ] = None,
     policy: Annotated[
         list[str] | None,
@@ -118,24 +122,29 @@ def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
     """
     known = {key(outcome) for outcome in results.outcomes}
     left = [job for job in planned if job.key not in known]
-    failures: list[str] = []
-    with progress() as bar:
-        task = bar.add_task("bench", total=len(planned), completed=len(planned) - len(left))
+    failures: dict[tuple[str, type[Exception]], list[str]] = {}
+    with reporting() as report:
+
+        def progressed() -> None:
+            finished = len(results.outcomes) - len(known) + sum(map(len, failures.values()))
+            report("bench: runs", len(planned) - len(left) + finished, len(planned))
 
         def done(outcome: Outcome) -> None:
             results.append(outcome)
-            bar.update(task, advance=1, description=f"{outcome.scenario}, seed {outcome.seed}")
+            progressed()
 
         def failed(job: Job, error: Exception) -> None:
-            failures.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
-            bar.advance(task)
+            alike = failures.setdefault((job.policy, type(error)), [])
+            alike.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
+            progressed()
 
         with resumable(_resume_command()):
             run_jobs(left, workers, done, failed)
-    for failure in failures:
-        note(f"failed: {failure}")
-    if failures:
-        raise ValueError(f"{len(failures)} of {len(planned)} runs failed; try again with --resume")
+    for first, *others in failures.values():
+        note(f"failed: {first}{f' (and {len(others)} like it)' if others else ''}")
+    count = sum(map(len, failures.values()))
+    if count:
+        raise ValueError(f"{count} of {len(planned)} runs failed; try again with --resume")
 
 
 def _resume_command() -> str:
@@ -145,22 +154,28 @@ def _resume_command() -> str:
 
 
 def _print(study: Study) -> None:
-    title = f"{study.suite.name}: {plural(len(study.ranking_cells), 'cell')} that rank"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("policy", overflow="fold")
-    for column in ("score (IQM)", "beats stock", "JCT / stock", "best or tied in"):
-        table.add_column(column, justify="right")
+    invalid = {entry.label: study.invalid_answers(entry.label) for entry in study.suite.policies}
+    table = Figures(
+        f"{study.suite.name}: {plural(len(study.ranking_cells), 'cell')} that rank",
+        ["policy", "score (IQM)", "beats stock", "JCT / stock", "best or tied in"],
+    )
+    if any(invalid.values()):
+        table.heading = [*table.heading, "invalid answers"]
     for row in study.overall:
-        table.add_row(
+        cells = [
             row.label,
             interval(row.score),
             f"{row.beats_stock.value:.0%}",
             f"{row.against_stock.value:.3f}",
             f"{row.tied_in} of {len(study.ranking_cells)}",
-        )
+        ]
+        table.rows.append([*cells, f"{invalid[row.label]:,}"] if any(invalid.values()) else cells)
     if study.ranking_cells:
-        console().print(table)
+        table.print(console())
     for cell in study.cells:
         if cell.is_control:
             why = f"policies spread by {cell.spread:.2%}" if cell.has_room else "no room for scores"
             note(f"{cell.name}: {why}: a control, not ranked")
+    for label, count in invalid.items():
+        if count:
+            note(f"{label}: {count:,} answers were invalid and replaced by safe ones")

@@ -79,7 +79,7 @@ def demo(
         )
         return
     out = console()
-    out.print(tables.comparison(runs, f"demo, seed {seed}"))
+    tables.comparison(runs, f"demo, seed {seed}").print(out)
     for sentence in sentences:
         out.print(sentence, markup=False)
     typer.echo(f"picture: {picture}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import typer
@@ -29,6 +30,14 @@ class OneLineErrors(TyperGroup):
         """Commands and groups of commands together, by name."""
         return sorted(super().list_commands(ctx))
 
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        """Read the command line, which may print help or the version, and run the command."""
+        try:
+            return super().main(*arguments, **settings)
+        except OSError as error:
+            typer.echo(f"agentserve: {one_line(error)}", err=True)
+            sys.exit(BAD_INPUT_EXIT_CODE)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
@@ -48,6 +57,8 @@ def one_line(error: BaseException) -> str:
             text = _missing_module(error)
         case OSError() if error.strerror and error.filename:
             text = f"{error.filename}: {error.strerror}"
+        case OSError() if error.strerror:
+            text = error.strerror
         case _:
             format_message = getattr(error, "format_message", None)
             text = format_message() if format_message is not None else str(error)

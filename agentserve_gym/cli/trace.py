@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
+from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.files import is_regular, is_standard_output
 from agentserve_gym.workloads import (
@@ -102,23 +101,21 @@ def _print(summary: dict[str, Any]) -> None:
     out.print(_arrivals(summary["arrivals"]))
     spreads = {key: value for key, value in summary.items() if _is_spread(value)}
     spreads["shared_prefix_tokens"] = summary["shared_prefixes"]["tokens"]
-    out.print(_table("", spreads))
+    _table("programs", spreads).print(out)
     if summary["tools"]:
         durations = {
             f"{kind} x {tool['calls']:,}": tool["duration_s"]
             for kind, tool in summary["tools"].items()
         }
-        out.print(_table("tool durations, s", durations))
+        _table("tool durations, s", durations).print(out)
 
 
-def _table(title: str, rows: dict[str, dict[str, float]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(title, no_wrap=True)
-    for name in _COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
-    for label, row in rows.items():
-        table.add_row(label, *(_number(row[name]) for name in _COLUMNS))
-    return table
+def _table(title: str, rows: dict[str, dict[str, float]]) -> Figures:
+    return Figures(
+        title,
+        ["", *_COLUMNS],
+        [[label, *(_number(row[name]) for name in _COLUMNS)] for label, row in rows.items()],
+    )
 
 
 def _is_spread(value: Any) -> bool:

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from agentserve_gym.cli.learning import evaluation_table, plain_warnings, reporting
-from agentserve_gym.cli.output import JsonOption, console, note, print_json
+from agentserve_gym.cli.driving import allow_local_modules
+from agentserve_gym.cli.learning import evaluation_table, warnings
+from agentserve_gym.cli.output import JsonOption, console, note, plain_warnings, print_json
+from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.stopping import resumable
 from agentserve_gym.tables import read_table
 
@@ -65,6 +67,7 @@ def train(
     from agentserve_gym.train import make_settings, runs
     from agentserve_gym.train.settings import set_key
 
+    allow_local_modules()
     given: dict[str, Any] = {
         "env": env, "scenario": scenario, "algorithm": algorithm, "steps": steps, "seed": seed,
         "imitate": imitate, "baseline": baseline, "reward": reward, "device": device,
@@ -91,8 +94,10 @@ def train(
             evaluation, results = runs.train(made, folder, report)
     if json:
         print_json({"run": str(folder), **results})
-        return
-    console().print(evaluation_table(evaluation))
+    else:
+        evaluation_table(evaluation).print(console())
+    for warning in warnings(evaluation):
+        note(warning)
     note(f"run: {folder}; curves: tensorboard --logdir {folder / 'tensorboard'}")
 
 

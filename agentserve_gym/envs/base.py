@@ -226,6 +226,20 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         self._mask = self._mask_of(simulation.pending)
         return self._builder.write(simulation.pending)
 
+    # --- for a policy that learned here and answers a simulation of its own ----------------------
+
+    def asks(self, decision: Decision) -> bool:
+        """Whether the agent takes this decision, rather than a baseline."""
+        return self._asks(decision)
+
+    def mask_at(self, decision: Decision) -> Mask:
+        """The mask of possible actions at a decision, int8; shared and read-only."""
+        return self._mask_of(decision)
+
+    def answer(self, decision: Decision, action: Any) -> Answer:
+        """What an action answers to a decision; ``ValueError`` for a wrong shape."""
+        return self._answer(decision, action)
+
     # --- the parts of reset and step, for a batch of environments ------------------------------
 
     def begin(self, seed: int | None, options: dict[str, Any] | None) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 
-from agentserve_gym.sim.decisions import Tier
+from agentserve_gym.sim.decisions import Answer, Decision, Tier
 from agentserve_gym.sim.programs import Phase, ProgramState, TurnState
 from agentserve_gym.sim.scenario import ObjectiveSpec
 
@@ -63,7 +64,8 @@ class Metrics:
         hit_tokens: prompt tokens found in HBM, or loaded, by ``Tier``; ``migrated_tokens``: loaded
             from another instance's HBM. ``prompt_tokens``: all prompt tokens admitted.
         recomputed_tokens: prefilled though the program had computed them before.
-        holds, invalid_answers, preemptions: counts.
+        holds, invalid_answers, preemptions: counts. ``first_invalid``: the first invalid answer, in
+            words.
         slo_turns: turns within both the TTFT and TPOT objective.
     """
 
@@ -82,6 +84,7 @@ class Metrics:
         self.recomputed_tokens = 0
         self.holds = 0
         self.invalid_answers = 0
+        self.first_invalid: str | None = None
         self.slo_turns = 0
         self.subagents = 0
         self.last_completion_s = 0.0
@@ -130,6 +133,15 @@ class Metrics:
                     turn.first_token_s, now_s, turn.prompt_tokens, tokens, turn.preemptions,
                 )
             )  # fmt: skip
+
+    def answered_invalidly(self, decision: Decision, answer: object) -> None:
+        """Count an answer that could not be carried out; the first is kept as an example."""
+        self.invalid_answers += 1
+        if self.first_invalid is None:
+            kind = "" if isinstance(answer, Answer) else " (no Route, Hold or Place)"
+            self.first_invalid = (
+                f"{shorten(repr(answer), 120)} to a {type(decision).__name__}{kind}"
+            )
 
     def program_finished(self, program: ProgramState, now_s: float, ideal_s: float) -> None:
         """Book a finished program; sub-agents count in their parent's gap only."""

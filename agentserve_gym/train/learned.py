@@ -188,7 +188,10 @@ def _read_card(file: Path) -> ModelCard:
     except zipfile.BadZipFile as error:
         raise ValueError(f"{file} is not a model file: {error}") from error
     except KeyError as error:
-        raise ValueError(f"{file} holds no {CARD_NAME}; it was not saved by agentserve") from error
+        raise ValueError(
+            f"{file} holds no {CARD_NAME}, so agentserve train did not make it; name the algorithm "
+            "of another Stable-Baselines3 model with --algorithm (load_sb3)"
+        ) from error
     except ValueError as error:
         raise ValueError(f"{file}: {CARD_NAME} is not valid JSON: {error}") from error
     try:
