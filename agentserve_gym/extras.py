@@ -4,12 +4,12 @@ from __future__ import annotations
 
 _EXTRA_OF_MODULE = {
     "matplotlib": "plot",
-    "scipy": "bench",
     "torch": "train",
     "stable_baselines3": "train",
     "sb3_contrib": "train",
     "tensorboard": "train",
     "tqdm": "train",
+    "aiconfigurator_core": "calibration",
 }
 
 
@@ -19,4 +19,7 @@ def how_to_install(module: str) -> str | None:
     extra = _EXTRA_OF_MODULE.get(package)
     if extra is None:
         return None
-    return f"{package} is not installed; install it with: pip install 'agentserve-gym[{extra}]'"
+    return (
+        f"{package} is not installed; it comes with the extra {extra!r}: in the checkout, "
+        f"pip install -c constraints.txt '.[{extra}]'; of a wheel: pip install 'FILE.whl[{extra}]'"
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field, ValidationError
 
+from agentserve_gym.files import write_file
 from benchmarks.machine import Machine
 from benchmarks.measure import Result, Spread, Value
 
@@ -84,8 +84,6 @@ def write(content: Value, path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file under another name first, then rename it; its folder is made if needed."""
+    """Write a file, whole or not at all; its folder is made if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_file(path, content)

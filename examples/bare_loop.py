@@ -23,4 +23,4 @@ while not done:
     done = terminated or truncated
 
 print(f"{steps} decisions, return {episode_return:.3f}")
-print(f"mean JCT {info['metrics']['jct_s/mean']:.1f} s")
+print(f"mean JCT {info['metrics']['mean_jct_s/all']:.1f} s")

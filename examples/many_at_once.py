@@ -7,6 +7,8 @@
 import gymnasium as gym
 import numpy as np
 
+from agentserve_gym.envs import metric_names
+
 envs = gym.make_vec(
     "agentserve_gym:AgentServeRouting-v0",
     num_envs=8,
@@ -17,14 +19,14 @@ envs = gym.make_vec(
 observations, infos = envs.reset(seed=0)
 rng = np.random.default_rng(0)
 
+column = metric_names().index("mean_jct_s/all")
 mean_jct_s: list[float] = []
 while len(mean_jct_s) < 8:
     masks = infos["action_mask"]
     actions = (rng.random(masks.shape) * masks).argmax(axis=1)  # a possible one for each
     observations, rewards, terminations, truncations, infos = envs.step(actions)
-    if "metrics" in infos:  # some episode ended; its environment starts anew at the next step
-        ended = infos["_metrics"]
-        mean_jct_s += infos["metrics"]["jct_s/mean"][ended].tolist()
+    ended = terminations | truncations  # such an environment starts anew at the next step
+    mean_jct_s += infos["metrics"][ended, column].tolist()
 envs.close()
 print(
     f"observations {observations.shape}, mean JCT of {len(mean_jct_s)} episodes: "

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from agentserve_gym.files import write_file
 from agentserve_gym.provenance import current_commit, made_by
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +54,7 @@ def main() -> None:
     commit = commits.pop() if len(commits) == 1 else current_commit()
     if commits:
         sys.exit("the runs are of several commits; remove runs/documents to train them anew")
-    PAGE.write_text(page(results, _read("main", "imitation.json"), commit), encoding="utf-8")
+    write_file(PAGE, page(results, _read("main", "imitation.json"), commit))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

@@ -7,13 +7,11 @@ one simulation (``run_policy``).
 
 from __future__ import annotations
 
-from typing import Any
-
+from agentserve_gym.baselines.driving import drive, require_valid_answers, run_policy
 from agentserve_gym.baselines.parser import list_policies, parse_policy
 from agentserve_gym.baselines.parts import Admission, Choice, Part, Residency, Routing, Scheduling
 from agentserve_gym.baselines.policy import ComposedPolicy, NamedPolicy
 from agentserve_gym.baselines.registry import PolicyInfo, register, register_bundle
-from agentserve_gym.sim import Simulation, run
 
 __all__ = [
     "Admission",
@@ -25,17 +23,11 @@ __all__ = [
     "Residency",
     "Routing",
     "Scheduling",
+    "drive",
     "list_policies",
     "parse_policy",
     "register",
     "register_bundle",
+    "require_valid_answers",
     "run_policy",
 ]
-
-
-def run_policy(simulation: Simulation, policy: NamedPolicy) -> dict[str, Any]:
-    """Run a fresh simulation under a policy; the report also holds its name and counters."""
-    policy.reset()
-    policy.bind(simulation)
-    report = run(simulation, policy)
-    return {**report, "policy": policy.name, "counters": policy.counters()}

@@ -8,7 +8,6 @@ the residency's authors use with it).
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from agentserve_gym.baselines.registry import (
     known_parts,
     part_info,
 )
+from agentserve_gym.messages import unknown
 
 ENTRY_POINTS = "agentserve_gym.policies"
 DEFAULTS = {"routing": "affinity", "residency": "lru", "admission": "none"}
@@ -129,36 +129,29 @@ def _as_default(value: Any, default: Any) -> Any:
 
 
 def _load_user_class(name: str) -> Callable[..., Any]:
-    points = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if name in points:
-        return points[name].load()  # type: ignore[no-any-return]
-    if ":" not in name:
+    points = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    if name not in points and ":" not in name:
         raise ValueError(_unknown_part(name, [*known_parts(), *known_bundles(), *points]))
-    module_name, _, class_name = name.partition(":")
+    where = f"policy {name!r}" + (f", entry point {points[name]!r}" if name in points else "")
+    module_name, _, class_name = points.get(name, name).partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"policy {name!r}: cannot import {module_name!r}: {error}") from error
-    found = getattr(module, class_name, None)
+    except Exception as error:  # whatever a user's module raises
+        raise ValueError(
+            f"{where}: cannot import {module_name!r}: {type(error).__name__}: {error}"
+        ) from error
+    found = getattr(module, class_name, None) if class_name else None
     if not callable(found):
-        raise ValueError(f"policy {name!r}: {module_name!r} has no class {class_name!r}")
+        raise ValueError(f"{where}: {module_name!r} has no class {class_name!r}")
     return found  # type: ignore[no-any-return]
 
 
 def _unknown_part(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return (
-        f"unknown policy part {name!r}{hint} known: {', '.join(sorted(known))}, "
-        "or a class as package.module:ClassName"
-    )
+    return f"{unknown('policy part', name, sorted(known))}, or a class as package.module:ClassName"
 
 
 def _unknown_parameter(part: str, parameter: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(parameter, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    allowed = ", ".join(known) if known else "none"
-    return f"{part}: unknown parameter {parameter!r}{hint} allowed: {allowed}"
+    return f"{part}: {unknown('parameter', parameter, known)}"
 
 
 def _refuse_parameters(bundle: str, given: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentserve_gym.bench.markdown import code, interval, table
+from agentserve_gym.bench.markdown import code, interval, plural, table
 from agentserve_gym.bench.study import CellResult, Study
 from agentserve_gym.provenance import current_commit, made_by
 
@@ -12,11 +12,11 @@ _OPENING = """# Every cell
 Means over seeds. *JCT / best* is the geometric mean over seeds of
 the ratio to the policy of smallest mean, with its 95 % interval (paired seeds); a policy whose
 interval reaches 1 is not separated from it. *p99* is the mean over seeds of each seed's 99th
-percentile over the measured programs, which is close to its longest program. *SLO* is the share of
-turns within both objectives. *Hits* are shares of prompt tokens found in HBM, or loaded from DRAM
-or CXL. *Recomputed* is the share of prompt tokens that were computed although the program had
-computed them before. *Moved* is KV offloaded plus loaded. *Silent* names parts whose defining event
-fired for no seed: the result is not theirs.
+percentile over the measured programs: of fewer than a hundred, close to the longest. *SLO* is the
+share of turns within both objectives. *Hits* are shares of prompt tokens found in HBM, or loaded
+from DRAM or CXL. *Recomputed* is the share of prompt tokens that were computed although the program
+had computed them before. *Moved* is KV offloaded plus loaded. *Silent* names parts whose defining
+event fired for no seed: the result is not theirs.
 """
 
 _HEADING = (
@@ -36,11 +36,13 @@ def _cell(cell: CellResult) -> str:
     programs = cell.outcomes[cell.ranked[0]][0].programs
     facts = (
         f"{cell.scenario.description}\n\n"
-        f"{programs} measured programs a seed, {len(cell.seeds)} seeds; policies spread by "
-        f"{cell.spread:.1%}."
+        f"{plural(programs, 'measured program')} a seed, {plural(len(cell.seeds), 'seed')}"
     )
+    if len(cell.compared) > 1:
+        facts += f"; policies, the reference aside, spread by {cell.spread:.1%}"
+    facts += "."
     if cell.is_control:
-        facts += " A control: nothing separates here, so the order below is no ranking."
+        facts += " A control: the order below is no ranking."
     rows = [_row(cell, label) for label in cell.ranked]
     rows += [_row(cell, label) for label in cell.oracles]
     return f"## {cell.name}\n\n{facts}\n\n{table(_HEADING, rows)}"

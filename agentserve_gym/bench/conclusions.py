@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from agentserve_gym.bench.markdown import change, code, interval
+from agentserve_gym.bench.markdown import change, code, interval, plural
 from agentserve_gym.bench.pictures import SINGLE_LEVERS
 from agentserve_gym.bench.statistics import Estimate, pooled_ratio
-from agentserve_gym.bench.study import CellResult, Study
+from agentserve_gym.bench.study import CONTROL_SPREAD, CellResult, Gain, Study
 from agentserve_gym.bench.suite import Lever, has_lower_tier
 
 _MOST_NAMED = 6
@@ -32,51 +33,59 @@ _OF_LEVER: dict[Lever, str] = {
 
 
 def conclusions(study: Study) -> list[str]:
-    """Sentences, most important first."""
+    """Sentences, most important first: only of what was run, and nothing where it has one seed."""
     cells = study.ranking_cells
-    if not cells:
-        return ["Nothing separates in any cell that was run; no policy is ranked."]
-    lines = [_leaders(study)]
-    lines += [_lever(study, cells, lever) for lever in SINGLE_LEVERS]
-    lines += [_strongest(study, cells), *_overlaps(cells), _oracles(study, cells)]
-    controls = [cell for cell in study.cells if cell.is_control]
-    if controls:
-        names = ", ".join(f"{code(cell.name)} ({cell.spread:.2%})" for cell in controls)
-        lines.append(f"Where nothing is scarce nothing separates: policies spread by {names}.")
-    return lines
+    lines = [_leaders(study)] if cells else ["In the cells that were run, no policy is ranked."]
+    paired = [cell for cell in cells if len(cell.seeds) > 1]
+    if paired:
+        found = {lever: _gains(study, paired, lever) for lever in SINGLE_LEVERS}
+        lines += [_lever(lever, gains) for lever, gains in found.items() if gains]
+        lines += [*_strongest(paired, found), *_overlaps(paired)]
+    if cells:
+        lines += [*_left_out(study), *_oracles(study, paired), _bound(cells)]
+    return lines + _controls(study)
 
 
 def _leaders(study: Study) -> str:
-    first = study.overall[0]
-    close = [row.label for row in study.overall[1:] if row.score.high >= first.score.low]
+    stock, reference = study.suite.stock, study.suite.reference
+    first, *others = study.overall
     text = (
         f"Over all cells that rank, {code(first.label)} scores highest: {interval(first.score)}, "
-        f"where session affinity + LRU has "
-        f"{_score(study, study.suite.stock)} and random routing 0"
+        f"where the reference {code(reference)} has 0"
     )
+    if stock not in (first.label, reference):
+        text += f" and the stock policy {code(stock)} {_score(study, stock)}"
+    if math.isinf(first.score.high):
+        return f"{text}. One seed has no interval: this may be luck, and separates nothing."
+    close = [row.label for row in others if row.score.high >= first.score.low]
     if close:
         named = ", ".join(code(label) for label in close[:_MOST_NAMED])
         more = len(close) - _MOST_NAMED
         text += f"; the intervals of {named}" + (f" and {more} more" if more > 0 else "")
         text += " overlap its own, so there is no single winner"
-    return f"{text}. It is best, or not separated from the best, in {first.tied_in} of " + (
-        f"{len(study.ranking_cells)} cells: no policy should be chosen without its cell."
-        if first.tied_in < len(study.ranking_cells)
-        else f"{len(study.ranking_cells)} cells."
-    )
+    total = len(study.ranking_cells)
+    text += f". It is best, or not separated from the best, in {first.tied_in} of {_cells(total)}"
+    everywhere = first.tied_in == total
+    return text + ("." if everywhere else ": no policy should be chosen without its cell.")
 
 
 def _score(study: Study, label: str) -> str:
     return next(f"{row.score.value:.2f}" for row in study.overall if row.label == label)
 
 
-def _lever(study: Study, cells: Sequence[CellResult], lever: Lever) -> str:
-    gains = {cell.name: gain for cell in cells if (gain := study.gain(cell, [lever])) is not None}
+def _gains(study: Study, cells: Sequence[CellResult], lever: Lever) -> dict[str, Gain]:
+    """By cell; those without the lever, or without a policy that moves it, are left out."""
+    return {cell.name: gain for cell in cells if (gain := study.gain(cell, [lever])) is not None}
+
+
+def _lever(lever: Lever, gains: dict[str, Gain]) -> str:
     better = {name: gain for name, gain in gains.items() if gain.estimate.high < 1.0}
     worse = [name for name, gain in gains.items() if gain.estimate.low > 1.0]
     text = (
-        f"**{_OF_LEVER[lever]}** alone beats the stock policy in {len(better)} of {len(gains)} "
-        "cells (interval below 1)"
+        f"**{_OF_LEVER[lever]}** alone beats the stock policy in {len(better)} of "
+        f"{_cells(len(gains))}"
+        + (" that have one" if lever == "tiers" else "")
+        + " (interval below 1)"
     )
     if better:
         most = min(better, key=lambda name: better[name].estimate.value)
@@ -89,27 +98,44 @@ def _lever(study: Study, cells: Sequence[CellResult], lever: Lever) -> str:
     return text + "."
 
 
-def _strongest(study: Study, cells: Sequence[CellResult]) -> str:
-    """Which single lever is worth most, counted over cells."""
-    counts: dict[str, list[str]] = {}
+def _strongest(cells: Sequence[CellResult], found: dict[Lever, dict[str, Gain]]) -> list[str]:
+    """Which single lever is worth most, counted over cells; nothing unless several were moved."""
+    moved = [lever for lever, gains in found.items() if gains]
+    if len(moved) < 2:
+        return []
+    counts: dict[Lever, list[str]] = {}
     for cell in cells:
         gains = {
-            lever: gain.estimate
-            for lever in SINGLE_LEVERS
-            if (gain := study.gain(cell, [lever])) is not None
+            lever: found[lever][cell.name].estimate for lever in moved if cell.name in found[lever]
         }
-        if not gains:
-            continue
-        best = min(gains, key=lambda lever: gains[lever].value)
-        if gains[best].high < 1.0:
+        best = min(gains, key=lambda lever: gains[lever].value, default=None)
+        if best is not None and gains[best].high < 1.0:
             counts.setdefault(best, []).append(cell.name)
     parts = [
         f"{lever} in {len(names)} ({', '.join(code(name) for name in names)})"
         for lever, names in sorted(counts.items(), key=lambda item: -len(item[1]))
     ]
+    whole = len(moved) == len(SINGLE_LEVERS)
+    named = "" if whole else f" of those that were moved ({', '.join(moved)})"
     if not parts:
-        return "No single lever beats the stock policy anywhere."
-    return f"The single lever that is worth most: {'; '.join(parts)}."
+        return [f"No single lever{named} beats the stock policy in any cell."]
+    return [f"The single lever{named} that is worth most: {'; '.join(parts)}."]
+
+
+def _left_out(study: Study) -> list[str]:
+    """What no sentence can be about."""
+    ranked = set(study.ranked_labels)
+    unmoved = [lever for lever in SINGLE_LEVERS if ranked.isdisjoint(study.labels(lever))]
+    lines = []
+    if unmoved:
+        lines.append(f"No policy was run that moves one of these alone: {', '.join(unmoved)}.")
+    if "tiers" not in unmoved and not any(has_lower_tier(c.scenario) for c in study.ranking_cells):
+        lines.append("No cell that ranks has DRAM or CXL for KV: nothing is said of a lower tier.")
+    single = [cell.name for cell in study.ranking_cells if len(cell.seeds) == 1]
+    if single:
+        names = ", ".join(code(name) for name in single)
+        lines.append(f"One seed was run in {names}: nothing is said of levers there.")
+    return lines
 
 
 def _overlaps(cells: Sequence[CellResult]) -> list[str]:
@@ -129,26 +155,62 @@ def _overlaps(cells: Sequence[CellResult]) -> list[str]:
     return lines
 
 
-def _oracles(study: Study, cells: Sequence[CellResult]) -> str:
+def _oracles(study: Study, cells: Sequence[CellResult]) -> list[str]:
+    ran = [cell for cell in study.ranking_cells if cell.oracles]
+    if not ran:
+        return ["No oracle ran, so nothing is known about headroom beyond the lower bound."]
     found = {cell.name: head for cell in cells if (head := study.headroom(cell)) is not None}
     if not found:
-        return "No oracle ran, so nothing is known about headroom beyond the lower bound."
+        return []
     better = {name: head for name, head in found.items() if head[1].high < 1.0}
     text = (
-        f"Oracles of one decision beat the best policy in {len(better)} of {len(found)} cells "
+        f"Oracles of one decision beat the best policy in {len(better)} of {_cells(len(found))} "
         "(interval below 1)"
     )
     if better:
         most = min(better, key=lambda name: better[name][1].value)
         label, estimate = better[most]
         text += f", most in {code(most)}, by {_percent(estimate)} ({code(label)})"
+    return [f"{text}."]
+
+
+def _bound(cells: Sequence[CellResult]) -> str:
     room = [
         1.0 - cell.mean(cell.ranked[0], "ideal_s") / cell.mean(cell.ranked[0]) for cell in cells
     ]
+    low, high = f"{min(room):.0%}", f"{max(room):.0%}"
     return (
-        f"{text}. The lower bound leaves {min(room):.0%} to {max(room):.0%} of the best policy's "
-        "mean JCT, part of which is queueing that nobody can avoid."
+        f"The lower bound leaves {low if low == high else f'{low} to {high}'} of the best policy's "
+        "mean JCT, part of which may be queueing that nobody can avoid."
     )
+
+
+def _controls(study: Study) -> list[str]:
+    """Why cells are not ranked."""
+    lines = []
+    controls = [cell for cell in study.cells if cell.is_control]
+    alike = [
+        f"{code(cell.name)} ({cell.spread:.2%} over {len(cell.compared)}, "
+        f"{cell.mean(study.suite.stock, 'busy'):.0%} busy)"
+        for cell in controls
+        if cell.has_room
+    ]
+    if alike:
+        lines.append(
+            "Not ranked, because the policies that ran there spread by less than "
+            f"{CONTROL_SPREAD:.0%} of mean JCT: {', '.join(alike)}."
+        )
+    full = [code(cell.name) for cell in controls if not cell.has_room]
+    if full:
+        lines.append(
+            f"Not ranked, because the reference {code(study.suite.reference)} is at the lower "
+            f"bound already: {', '.join(full)}."
+        )
+    return lines
+
+
+def _cells(count: int) -> str:
+    return plural(count, "cell")
 
 
 def _percent(estimate: Estimate) -> str:

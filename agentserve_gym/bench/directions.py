@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agentserve_gym.bench.markdown import plural
 from agentserve_gym.bench.statistics import Estimate, pooled_ratio, ratio
 from agentserve_gym.bench.study import CellResult, Study
 from agentserve_gym.bench.suite import has_lower_tier
@@ -72,26 +73,27 @@ def _has_tier(cell: CellResult) -> bool:
 
 
 def _instances(cell: CellResult) -> int:
-    return sum(
-        group.count * group.data_parallel
-        for node in cell.scenario.cluster.nodes
-        for group in node.instances
-    )
+    return cell.scenario.cluster.num_instances
 
 
 def _pool(
     cells: Sequence[CellResult], label: str, other: str, column: str = "jct_mean_s"
 ) -> Estimate | None:
-    """Ratio over cells that have both policies; ``None`` where there are none."""
-    kept = [
+    """Ratio over cells that have both policies; ``None`` where there are none, or a figure is 0."""
+    kept = _with_both(cells, label, other)
+    values = [cell.values(label, column) for cell in kept]
+    others = [cell.values(other, column) for cell in kept]
+    if not kept or any((found <= 0).any() for found in (*values, *others)):
+        return None
+    return pooled_ratio(values, others)
+
+
+def _with_both(cells: Sequence[CellResult], label: str, other: str) -> list[CellResult]:
+    return [
         cell
         for cell in cells
         if all(len(cell.outcomes.get(name, ())) == len(cell.seeds) for name in (label, other))
     ]
-    if not kept:
-        return None
-    values = [cell.values(label, column) for cell in kept]
-    return pooled_ratio(values, [cell.values(other, column) for cell in kept])
 
 
 def _mean(cells: Sequence[CellResult], label: str, column: str) -> float:
@@ -113,7 +115,7 @@ def _compare(
     remark: str = "",
 ) -> Direction | None:
     """One ratio over cells; ``also`` names further pairs for the evidence."""
-    cells = [cell for cell in study.ranking_cells if keep(cell)]
+    cells = _with_both([cell for cell in study.ranking_cells if keep(cell)], label, other)
     estimate = _pool(cells, label, other, column)
     if estimate is None:
         return None
@@ -128,7 +130,7 @@ def _compare(
             evidence += f"; mean JCT `{first}` / `{second}` {further.value:.2f}"
     if _mean(cells, label, "holds"):
         evidence += f"; {_mean(cells, label, 'holds'):.0f} holds a run"
-    measured = f"{figure}, `{label}` / `{other}`, {where} ({len(cells)} cells)"
+    measured = f"{figure}, `{label}` / `{other}`, {where} ({plural(len(cells), 'cell')})"
     return Direction(number, statement, band, measured, estimate, evidence, remark)
 
 
@@ -174,8 +176,8 @@ def _lmetric(study: Study) -> Direction | None:
         study, "C7", "without a shared tier LMetric loses to a tuned linear score (-36 %)",
         (1.0, math.inf), "lmetric", "dynamo",
         lambda cell: _several(cell) and not _has_tier(cell), "several instances, HBM only",
-        remark="LMetric lost where its reuse fell (45 % against 74 % in SMetric's paper). Here it "
-        "reuses as much as the linear score: compare the hit rates.",
+        remark="LMetric lost where its reuse fell (45 % against 74 % in SMetric's paper). Whether "
+        "it does here, the hit rates say.",
     )  # fmt: skip
 
 
@@ -185,9 +187,9 @@ def _ttl(study: Study) -> Direction | None:
         (0.65, 0.90), "ttl", "affinity",
         lambda cell: cell.cell.load == "near saturation", "near saturation",
         also=[("continuum", "ttl")],
-        remark="A pin protects a context that LRU would protect as well while gaps are short: most "
-        "are below a second (`agentserve trace`), so what is oldest is rarely what returns next. "
-        "The published systems also queue by program; that is the next row.",
+        remark="A pin protects a context that LRU would protect as well while gaps are short "
+        "(`agentserve trace` shows them): what is oldest is then rarely what returns next. "
+        "The published systems also queue by program (`continuum`).",
     )  # fmt: skip
 
 
@@ -198,7 +200,7 @@ def _continuum(study: Study) -> Direction | None:
         lambda cell: cell.cell.load == "near saturation", "near saturation",
         also=[("program-fcfs", "affinity")],
         remark="How much of this is the pins? Compare the queue order without them "
-        "(`program-fcfs`), and the pins without it (the row before).",
+        "(`program-fcfs`), and the pins without it (`ttl`).",
     )  # fmt: skip
 
 
@@ -213,9 +215,9 @@ def _pins_in_saturation(study: Study) -> Direction | None:
     return _compare(
         study, "C12", "in deep saturation pinning first can be worse than LRU (by 19 to 23 %)",
         (1.0, math.inf), "retain", "affinity", _saturated, "saturated",
-        remark="Pins are soft here: a shortage of blocks reclaims unexpired ones, so the "
-        "worst that they can do is to change what is evicted. To see hard pins, set "
-        "`engine.reclaim_unexpired_pins = false`.",
+        remark="Unless `engine.reclaim_unexpired_pins = false`, pins are soft: a shortage of "
+        "blocks reclaims unexpired ones, so the worst that they can do is to change what is "
+        "evicted.",
     )  # fmt: skip
 
 
@@ -238,8 +240,8 @@ def _window(study: Study) -> Direction | None:
         study, "C16", "the same for a congestion window (CONCUR)",
         (0.25, 1 / 1.5), "concur", "affinity",
         lambda cell: _saturated(cell) and not _has_tier(cell), "saturated, HBM only",
-        remark="The published setups run hundreds of agents for minutes; here a backlog of tens "
-        "drains, so thrashing costs a smaller part of each program's time.",
+        remark="The published setups run hundreds of agents for minutes; where a backlog of tens "
+        "drains, thrashing costs a smaller part of each program's time.",
     )  # fmt: skip
 
 
@@ -265,10 +267,9 @@ def _plas(study: Study) -> Direction | None:
         "(Autellix)",
         (0.0, 1.0), "plas", "affinity", _saturated, "saturated",
         also=[("shortest-prefill", "affinity"), ("srpt", "affinity")],
-        remark="Order as such can be worth something here, see the other ratios: by what a turn "
-        "costs now (`shortest-prefill`) or by what is left (`srpt`, an oracle). Attained service "
-        "seems to be a poor guide to either in these cells, where the programs of a cell are cut "
-        "at the same number of turns.",
+        remark="Whether order as such is worth something, orders by what a turn costs now "
+        "(`shortest-prefill`) or by what is left (`srpt`, an oracle) say. Attained service is a "
+        "poor guide to either where programs are cut at the same number of turns.",
     )  # fmt: skip
 
 
@@ -284,14 +285,15 @@ def _belady(study: Study) -> Direction | None:
     cells = [cell for cell in study.ranking_cells if "belady" in cell.oracles]
     names = [*study.labels("residency"), "continuum", "continuum-paper"]
     labels = [label for label in names if label in study.ranked_labels]
-    if not cells or not labels:
+    if not cells or not labels or "affinity" not in study.ranked_labels:
         return None
     ratios = {label: _misses(cells, label, "belady") for label in ("affinity", *labels)}
     best = min(ratios, key=lambda label: ratios[label].value)
     return Direction(
         "C14", "no residency policy misses less than Belady's order; a good one is within 1.2 to "
         "1.6 x (SAGA: 1.31 x)",
-        (1.0, 1.6), f"misses, `{best}` (the fewest) / `belady` ({len(cells)} cells)", ratios[best],
+        (1.0, 1.6), f"misses, `{best}` (the fewest) / `belady` "
+        f"({plural(len(cells), 'cell')})", ratios[best],
         f"LRU misses {ratios['affinity'].value:.2f} x Belady's",
         "Belady's order is optimal for a given sequence of requests. Pins and Continuum's queue "
         "order change the sequence (programs finish one after the other, so fewer contexts are "

@@ -49,6 +49,13 @@ def excludes_one(estimate: Estimate) -> bool:
     return estimate.high < 1.0 or estimate.low > 1.0
 
 
+def plural(count: int, noun: str) -> str:
+    """``1 cell``, ``2 cells``; a noun in y becomes one in ies."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{count:,} {noun}s"
+
+
 def code(text: str) -> str:
     """Text as code."""
     return f"`{text}`"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agentserve_gym.baselines import ComposedPolicy, NamedPolicy
+from agentserve_gym.baselines import ComposedPolicy, NamedPolicy, drive, require_valid_answers
 from agentserve_gym.sim import Scenario, Simulation
 from agentserve_gym.sim.ideal import IdealTimes
 from agentserve_gym.sim.metrics import TurnRecord
@@ -89,6 +89,18 @@ class Window:
         self._seen = len(records)
         return self._unfinished == 0
 
+    def require_over(self, simulation: Simulation) -> None:
+        """Refuse a run that ended too early.
+
+        Raises:
+            ValueError: if measured programs are unfinished.
+        """
+        if self._unfinished:
+            raise ValueError(
+                f"horizon_s is {simulation.scenario.horizon_s:g}, which ends the run with "
+                f"{self._unfinished} of {len(self.programs)} measured programs unfinished"
+            )
+
 
 def measure(
     scenario: Scenario,
@@ -104,17 +116,19 @@ def measure(
     """Run a policy until the measured programs are done.
 
     Raises:
-        ValueError: if the window does not fit the workload.
+        ValueError: if the window does not fit the workload, the scenario's horizon cuts it off, or
+            every answer of the policy is invalid.
     """
     simulation = Simulation(scenario, seed, record_turns=True)
     window = Window(simulation, warmup, measured)
     records = simulation.metrics.records
     assert records is not None
-    policy.reset()
-    policy.bind(simulation)
-    decision = simulation.advance()
-    while decision is not None and not window.is_over(records):
-        decision = simulation.advance(policy.decide(decision))
+    answers = 0
+    for answers in drive(simulation, policy):  # noqa: B007
+        if window.is_over(records):
+            break
+    require_valid_answers(simulation, policy.name, answers)
+    window.require_over(simulation)
     outcome = _reduce(simulation, window, records, policy, label)
     return replace(outcome, digest=digest, code=code)
 

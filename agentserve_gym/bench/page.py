@@ -6,27 +6,36 @@ import numpy as np
 
 from agentserve_gym.bench.conclusions import conclusions
 from agentserve_gym.bench.directions import directions
-from agentserve_gym.bench.markdown import change, code, interval, share, table, text_table
-from agentserve_gym.bench.pictures import SINGLE_LEVERS
+from agentserve_gym.bench.markdown import (
+    change,
+    code,
+    interval,
+    plural,
+    share,
+    table,
+    text_table,
+)
+from agentserve_gym.bench.pictures import shown_levers
 from agentserve_gym.bench.study import CellResult, Study
 from agentserve_gym.bench.suite import tuning_record
 from agentserve_gym.provenance import current_commit, made_by
-from agentserve_gym.workloads.spec import GeneratedWorkload
+from agentserve_gym.workloads.spec import GeneratedWorkload, InlineWorkload, TraceWorkload
 
 _READING = """## How to read it
 
-- **Cell**: a scenario. Its first programs fill the cluster; the measured ones come after them, and
-  programs that arrive later keep the load up until the last measured one is done, so long programs
-  are not cut off.
+- **Cell**: a scenario. Its warm-up programs, where it has any, fill the cluster; the measured ones
+  come after them, and programs that arrive later, where there are any, keep the load up until the
+  last measured one is done, so long programs are not cut off.
 - **Paired seeds**: with the same seed every policy meets the same programs, arrivals and tools.
-- **Score**: 0 is random routing + LRU, 1 the lower bound: the mean JCT on an idle cluster with full
-  reuse, which no policy can beat. Means are interquartile, over all runs; intervals are 95 %,
-  resampling seeds within each cell.
-- **JCT / stock**: ratio of mean JCT to session affinity + LRU, geometric mean. Per cell the
+- **Score**: 0 is the reference ({reference}), 1 the lower bound: the mean JCT on an idle cluster
+  with full reuse, which no policy can beat. Means are interquartile, over all runs; intervals are
+  95 %, resampling seeds within each cell.
+- **JCT / stock**: ratio of mean JCT to the stock policy ({stock}), geometric mean. Per cell the
   interval is Student's of the log-ratio over paired seeds. **Bold** excludes no difference;
   intervals are not corrected for the number of comparisons: where there is no difference, one in
   twenty is bold by chance, and the largest of several differences is likely to shrink on new seeds.
-- **Control**: a cell whose policies spread by less than 1 % of mean JCT ranks nothing.
+- **Control**: a cell whose policies, the reference aside, spread by less than 1 % of mean JCT, or
+  whose reference is at the lower bound. It ranks nothing.
 - **Best of a lever**: choosing the best of several on the seeds that measure it flatters it, so the
   choice for each seed is made on the other seeds.
 - **Oracles** know what no live system can. They are never ranked; they show headroom.
@@ -34,15 +43,17 @@ _READING = """## How to read it
 
 _LIMITS = """## What not to conclude
 
-- Cells are short: tens of measured programs and minutes of simulated time. Policies that learn
-  slowly (per-tool statistics, feedback windows) are judged while they learn.
-- KV pools of most 8B cells are smaller than the GPU's memory would allow (as where several models
-  share it), because that is where policies differ. With whole pools and light load nothing
-  separates: see the control.
-- Baselines are implemented from their papers' rules, one engine model underneath; systems may
-  differ from their papers' descriptions. Parameters are tuned on few cells and seeds.
+- Cells are short: {measured} measured programs a seed. Policies that learn slowly (per-tool
+  statistics, feedback windows) are judged while they learn.
+{pools}- Baselines are implemented from their papers' rules, one engine model underneath; systems
+  may differ from their papers' descriptions. Tuned parameters come from few cells and seeds.
 - The lower bound ignores queueing altogether, so a score of 1 is out of reach under load.
-- Tiers and routing were not measured on real clusters; see [validation.md](validation.md).
+- Tiers and routing were not measured on real clusters; see the validation page of the
+  documentation.
+"""
+
+_POOLS = """- KV pools of {cells} are set, not derived from the GPU's memory (as where several
+  models share it): policies differ most where HBM is scarce.
 """
 
 _PUBLISHED_OPTIMA = {
@@ -54,26 +65,48 @@ _PUBLISHED_OPTIMA = {
 
 def benchmark_page(study: Study, folder: str) -> str:
     """The page as Markdown; ``folder`` holds pictures and the tables per cell."""
-    parts = [_opening(study), _conclusions(study), _what_was_run(study), _READING]
+    parts = [_opening(study, folder), _conclusions(study), _what_was_run(study), _reading(study)]
     if study.ranking_cells:
         parts += [
             _overall(study, folder), _levers(study, folder), _tiers(study), _headroom(study),
             _by_cell(study, folder),
         ]  # fmt: skip
-    parts += [_directions(study), _silent(study), _tuning(), _LIMITS]
+    parts += [_directions(study), _silent(study), _tuning(study), _limits(study)]
     return "\n".join(part for part in parts if part)
 
 
-def _opening(study: Study) -> str:
+def _opening(study: Study, folder: str) -> str:
     outcomes = sum(len(runs) for cell in study.cells for runs in cell.outcomes.values())
     seeds = sorted({len(cell.seeds) for cell in study.cells})
     return (
         f"# Benchmark: {study.suite.name}\n\n"
         f"{made_by(f'agentserve bench --suite {study.suite.name} --docs docs', current_commit())}\n"
-        f"Every number is of that run: "
-        f"{len(study.cells)} cells, {len(study.ranked_labels)} policies, "
-        f"{len(study.labels('oracle'))} oracles, {' or '.join(str(n) for n in seeds)} seeds a "
-        f"cell, {outcomes:,} outcomes. The complete tables are in [cells.md](benchmark/cells.md).\n"
+        f"Every number, those of tuning aside, is of that run: {plural(len(study.cells), 'cell')}, "
+        f"{plural(len(study.ranked_labels), 'policy')}, "
+        f"{plural(len(study.labels('oracle')), 'oracle')}, "
+        f"{' or '.join(plural(count, 'seed') for count in seeds)} a cell, "
+        f"{plural(outcomes, 'outcome')}. Complete tables: [cells.md]({folder}/cells.md).\n"
+    )
+
+
+def _reading(study: Study) -> str:
+    return _READING.format(reference=code(study.suite.reference), stock=code(study.suite.stock))
+
+
+def _limits(study: Study) -> str:
+    """What bounds every sentence above, as far as it is true of these cells."""
+    counts = [cell.cell.measured_programs for cell in study.cells]
+    low, high = min(counts), max(counts)
+    set_pools = [
+        cell.name
+        for cell in study.cells
+        for node in cell.scenario.cluster.nodes
+        if any(group.kv_blocks is not None for group in node.instances)
+    ]
+    named = _cells(list(dict.fromkeys(set_pools)), len(study.cells))
+    return _LIMITS.format(
+        measured=str(low) if low == high else f"{low} to {high}",
+        pools=_POOLS.format(cells=named) if set_pools else "",
     )
 
 
@@ -116,12 +149,18 @@ def _facts(cell: CellResult, stock: str) -> tuple[str, ...]:
     for group, _ in groups:
         tensor = f" tp{group.tensor_parallel}" if group.tensor_parallel > 1 else ""
         kind = group.accelerator + tensor
-        kinds[kind] = kinds.get(kind, 0) + group.count * group.data_parallel
+        kinds[kind] = kinds.get(kind, 0) + group.num_instances
     tiers = ["HBM"]
     tiers += ["DRAM"] if any(node.dram is not None for node in cluster.nodes) else []
     tiers += ["CXL"] if cluster.cxl is not None else []
     workload = cell.scenario.workload
-    mixed = workload.mix if isinstance(workload, GeneratedWorkload) else {"recorded sessions": 1.0}
+    match workload:
+        case GeneratedWorkload():
+            programs = ", ".join(name.replace("_", " ") for name in workload.mix)
+        case TraceWorkload():
+            programs = "recorded sessions"
+        case InlineWorkload():
+            programs = "written out"
     runs = cell.outcomes[stock]
     bound = cell.mean(stock) / cell.mean(stock, "ideal_s")
     return (
@@ -129,13 +168,13 @@ def _facts(cell: CellResult, stock: str) -> tuple[str, ...]:
         "control" if cell.is_control else cell.cell.load,
         f"{', '.join(f'{n} {kind}' for kind, n in kinds.items())}; {cluster.model}",
         " + ".join(tiers),
-        ", ".join(name.replace("_", " ") for name in mixed),
+        programs,
         str(runs[0].programs),
         f"{np.mean([run.turns for run in runs]):.0f}",
         str(len(cell.seeds)),
         f"{cell.mean(stock, 'busy'):.0%}",
         f"{bound:.2f}",
-        f"{cell.spread:.1%}",
+        f"{cell.spread:.1%}" if len(cell.compared) > 1 else "",
     )
 
 
@@ -156,7 +195,7 @@ def _overall(study: Study, folder: str) -> str:
     ]
     return (
         f"## Policies over the cells that rank ({count})\n\n"
-        "*Beats stock in*: share of paired runs that are faster than session affinity + LRU. "
+        "*Beats stock in*: share of paired runs that are faster than the stock policy. "
         "*Best*: cells with the smallest mean JCT; *not separated*: cells where the interval "
         "against the best reaches 1.\n\n"
         f"{table(heading, rows)}\n"
@@ -165,21 +204,25 @@ def _overall(study: Study, folder: str) -> str:
 
 
 def _levers(study: Study, folder: str) -> str:
-    heading = ("cell", *SINGLE_LEVERS, "mixed")
+    levers = shown_levers(study)
+    cells = f"![cells]({folder}/cells.png)\n"
+    if not levers:
+        return f"## Which lever matters where\n\nNo policy of any lever was run.\n\n{cells}"
+    heading = ("cell", *levers)
     rows = []
     for cell in study.ranking_cells:
         row = [code(cell.name)]
-        for lever in (*SINGLE_LEVERS, "mixed"):
+        for lever in levers:
             gain = study.gain(cell, [lever])
             row.append("" if gain is None else f"{change(gain.estimate)} {code(gain.label)}")
         rows.append(row)
     return (
         "## Which lever matters where\n\n"
-        "Mean JCT of the best policy that moves one lever, against session affinity + LRU; "
-        "*mixed* moves several. Named is the best over all seeds; the number is with held-out "
-        "choice.\n\n"
-        f"{text_table(heading, rows)}\n![levers]({folder}/levers.png)\n\n"
-        f"![cells]({folder}/cells.png)\n"
+        "Mean JCT of the best policy that moves one lever, against the stock policy"
+        + ("; *mixed* moves several, or was named by the user. " if "mixed" in levers else ". ")
+        + "Named is the best over all seeds; the number is with held-out choice. Levers that no "
+        "policy of this run moves are left out, and so are lower tiers where a cell has none.\n\n"
+        f"{text_table(heading, rows)}\n![levers]({folder}/levers.png)\n\n{cells}"
     )
 
 
@@ -195,16 +238,15 @@ def _tiers(study: Study) -> str:
             continue
         rows = []
         for cell in cells:
-            tier = min(
-                (label for label in study.labels("tiers") if label in cell.ranked), key=cell.mean
-            )
+            tiers = [label for label in study.labels("tiers") if label in cell.ranked]
+            tier = min(tiers, key=cell.mean, default=None)
             best = cell.ranked[0]
             hits = " / ".join(f"{cell.mean(best, f'hit_{t}'):.0%}" for t in ("hbm", "dram", "cxl"))
             rows.append(
                 (
                     code(cell.name),
                     f"{cell.mean(study.suite.stock):.1f}",
-                    f"{cell.mean(tier):.1f} {code(tier)}",
+                    "" if tier is None else f"{cell.mean(tier):.1f} {code(tier)}",
                     f"{cell.mean(best):.1f} {code(best)}",
                     hits,
                 )
@@ -240,18 +282,26 @@ def _headroom(study: Study) -> str:
         for label in cell.oracles
         if len(cell.values(label)) < len(cell.seeds)
     ]
-    remark = "\n\nOracles too slow to run everywhere: " + " ".join(slow) if slow else ""
-    return (
-        "## Headroom\n\nOracles on the same seeds; both choices held out. An oracle that does not "
-        "beat the best policy says that its one lever, even with perfect foresight, is worth less "
-        "than what that policy does elsewhere; it is no bound. The bound is the last column. "
-        "The look-ahead oracle of routing (`min-completion`) copies the simulation at every "
-        "decision and is too slow for a suite; `--policy min-completion` adds it.\n\n"
-        f"{table(heading, rows)}{remark}\n"
-    )
+    if not rows and not slow:
+        return ""
+    text = "## Headroom\n\n"
+    if rows:
+        text += (
+            "Oracles on the same seeds; both choices held out. An oracle that does not beat the "
+            "best policy says that its one lever, even with perfect foresight, is worth less than "
+            "what that policy does elsewhere; it is no bound. The bound is the last column. "
+        )
+    if "min-completion" not in study.labels("oracle"):
+        text += (
+            "The look-ahead oracle of routing (`min-completion`) copies the simulation at every "
+            "decision and is too slow for a suite; `--policy min-completion` adds it."
+        )
+    text = text.rstrip() + "\n\n" + (table(heading, rows) if rows else "")
+    return text + ("\nOn fewer seeds: " + " ".join(slow) + "\n" if slow else "")
 
 
 def _by_cell(study: Study, folder: str, most: int = 5) -> str:
+    most = min(most, len(study.ranked_labels))
     heading = ("cell", *(str(place + 1) for place in range(most)), "not separated from the best")
     rows = [
         (
@@ -262,8 +312,8 @@ def _by_cell(study: Study, folder: str, most: int = 5) -> str:
         for cell in study.ranking_cells
     ]
     return (
-        "## The best in each cell\n\nBy mean JCT over seeds; the last column counts policies whose "
-        "interval against the first reaches 1, so places among them mean little. All policies: "
+        "## The best in each cell\n\nBy mean JCT over seeds; the last column counts the first and "
+        "those whose interval against it reaches 1: places among them mean little. All policies: "
         f"[cells.md]({folder}/cells.md).\n\n{text_table(heading, rows)}"
     )
 
@@ -325,9 +375,15 @@ def _cells(names: list[str], total: int) -> str:
     return "every cell" if len(names) == total else ", ".join(code(name) for name in names)
 
 
-def _tuning() -> str:
+def _tuning(study: Study) -> str:
+    """Of the policies that were run and have tuned parts."""
     record = tuning_record()
-    tuned = record.get("tuned", {})
+    parts = {part for entry in study.suite.policies for part in entry.policy.split("+")}
+    tuned = {
+        label: entry
+        for label, entry in record.get("tuned", {}).items()
+        if parts.issuperset(entry["policy"].split("+"))
+    }
     if not tuned:
         return ""
     rows = [
@@ -338,8 +394,8 @@ def _tuning() -> str:
     seeds = ", ".join(str(seed) for seed in record["seeds"])
     return (
         f"## Tuning\n\n`agentserve bench --tune` tried these grids in {cells} on seeds {seeds}, "
-        "which no suite uses, and kept the smallest geometric mean of JCT. One setting serves all "
-        "cells; composed policies use the tuned parts.\n\n"
+        "which the standard suite does not use, and kept the smallest geometric mean of JCT. One "
+        "setting serves all cells; composed policies use the tuned parts.\n\n"
         + table(("policy", "chosen", "tried", "JCT against the published default"), rows)
         + "\nFew seeds and coarse grids: a choice at the edge of its grid may have room beyond, "
         "and a change of a few percent may be luck.\n"

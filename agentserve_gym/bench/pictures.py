@@ -35,12 +35,19 @@ def draw_all(study: Study) -> dict[str, bytes]:
     """
     if not study.ranking_cells:
         return {}
-    return {
+    drawn = {
         "scores": draw_scores(study),
         "profile": draw_profile(study),
         "cells": draw_cells(study),
-        "levers": draw_levers(study),
     }
+    return {**drawn, "levers": draw_levers(study)} if shown_levers(study) else drawn
+
+
+def shown_levers(study: Study) -> list[Lever]:
+    """Levers, and the mixture of them, of which a policy is ranked in some cell."""
+    levers: tuple[Lever, ...] = (*SINGLE_LEVERS, "mixed")
+    cells = study.ranking_cells
+    return [lever for lever in levers if any(study.gain(cell, [lever]) for cell in cells)]
 
 
 def draw_scores(study: Study) -> bytes:
@@ -49,7 +56,7 @@ def draw_scores(study: Study) -> bytes:
     height = 1.0 + 0.21 * len(rows)
     figure = style.new_figure(9.0, height)
     axes = _axes(figure, 0.2, 0.97, 0.4 / height, 1 - 0.4 / height)
-    style.tidy(axes, "Score: 0 = random routing + LRU, 1 = lower bound (IQM, 95 % interval)")
+    style.tidy(axes, f"Score: 0 = {study.suite.reference}, 1 = lower bound (IQM, 95 % interval)")
     shown: set[str] = set()
     for place, row in enumerate(rows):
         lever = study.suite.entry(row.label).lever
@@ -95,7 +102,7 @@ def draw_cells(study: Study) -> bytes:
     figure = style.new_figure(width, height)
     axes = _axes(figure, 1.8 / width, 0.98, 1.35 / height, 1 - 0.4 / height)
     axes.set_title(
-        f"Mean JCT against {study.suite.stock} + LRU, % (blue is faster)",
+        f"Mean JCT against {study.suite.stock}, % (blue is faster)",
         loc="left", fontsize=11, color=style.INK, fontweight="bold",
     )  # fmt: skip
     axes.imshow(np.clip(change, -0.6, 0.6), cmap="RdBu_r", vmin=-0.6, vmax=0.6, aspect="auto")
@@ -119,18 +126,19 @@ def draw_cells(study: Study) -> bytes:
 def draw_levers(study: Study) -> bytes:
     """What the best policy of each lever is worth, cell by cell."""
     cells = study.ranking_cells
-    levers = (*SINGLE_LEVERS, "mixed")
+    levers = shown_levers(study)
     figure = style.new_figure(max(9.0, 2.0 + 0.72 * len(cells)), 4.8)
     axes = _axes(figure, 0.075, 0.985, 0.27, 0.84)
     style.tidy(axes, "")
     figure.text(
-        0.02, 0.955, f"Mean JCT of the best policy of a lever, against {study.suite.stock} + LRU",
+        0.02, 0.955, f"Mean JCT of the best policy of a lever, against {study.suite.stock}",
         fontsize=11, color=style.INK, fontweight="bold", va="center",
     )  # fmt: skip
     axes.grid(axis="x", visible=False)
     width = 0.8 / len(levers)
     for number, lever in enumerate(levers):
         gains = [study.gain(cell, [lever]) for cell in cells]
+        label: str | None = lever
         for place, gain in enumerate(gains):
             if gain is None:
                 continue
@@ -138,8 +146,9 @@ def draw_levers(study: Study) -> bytes:
             estimate = gain.estimate
             axes.bar(
                 at, estimate.value - 1.0, width * 0.9, color=LEVER_COLOURS[lever],
-                label=lever if place == 0 else None,
+                label=label,
             )  # fmt: skip
+            label = None
             if estimate.low > 0.0:
                 ends = [estimate.low - 1.0, estimate.high - 1.0]
                 axes.plot([at, at], ends, color=style.INK, linewidth=0.8)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,24 @@ from agentserve_gym.bench.page import benchmark_page
 from agentserve_gym.bench.pictures import draw_all
 from agentserve_gym.bench.statistics import Estimate
 from agentserve_gym.bench.study import Study
+from agentserve_gym.files import require_replaceable, write_file
 
 PAGE = "benchmark.md"
 FOLDER = "benchmark"
+CELLS = "cells.md"
 
 
-def require_report() -> None:
-    """Find out before a long run whether its report can be made.
+def require_report(*folders: Path) -> None:
+    """Find out before a long run whether its report can be made, and written to these folders.
 
     Raises:
-        ModuleNotFoundError: naming the missing module, which the ``bench`` extra brings.
+        ValueError: if a folder holds a page of that name that is not such a report.
+        ModuleNotFoundError: naming the missing module, which the ``plot`` extra brings.
     """
-    for module in ("scipy", "matplotlib"):
-        importlib.import_module(module)
+    importlib.import_module("matplotlib")
+    for folder in folders:
+        require_replaceable(folder / PAGE, "# Benchmark: ", "a report of bench")
+        require_replaceable(folder / FOLDER / CELLS, "# Every cell", "a report of bench")
 
 
 def write_report(study: Study, folder: Path) -> Path:
@@ -38,9 +42,9 @@ def write_report(study: Study, folder: Path) -> Path:
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
-        _replace(place / f"{name}.png", content)
-    _replace(place / "cells.md", cells_page(study).encode("utf-8"))
-    _replace(folder / PAGE, benchmark_page(study, FOLDER).encode("utf-8"))
+        write_file(place / f"{name}.png", content)
+    write_file(place / CELLS, cells_page(study))
+    write_file(folder / PAGE, benchmark_page(study, FOLDER))
     return folder / PAGE
 
 
@@ -58,6 +62,7 @@ def summary(study: Study) -> dict[str, Any]:
                 "jct_against_stock": _estimate(row.against_stock),
                 "best_in": row.best_in,
                 "tied_in": row.tied_in,
+                "invalid_answers": study.invalid_answers(row.label),
             }
             for row in study.overall
         ],
@@ -69,6 +74,7 @@ def summary(study: Study) -> dict[str, Any]:
                 "control": cell.is_control,
                 "ranked": [] if cell.is_control else cell.ranked,
                 "mean_jct_s": {label: cell.mean(label) for label in cell.outcomes},
+                "invalid_answers": {label: cell.invalid_answers(label) for label in cell.outcomes},
                 "silent": {
                     label: silent for label in cell.outcomes if (silent := cell.silent(label))
                 },
@@ -96,9 +102,3 @@ def _estimate(estimate: Estimate) -> dict[str, float | None]:
         "low": None if unbounded else estimate.low,
         "high": None if unbounded else estimate.high,
     }
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from agentserve_gym.bench.measure import Outcome
+from agentserve_gym.files import write_file
+from agentserve_gym.messages import shown
+from agentserve_gym.tables import read_text
 
 COLUMNS = tuple(column.name for column in fields(Outcome))
 _TYPES = get_type_hints(Outcome)
+_ALLOWED = {int: "a whole number", float: "a finite number"}
 Key = tuple[str, str, int, str]
 
 
@@ -32,7 +37,7 @@ class ResultsFile:
         """Open or create the file.
 
         Raises:
-            ValueError: if the file is of other columns.
+            ValueError: if the file has other columns, or naming the line of a row that is wrong.
             OSError: if it cannot be read or written.
         """
         self.path = path
@@ -40,7 +45,7 @@ class ResultsFile:
         if path.exists():
             self._load()
         else:
-            self._replace(_line(COLUMNS))
+            write_file(self.path, _line(COLUMNS))
 
     def append(self, outcome: Outcome) -> None:
         """Add one outcome."""
@@ -53,19 +58,21 @@ class ResultsFile:
         self.outcomes.append(outcome)
 
     def _load(self) -> None:
-        text = self.path.read_text(encoding="utf-8")
-        whole, newline, rest = text.rpartition("\n")
+        whole, newline, rest = read_text(self.path).rpartition("\n")
+        reader = csv.reader(io.StringIO(whole))
+        try:
+            header = next(reader, [])
+            if tuple(header) != COLUMNS:
+                raise ValueError(
+                    f"{self.path}: the columns are {shown(', '.join(header))}, not those of this "
+                    "version; name another folder with --out"
+                )
+            for row in reader:
+                self.outcomes.append(_outcome(row, f"{self.path}, line {reader.line_num}"))
+        except csv.Error as error:
+            raise ValueError(f"{self.path}, line {reader.line_num}: {error}") from error
         if rest:
-            self._replace(whole + newline)
-        header, *rows = csv.reader(io.StringIO(whole))
-        if tuple(header) != COLUMNS:
-            raise ValueError(f"{self.path} has other columns; name another folder with --out")
-        self.outcomes = [_outcome(row, self.path) for row in rows]
-
-    def _replace(self, text: str) -> None:
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.path)
+            write_file(self.path, whole + newline)
 
 
 def _line(values: Any) -> str:
@@ -79,7 +86,20 @@ def _cell(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _outcome(row: list[str], path: Path) -> Outcome:
+def _outcome(row: list[str], where: str) -> Outcome:
     if len(row) != len(COLUMNS):
-        raise ValueError(f"{path}: a row has {len(row)} cells; the header has {len(COLUMNS)}")
-    return Outcome(**{name: _TYPES[name](text) for name, text in zip(COLUMNS, row, strict=True)})
+        raise ValueError(f"{where}: {len(row)} cells; the header has {len(COLUMNS)} columns")
+    return Outcome(
+        **{name: _value(name, text, where) for name, text in zip(COLUMNS, row, strict=True)}
+    )
+
+
+def _value(name: str, text: str, where: str) -> Any:
+    kind = _TYPES[name]
+    try:
+        value = kind(text)
+    except ValueError as error:
+        raise ValueError(f"{where}: {name} is {shown(text)}; allowed: {_ALLOWED[kind]}") from error
+    if kind is not str and not math.isfinite(value):
+        raise ValueError(f"{where}: {name} is {shown(text)}; allowed: {_ALLOWED[kind]}")
+    return value

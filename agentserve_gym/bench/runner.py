@@ -6,9 +6,9 @@ Jobs are ordered seed by seed: whenever a run is stopped, the seeds before it ar
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -18,6 +18,7 @@ import agentserve_gym
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.bench.measure import Outcome, measure
 from agentserve_gym.bench.suite import Cell, Suite, find_scenario, with_trace
+from agentserve_gym.bench.workers import without_interrupts, worker_pool
 from agentserve_gym.sim import Scenario
 
 _QUEUED_PER_WORKER = 4
@@ -110,6 +111,7 @@ def run_jobs(
 
     Raises:
         ValueError: if ``workers`` is below 1.
+        ChildProcessError: if a worker was killed.
     """
     if workers < 1:
         raise ValueError(f"jobs is {workers}; allowed: at least 1")
@@ -122,9 +124,14 @@ def run_jobs(
             else:
                 done(outcome)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        _drain(pool, iter(jobs), workers * _QUEUED_PER_WORKER, done, failed)
+    try:
+        with worker_pool(workers) as pool:
+            _drain(pool, iter(jobs), workers * _QUEUED_PER_WORKER, done, failed)
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            f"one of {workers} worker processes was killed, perhaps for lack of memory; what is "
+            "done is kept"
+        ) from error
 
 
 def _drain(
@@ -137,14 +144,17 @@ def _drain(
     """Keep a few jobs queued a worker, so that an interrupted run has little to abandon."""
     running: dict[Future[Outcome], Job] = {}
     while True:
-        for job in islice(jobs, most_queued - len(running)):
-            running[pool.submit(run_job, job)] = job
+        with without_interrupts():  # submitting may start a worker
+            for job in islice(jobs, most_queued - len(running)):
+                running[pool.submit(run_job, job)] = job
         if not running:
             return
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
             job = running.pop(future)
             error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                raise error
             if isinstance(error, Exception):
                 failed(job, error)
             else:

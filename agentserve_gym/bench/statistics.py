@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agentserve_gym.student_t import t_quantile
+
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 Array = NDArray[np.float64]
@@ -29,10 +31,11 @@ class Estimate:
 
 
 def interquartile_mean(values: Array, axis: int | None = None) -> Array:
-    """Mean of the middle half (``scipy.stats.trim_mean`` with a quarter cut off each side)."""
-    from scipy.stats import trim_mean
-
-    return np.asarray(trim_mean(values, 0.25, axis=axis))
+    """Mean of the middle half: a quarter of the values, rounded down, is cut off each side."""
+    ordered = np.sort(values, axis=axis)
+    count = ordered.shape[-1 if axis is None else axis]
+    middle = np.arange(count // 4, count - count // 4)
+    return np.asarray(np.take(ordered, middle, axis=axis).mean(axis=axis))
 
 
 def normalised_scores(jct_s: Array, reference_s: Array, ideal_s: Array) -> Array:
@@ -80,13 +83,13 @@ def ratio(values: Array, others: Array) -> Estimate:
     Few seeds make the bootstrap of a mean too narrow; the log-ratio of paired means is close
     enough to normal for Student's t. One seed gives an interval of everything.
     """
-    from scipy.stats import t
-
     logs = np.log(np.asarray(values) / np.asarray(others))
     mean = float(logs.mean())
     if logs.size < 2:
         return Estimate(math.exp(mean), 0.0, math.inf)
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, logs.size - 1) * logs.std(ddof=1) / logs.size**0.5)
+    half = float(
+        t_quantile(0.5 + CONFIDENCE / 2, logs.size - 1) * logs.std(ddof=1) / logs.size**0.5
+    )
     return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
 
 

@@ -20,7 +20,7 @@ from agentserve_gym.bench.statistics import (
     ratio,
     stratified_iqm,
 )
-from agentserve_gym.bench.suite import Cell, Entry, Lever, Suite, find_scenario
+from agentserve_gym.bench.suite import Cell, Entry, Lever, Suite, find_scenario, has_lower_tier
 from agentserve_gym.sim import Scenario
 
 CONTROL_SPREAD = 0.01
@@ -82,15 +82,28 @@ class CellResult:
         ]
 
     @property
+    def compared(self) -> list[str]:
+        """Ranked labels but for the reference, which only marks the zero."""
+        return [label for label in self.ranked if label != self.suite.reference]
+
+    @property
     def spread(self) -> float:
-        """(worst - best) / best of mean JCT; the reference, which only marks the zero, aside."""
-        means = [self.mean(label) for label in self.ranked if label != self.suite.reference]
-        return max(means) / min(means) - 1.0
+        """(worst - best) / best of mean JCT of the compared policies; 0 for fewer than two."""
+        means = [self.mean(label) for label in self.compared]
+        return max(means) / min(means) - 1.0 if means else 0.0
+
+    @cached_property
+    def has_room(self) -> bool:
+        """Whether the reference is above the lower bound for every seed, so that scores exist."""
+        reference = self.suite.reference
+        return bool((self.values(reference) > self.values(reference, "ideal_s")).all())
 
     @property
     def is_control(self) -> bool:
-        """Whether nothing separates here, so that nothing is ranked."""
-        return self.spread < CONTROL_SPREAD
+        """Whether nothing is ranked here: policies were compared and do not separate, or the
+        reference leaves no room."""
+        separates = len(self.compared) < 2 or self.spread >= CONTROL_SPREAD
+        return not (separates and self.has_room)
 
     def against(self, label: str, other: str, column: str = "jct_mean_s") -> Estimate:
         """Ratio of two policies over the seeds that both have."""
@@ -108,6 +121,10 @@ class CellResult:
         """Parts whose defining event fired for no seed."""
         parts = [set(outcome.silent.split()) for outcome in self.outcomes[label]]
         return sorted(set.intersection(*parts))
+
+    def invalid_answers(self, label: str) -> int:
+        """Of a policy, over the seeds."""
+        return sum(outcome.invalid_answers for outcome in self.outcomes.get(label, ()))
 
     def tied_with_best(self) -> list[str]:
         """Ranked labels whose interval against the best mean includes no difference."""
@@ -187,6 +204,10 @@ class Study:
         """Policies that are ranked, in the suite's order."""
         return [e.label for e in self.suite.policies if e.lever != "oracle" and _runs_fully(e)]
 
+    def invalid_answers(self, label: str) -> int:
+        """Of a policy, over all cells and seeds: its figures are partly the safe fallback's."""
+        return sum(cell.invalid_answers(label) for cell in self.cells)
+
     def labels(self, *levers: Lever) -> list[str]:
         """Policies of some levers."""
         return [e.label for e in self.suite.policies if e.lever in levers]
@@ -215,9 +236,13 @@ class Study:
         return sorted(rows, key=lambda row: -row.score.value)
 
     def gain(self, cell: CellResult, levers: Sequence[Lever]) -> Gain | None:
-        """The best of some levers' ranked policies against the stock policy; ``None`` for none."""
+        """The best of some levers' ranked policies against the stock policy; ``None`` for none.
+
+        Where there is no lower tier, policies of the lever ``tiers`` have nothing to move.
+        """
         stock = self.suite.stock
-        labels = [label for label in self.labels(*levers) if label in cell.ranked]
+        moved = [lever for lever in levers if lever != "tiers" or has_lower_tier(cell.scenario)]
+        labels = [label for label in self.labels(*moved) if label in cell.ranked]
         if not labels:
             return None
         best, jct = held_out_choice({label: cell.values(label) for label in labels})

@@ -7,21 +7,23 @@ until the last measured program is done.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.datasets import data_folder
+from agentserve_gym.messages import explain, unknown
 from agentserve_gym.sim.scenario import PositiveInt, Scenario, StrictModel, load_scenario
+from agentserve_gym.tables import read_table
 from agentserve_gym.workloads.spec import InlineWorkload, TraceWorkload
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Model = TypeVar("Model", bound=StrictModel)
 Lever = Literal["stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle"]
 LEVERS: tuple[Lever, ...] = (
     "stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle",
@@ -72,6 +74,19 @@ class Entry(StrictModel):
         return self
 
 
+class SuiteFile(StrictModel):
+    """What a suite file says; ``policies`` are labels of ``policies.toml``."""
+
+    name: str
+    description: str
+    seeds: PositiveInt
+    first_seed: NonNegativeInt
+    reference: str = "random"
+    stock: str = "affinity"
+    cells: list[Cell] = Field(min_length=1)
+    policies: list[str] = Field(min_length=1)
+
+
 class Suite(StrictModel):
     """Cells, policies and seeds.
 
@@ -82,7 +97,7 @@ class Suite(StrictModel):
 
     name: str
     description: str
-    seeds: PositiveInt
+    seeds: Annotated[int, Field(gt=0, le=1000)]
     first_seed: NonNegativeInt
     reference: str = "random"
     stock: str = "affinity"
@@ -128,14 +143,13 @@ class Suite(StrictModel):
         entries = [self._chosen(name) for name in policies] or self.policies
         labels = {entry.label for entry in entries}
         kept = [self.entry(role) for role in (self.reference, self.stock) if role not in labels]
-        return Suite.model_validate(
-            {
-                **self.model_dump(),
-                "cells": [cell.model_dump() for cell in cells],
-                "policies": [entry.model_dump() for entry in (*kept, *entries)],
-                "seeds": self.seeds if seeds is None else seeds,
-            }
-        )
+        part = {
+            **self.model_dump(),
+            "cells": [cell.model_dump() for cell in cells],
+            "policies": [entry.model_dump() for entry in (*kept, *entries)],
+            "seeds": self.seeds if seeds is None else seeds,
+        }
+        return _validated(Suite, part, f"suite {self.name!r}")
 
     def _cell(self, name: str) -> Cell:
         for cell in self.cells:
@@ -180,21 +194,24 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
         ValueError: for an unknown suite, scenario or policy, or a bad value.
     """
     content = _read(name)
-    chosen = content.pop("policies")
+    where = name if name.endswith(".toml") else f"suite {name!r}"
+    file = _validated(SuiteFile, content, where)
     entries = _curated_entries()
-    for label in chosen:
+    for label in file.policies:
         if label not in entries:
-            raise ValueError(f"suite {name!r}: unknown policy {label!r}{_near(label, entries)}")
-    content["policies"] = [entries[label] for label in chosen]
+            raise ValueError(f"{where}: {unknown('policy', label, entries)}")
     cells, skipped = [], {}
-    for cell in content["cells"]:
-        scenario = find_scenario(cell["scenario"])
-        reason = missing_trace(scenario, traces)
+    for cell in file.cells:
+        reason = missing_trace(find_scenario(cell.scenario), traces)
         if reason is None:
-            cells.append(cell)
+            cells.append(cell.model_dump())
         else:
-            skipped[cell["scenario"]] = reason
-    return Suite.model_validate({**content, "cells": cells, "skipped": skipped})
+            skipped[cell.scenario] = reason
+    if not cells:
+        raise ValueError(f"{where}: no cell can run here; {next(iter(skipped.values()))}")
+    policies = [entries[label] for label in file.policies]
+    whole = {**file.model_dump(), "policies": policies, "cells": cells, "skipped": skipped}
+    return _validated(Suite, whole, where)
 
 
 def _curated_entries() -> dict[str, dict[str, Any]]:
@@ -241,10 +258,11 @@ def scenario_names() -> list[str]:
 
 
 def find_scenario(name: str) -> Scenario:
-    """A benchmark scenario, a preset or a file; paths of traces are as written there.
+    """A benchmark scenario, a preset or a file, without a horizon, which would cut programs off;
+    paths of traces are as written there.
 
     Raises:
-        ValueError: for an unknown name, or a scenario with a horizon (it would cut programs off).
+        ValueError: for an unknown name.
     """
     inside = _folder() / "scenarios" / f"{name}.toml"
     if inside.is_file():
@@ -263,7 +281,7 @@ def has_lower_tier(scenario: Scenario) -> bool:
 def with_trace(scenario: Scenario, traces: Path | None) -> Scenario:
     """The scenario with the full path of its trace, if it has one."""
     workload = scenario.workload
-    if not isinstance(workload, TraceWorkload) or Path(workload.path).is_file():
+    if not isinstance(workload, TraceWorkload) or Path(workload.path).exists():
         return scenario
     folder = traces if traces is not None else data_folder() / "traces"
     found = str(folder / workload.path)
@@ -273,7 +291,7 @@ def with_trace(scenario: Scenario, traces: Path | None) -> Scenario:
 def missing_trace(scenario: Scenario, traces: Path | None) -> str | None:
     """Why the scenario's trace cannot be read; ``None`` if it can, or there is none."""
     workload = with_trace(scenario, traces).workload
-    if isinstance(workload, TraceWorkload) and not Path(workload.path).is_file():
+    if isinstance(workload, TraceWorkload) and not Path(workload.path).exists():
         return (
             f"there is no trace {workload.path} (agentserve data says where to get it; name "
             "another folder with --traces)"
@@ -302,16 +320,14 @@ def _data(name: str) -> dict[str, Any]:
 
 def _read(name: str) -> dict[str, Any]:
     if name.endswith(".toml"):
-        try:
-            return tomllib.loads(Path(name).read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{name} is not valid TOML: {error}") from error
+        return read_table(Path(name))
     if name not in suite_names():
-        raise ValueError(f"unknown suite {name!r}{_near(name, suite_names())}")
+        raise ValueError(f"{unknown('suite', name, suite_names())}, or a file that ends in .toml")
     return _data(f"suites/{name}.toml")
 
 
-def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"{hint} allowed: {', '.join(known)}"
+def _validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(explain(error, where, model, content)) from error

@@ -4,6 +4,7 @@ import typer
 
 from agentserve_gym.cli.bench import bench
 from agentserve_gym.cli.calibrate import calibrate
+from agentserve_gym.cli.convert import convert
 from agentserve_gym.cli.data import data
 from agentserve_gym.cli.demo import demo
 from agentserve_gym.cli.errors import OneLineErrors
@@ -15,19 +16,20 @@ from agentserve_gym.cli.scenarios import scenarios
 from agentserve_gym.cli.trace import trace
 from agentserve_gym.cli.train import train
 from agentserve_gym.cli.validate import validate
+from agentserve_gym.cli.version import main
 
 app = typer.Typer(
     name="agentserve",
     cls=OneLineErrors,
-    help="Simulate clusters that serve LLM agents, and compare policies that run them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.callback()(main)
 app.add_typer(calibrate)
 app.add_typer(data)
 for command in (
     bench,
+    convert,
     demo,
     evaluate,
     policies,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from agentserve_gym.bench import (
     Job,
@@ -18,20 +19,17 @@ from agentserve_gym.bench import (
     run_jobs,
     write_report,
 )
-from agentserve_gym.bench.markdown import interval
+from agentserve_gym.bench.markdown import interval, plural
 from agentserve_gym.bench.report import require_report, summary
 from agentserve_gym.bench.results import key
 from agentserve_gym.bench.suite import tuning_grids
 from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
 from agentserve_gym.cli.driving import allow_local_modules
-from agentserve_gym.cli.output import (
-    JsonOption,
-    console,
-    note,
-    print_json,
-    progress,
-    replace_file,
-)
+from agentserve_gym.cli.figures import Figures
+from agentserve_gym.cli.output import JsonOption, console, note, print_json
+from agentserve_gym.cli.progress import reporting
+from agentserve_gym.cli.stopping import resumable
+from agentserve_gym.files import require_replaceable, write_file
 
 RESULTS = "results.csv"
 TUNED = "tuned.toml"
@@ -41,7 +39,10 @@ def bench(
     suite: Annotated[str, typer.Option(help="standard, quick, or a .toml file.")] = "standard",
     scenario: Annotated[
         list[str] | None,
-        typer.Option(help="Only this scenario of the suite, or any other; repeat it for more."),
+        typer.Option(
+            help="Only this scenario of the suite, or any other; repeat it for more. A horizon is "
+            "left out: programs run to their end."
+        ),
     ] = None,
     policy: Annotated[
         list[str] | None,
@@ -50,7 +51,7 @@ def bench(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="How many seeds; default: the suite's.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Parallel processes.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Parallel processes.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of results.csv and the report.")] = Path(
         "bench-results"
     ),
@@ -74,7 +75,7 @@ def bench(
     if tune:
         _tune(out, jobs, resume=resume, traces=traces)
         return
-    require_report()
+    require_report(out, *([docs] if docs is not None else []))
     allow_local_modules()
     chosen = load_suite(suite, traces).only(scenario or [], policy or [], seeds)
     for name, reason in chosen.skipped.items():
@@ -93,6 +94,7 @@ def bench(
 
 
 def _tune(out: Path, workers: int, *, resume: bool, traces: Path | None) -> None:
+    require_replaceable(out / TUNED, "# Written by `agentserve bench --tune`", "tuned by bench")
     content = tuning_grids()
     grids = read_grids(content)
     tuning = tuning_suite(content, grids, traces)
@@ -100,7 +102,7 @@ def _tune(out: Path, workers: int, *, resume: bool, traces: Path | None) -> None
     results = _open(out, resume=resume)
     _work(planned, results, workers)
     document = tuned_document(tuning, grids, results.outcomes)
-    replace_file(out / TUNED, document.encode("utf-8"))
+    write_file(out / TUNED, document)
     note(f"tuned parameters: {out / TUNED} (to use them, replace agentserve_gym/bench/{TUNED})")
 
 
@@ -120,40 +122,60 @@ def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
     """
     known = {key(outcome) for outcome in results.outcomes}
     left = [job for job in planned if job.key not in known]
-    failures: list[str] = []
-    with progress() as bar:
-        task = bar.add_task("bench", total=len(planned), completed=len(planned) - len(left))
+    failures: dict[tuple[str, type[Exception]], list[str]] = {}
+    with reporting() as report:
+
+        def progressed() -> None:
+            finished = len(results.outcomes) - len(known) + sum(map(len, failures.values()))
+            report("bench: runs", len(planned) - len(left) + finished, len(planned))
 
         def done(outcome: Outcome) -> None:
             results.append(outcome)
-            bar.update(task, advance=1, description=f"{outcome.scenario}, seed {outcome.seed}")
+            progressed()
 
         def failed(job: Job, error: Exception) -> None:
-            failures.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
-            bar.advance(task)
+            alike = failures.setdefault((job.policy, type(error)), [])
+            alike.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
+            progressed()
 
-        run_jobs(left, workers, done, failed)
-    for failure in failures:
-        note(f"failed: {failure}")
-    if failures:
-        raise ValueError(f"{len(failures)} of {len(planned)} runs failed; try again with --resume")
+        with resumable(_resume_command()):
+            run_jobs(left, workers, done, failed)
+    for first, *others in failures.values():
+        note(f"failed: {first}{f' (and {len(others)} like it)' if others else ''}")
+    count = sum(map(len, failures.values()))
+    if count:
+        raise ValueError(f"{count} of {len(planned)} runs failed; try again with --resume")
+
+
+def _resume_command() -> str:
+    """The command that was given, with ``--resume``."""
+    given = sys.argv[1:]
+    return shlex.join(["agentserve", *given, *([] if "--resume" in given else ["--resume"])])
 
 
 def _print(study: Study) -> None:
-    title = f"{study.suite.name}: {len(study.ranking_cells)} cells that rank"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("policy", overflow="fold")
-    for column in ("score (IQM)", "beats stock", "JCT / stock", "best or tied in"):
-        table.add_column(column, justify="right")
+    invalid = {entry.label: study.invalid_answers(entry.label) for entry in study.suite.policies}
+    table = Figures(
+        f"{study.suite.name}: {plural(len(study.ranking_cells), 'cell')} that rank",
+        ["policy", "score (IQM)", "beats stock", "JCT / stock", "best or tied in"],
+    )
+    if any(invalid.values()):
+        table.heading = [*table.heading, "invalid answers"]
     for row in study.overall:
-        table.add_row(
+        cells = [
             row.label,
             interval(row.score),
             f"{row.beats_stock.value:.0%}",
             f"{row.against_stock.value:.3f}",
             f"{row.tied_in} of {len(study.ranking_cells)}",
-        )
-    console().print(table)
+        ]
+        table.rows.append([*cells, f"{invalid[row.label]:,}"] if any(invalid.values()) else cells)
+    if study.ranking_cells:
+        table.print(console())
     for cell in study.cells:
         if cell.is_control:
-            note(f"{cell.name}: policies spread by {cell.spread:.2%}: a control, not ranked")
+            why = f"policies spread by {cell.spread:.2%}" if cell.has_room else "no room for scores"
+            note(f"{cell.name}: {why}: a control, not ranked")
+    for label, count in invalid.items():
+        if count:
+            note(f"{label}: {count:,} answers were invalid and replaced by safe ones")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from agentserve_gym.cli.output import JsonOption, print_json
+from agentserve_gym.files import require_replaceable
 from agentserve_gym.hardware import CompactFile, model, write_compact_file
 
 calibrate = typer.Typer(
@@ -97,11 +98,13 @@ def measure(
 
 
 def _require_toml(output: Path) -> None:
-    """Refuse a name that no scenario could use, and a folder that is not there, before the work."""
+    """Refuse a name that no scenario could use, a folder that is not there, and a file that holds
+    something else, before the work."""
     if output.suffix != ".toml":
         raise ValueError(f"output is {str(output)!r}; allowed: a file whose name ends in .toml")
     if not output.absolute().parent.is_dir():
         raise ValueError(f"output is {str(output)!r}, but there is no folder {output.parent}")
+    require_replaceable(output, "accelerator = ", "a coefficient file")
 
 
 def _write(file: CompactFile, output: Path, json: bool) -> None:

@@ -14,8 +14,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from agentserve_gym.cli.output import JsonOption, console, note, print_json, replace_file
+from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.datasets import DataSet, State, data_folder, data_sets
+from agentserve_gym.files import write_file
 from agentserve_gym.hardware.profile_tables import load_profile
 from agentserve_gym.validation import find_cases, read_case
 from agentserve_gym.workloads import read_programs
@@ -108,7 +109,7 @@ def _add_file(entry: DataSet, files: list[Path], force: bool) -> None:
     if target.suffix == ".gz" and not is_packed:
         content = gzip.compress(content, mtime=0)
     target.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(target, content)
+    write_file(target, content)
 
 
 def _add_folder(entry: DataSet, files: list[Path], force: bool) -> None:

@@ -14,6 +14,7 @@ from agentserve_gym.cli.driving import run_policies
 from agentserve_gym.cli.explain import explain
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.datasets import find_data_set, missing
+from agentserve_gym.files import is_pipe
 from agentserve_gym.sim import Scenario, load_scenario
 from agentserve_gym.workloads import TraceWorkload, read_programs
 
@@ -45,6 +46,8 @@ def demo(
     Replays recorded programs where the data set coding-sessions is here (see agentserve data), and
     generated programs otherwise.
     """
+    if trace is not None and (str(trace) == "-" or is_pipe(trace)):
+        raise ValueError(f"trace is {str(trace)!r}, but is read once a policy; allowed: a file")
     picture.parent.mkdir(parents=True, exist_ok=True)
     pictures.require_drawable(picture)
     source = trace if trace is not None else find_data_set(RECORDED)
@@ -76,7 +79,7 @@ def demo(
         )
         return
     out = console()
-    out.print(tables.comparison(runs, f"demo, seed {seed}"))
+    tables.comparison(runs, f"demo, seed {seed}").print(out)
     for sentence in sentences:
         out.print(sentence, markup=False)
     typer.echo(f"picture: {picture}")

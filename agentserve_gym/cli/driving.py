@@ -1,29 +1,37 @@
-"""Runs scenarios under policies, with a progress bar and a wall clock."""
+"""Runs scenarios under policies, with progress and a wall clock."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agentserve_gym.baselines import NamedPolicy, parse_policy
-from agentserve_gym.cli.output import progress
+from agentserve_gym.baselines import NamedPolicy, drive, parse_policy, require_valid_answers
+from agentserve_gym.cli.progress import reporting
 from agentserve_gym.plots import RunRecord
 from agentserve_gym.sim import Scenario, Simulation
 
-# Looking at the clock and drawing a bar at every decision would cost more than deciding.
-_DECISIONS_PER_UPDATE = 500
+# Looking at the clock and drawing a bar at every answer would cost more than deciding.
+_ANSWERS_PER_REPORT = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished run: its record, how often the policy's mechanisms fired, and how long it took."""
+    """A finished run.
+
+    Attributes:
+        record: its figures. ``counters``: how often the policy's mechanisms fired.
+        wall_s: how long it took.
+        answers: that the policy gave. ``first_invalid``: the first invalid one in words, if any.
+    """
 
     record: RunRecord
     counters: dict[str, int]
     wall_s: float
+    answers: int
+    first_invalid: str | None
 
     @property
     def turns_per_s(self) -> float:
@@ -37,6 +45,8 @@ class Run:
             "policy": self.record.policy,
             **report,
             "counters": self.counters,
+            "answers": self.answers,
+            "first_invalid": self.first_invalid,
             "wall_s": self.wall_s,
         }
 
@@ -64,33 +74,24 @@ def run_policies(
 
     Raises:
         ValueError: for an unknown policy, a bad seed or a program that cannot fit, before the
-            first run.
+            first run; for a policy whose every answer is invalid, after its run.
     """
     policies = parse_policies(names)
     runs = []
-    with progress() as bars:
+    with reporting() as report:
         for name, policy in zip(names, policies, strict=True):
             simulation = Simulation(scenario, seed, record_timeline=record_timeline)
-            policy.bind(simulation)
-            bar = bars.add_task(f"{name}: programs done", total=len(simulation.workload))
             start_s = time.perf_counter()
-            for finished_programs in _drive(simulation, policy):
-                bars.update(bar, completed=finished_programs)
+            answers = 0
+            for answers in drive(simulation, policy):
+                if answers % _ANSWERS_PER_REPORT == 0:
+                    finished = len(simulation.metrics.jct_s)
+                    report(f"{name}: programs", finished, len(simulation.workload))
             wall_s = time.perf_counter() - start_s
+            require_valid_answers(simulation, name, answers)
             record = RunRecord(
                 name, simulation.report(), tuple(simulation.metrics.jct_s), simulation.timeline
             )
-            runs.append(Run(record, policy.counters(), wall_s))
+            invalid = simulation.metrics.first_invalid
+            runs.append(Run(record, policy.counters(), wall_s, answers, invalid))
     return runs
-
-
-def _drive(simulation: Simulation, policy: NamedPolicy) -> Iterator[int]:
-    """The simulation's loop; yields the number of finished programs every now and then."""
-    decisions = 0
-    decision = simulation.advance()
-    while decision is not None:
-        decision = simulation.advance(policy.decide(decision))
-        decisions += 1
-        if decisions % _DECISIONS_PER_UPDATE == 0:
-            yield len(simulation.metrics.jct_s)
-    yield len(simulation.metrics.jct_s)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import typer
-from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from agentserve_gym.cli.stopping import orderly
 from agentserve_gym.extras import how_to_install
 
 BAD_INPUT_EXIT_CODE = 2
@@ -29,10 +30,19 @@ class OneLineErrors(TyperGroup):
         """Commands and groups of commands together, by name."""
         return sorted(super().list_commands(ctx))
 
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        """Read the command line, which may print help or the version, and run the command."""
+        try:
+            return super().main(*arguments, **settings)
+        except OSError as error:
+            typer.echo(f"agentserve: {one_line(error)}", err=True)
+            sys.exit(BAD_INPUT_EXIT_CODE)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with orderly():
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise
         except _BAD_INPUT as error:
@@ -45,10 +55,10 @@ def one_line(error: BaseException) -> str:
     match error:
         case ModuleNotFoundError():
             text = _missing_module(error)
-        case ValidationError():
-            text = "; ".join(_explain(item) for item in error.errors())
         case OSError() if error.strerror and error.filename:
             text = f"{error.filename}: {error.strerror}"
+        case OSError() if error.strerror:
+            text = error.strerror
         case _:
             format_message = getattr(error, "format_message", None)
             text = format_message() if format_message is not None else str(error)
@@ -60,8 +70,3 @@ def _missing_module(error: ModuleNotFoundError) -> str:
     if text is None:
         raise error  # not an optional part: a defect, which needs its traceback
     return text
-
-
-def _explain(item: Any) -> str:
-    field = ".".join(str(part) for part in item["loc"])
-    return f"{field} is {item['input']!r}: {item['msg']}" if field else str(item["msg"])

@@ -1,96 +1,81 @@
-"""What ``train`` and ``evaluate`` share: progress on standard error, and the table of results."""
+"""What ``train`` and ``evaluate`` share: the table of results, and what to say beside it."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.progress import Progress
-from rich.table import Table
-
-from agentserve_gym.cli.output import note, progress
+from agentserve_gym.cli.figures import Figures
 
 if TYPE_CHECKING:
     from agentserve_gym.train import Evaluation, PairedDifference
 
-Report = Callable[[str, int, int], None]
-_SECONDS_BETWEEN_LINES = 15.0
 _HEADINGS = ("mean JCT, s", "slowdown", "SLO missed", "difference", "relative", "wins")
 
 
-@contextmanager
-def reporting() -> Iterator[Report]:
-    """A bar for what is going on; where standard error is a file, a line now and then instead."""
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    with progress() as bars:
-        yield _Bar(bars)
-
-
-class _Bar:
-    """One bar that changes its name with what is going on."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._task = bars.add_task("starting", total=None)
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        self._bars.update(self._task, description=what, completed=done, total=total)
-
-
-class _Lines:
-    """A line at the beginning of everything, and now and then while it goes on."""
-
-    def __init__(self) -> None:
-        self._what = ""
-        self._said_at_s = 0.0
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        now_s = time.monotonic()
-        if what != self._what or now_s - self._said_at_s > _SECONDS_BETWEEN_LINES:
-            self._what, self._said_at_s = what, now_s
-            note(f"{what} {done} of {total}")
-
-
-def evaluation_table(evaluation: Evaluation) -> Table:
+def evaluation_table(evaluation: Evaluation) -> Figures:
     """One row a policy: its figures, and how the judged policy differs from it."""
-    table = Table(
-        title=f"{evaluation.scenario}, {len(evaluation.seeds)} held-out seeds",
-        title_justify="left",
-        title_style="bold",
-        caption=f"difference: {evaluation.policy.policy} minus the row's policy, "
-        f"{evaluation.unit}, paired by seed, with its 95 % bootstrap interval; negative is better",
-        caption_justify="left",
-    )
-    table.add_column("policy", no_wrap=True)
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="right")
-    none = ("",) * 3
-    for scores, cells in [
-        (evaluation.policy, none),
-        *(
-            (other, _difference_cells(difference))
-            for other, difference in zip(evaluation.others, evaluation.differences, strict=True)
-        ),
-    ]:
-        table.add_row(
+    policies = [evaluation.policy, *evaluation.others]
+    cut_off = any(scores.unfinished_programs for scores in policies)
+    invalid = any(scores.invalid_answers for scores in policies)
+    heading = ["policy", *_HEADINGS]
+    if cut_off:
+        heading[1:4] = [f"{name}*" for name in heading[1:4]]
+        heading.append("unfinished")
+    if invalid:
+        heading.append("invalid answers")
+    table = Figures(f"{evaluation.scenario}, {len(evaluation.seeds)} held-out seeds", heading)
+    differences = [("",) * 3, *map(_difference_cells, evaluation.differences)]
+    for scores, cells in zip(policies, differences, strict=True):
+        row = [
             scores.policy,
             f"{scores.mean('jct'):,.2f}",
             f"{scores.mean('slowdown'):,.2f}",
             f"{scores.mean('slo'):.2%}",
             *cells,
+        ]
+        if cut_off:
+            row.append(f"{scores.unfinished_programs:,}")
+        if invalid:
+            row.append(f"{scores.invalid_answers:,}")
+        table.rows.append(row)
+    table.remarks.append(
+        f"difference: {evaluation.policy.policy} minus the row's policy, {evaluation.unit}, "
+        "paired by seed, with its 95 % bootstrap interval; negative is better"
+    )
+    if cut_off:
+        table.remarks.append(
+            "* unfinished programs count in JCT and slowdown with their time up to the horizon, "
+            "which is too little; SLO is of finished turns only"
         )
     return table
+
+
+def warnings(evaluation: Evaluation) -> list[str]:
+    """A line for each policy with unfinished programs, and for each with invalid answers."""
+    policies = [evaluation.policy, *evaluation.others]
+    unfinished = [
+        f"{scores.policy}: the horizon ended runs with {scores.unfinished_programs:,} programs "
+        f"unfinished (of {scores.programs:,}); its figures are not those of whole runs"
+        for scores in policies
+        if scores.unfinished_programs
+    ]
+    invalid = [
+        f"{scores.policy}: {scores.invalid_answers:,} of {scores.answers:,} answers were invalid "
+        f"and replaced by safe ones; the first is {scores.first_invalid}"
+        for scores in policies
+        if scores.invalid_answers
+    ]
+    return unfinished + invalid
 
 
 def _difference_cells(difference: PairedDifference) -> tuple[str, ...]:
     low, high = difference.bootstrap.low, difference.bootstrap.high
     return (
-        f"{difference.mean:+.3g} [{low:+.3g}, {high:+.3g}]",
+        f"{_signed(difference.mean)} [{_signed(low)}, {_signed(high)}]",
         f"{difference.relative:+.1%}",
         f"{difference.wins}/{difference.pairs}",
     )
+
+
+def _signed(value: float) -> str:
+    return f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.3g}"

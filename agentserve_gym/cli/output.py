@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else.")
 ]
 
 
+_NO_LIMIT = 100_000
+
+
 def console() -> Console:
-    """Standard output, for people."""
-    return Console(highlight=False)
+    """Standard output, for people: as wide as the terminal, or as ``COLUMNS`` says.
 
-
-def progress() -> Progress:
-    """A progress bar on standard error that leaves nothing behind; hidden where that is a file."""
-    errors = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,
-    )
+    A file has no width: nothing that goes there is folded or cut.
+    """
+    out = Console(highlight=False)
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out.width = _NO_LIMIT
+    return out
 
 
 def print_json(document: Any) -> None:
@@ -45,12 +41,13 @@ def note(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: under another name first, then renamed.
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings are one line each, without the place in the code that they come from."""
 
-    Raises:
-        OSError: if the folder does not exist or cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    partial.replace(path)
+    def show(message: Warning | str, *_: Any, **_named: Any) -> None:
+        note(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

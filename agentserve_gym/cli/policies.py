@@ -19,7 +19,9 @@ def policies(json: JsonOption = False) -> None:
         return
     out = console()
     for family, members in groupby(listed, key=lambda info: info.family):
-        table = Table("name", "rule", "source", title=family, title_justify="left", expand=True)
+        table = Table("name", "rule", "source", title=family, title_justify="left")
+        for column in table.columns:
+            column.overflow = "fold"
         for info in members:
             table.add_row(_name(info), info.rule, info.source)
         out.print(table)

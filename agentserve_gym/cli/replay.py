@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import JsonOption, console, print_json
 from agentserve_gym.validation.replay import Replay, ReplaySettings
 from agentserve_gym.validation.replay import replay as replay_workload
 
 
 def replay(
-    workload: Annotated[Path, typer.Argument(help="A request file: see agentserve trace.")],
+    workload: Annotated[
+        Path, typer.Argument(help="A request file: see agentserve trace; - is standard input.")
+    ],
     accelerator: Annotated[str, typer.Option(help="Name in the catalogue.")],
     model: Annotated[str, typer.Option(help="Name in the catalogue.")],
     tp: Annotated[int, typer.Option(help="Tensor parallelism.")] = 1,
@@ -38,18 +40,16 @@ def replay(
     if json:
         print_json(replayed.as_dict())
     else:
-        console().print(_table(replayed, workload.name))
+        _table(replayed, workload.name).print(console())
 
 
-def _table(replayed: Replay, title: str) -> Table:
+def _table(replayed: Replay, title: str) -> Figures:
     figures = replayed.as_dict()
-    table = Table(title=f"{title}: {figures['turns']} requests")
-    for column in ("", "mean", "p50", "p90", "p99"):
-        table.add_column(column, justify="right" if column else "left")
+    statistics = ("mean", "p50", "p90", "p99")
+    table = Figures(f"{title}: {figures['turns']} requests", ["", *statistics])
     for name, label in (("ttft_ms", "TTFT, ms"), ("tpot_ms", "TPOT, ms"), ("e2e_s", "E2E, s")):
-        row = figures[name]
-        table.add_row(label, *(f"{row[key]:,.2f}" for key in ("mean", "p50", "p90", "p99")))
-    table.caption = (
+        table.rows.append([label, *(f"{figures[name][key]:,.2f}" for key in statistics)])
+    table.remarks.append(
         f"makespan {figures['makespan_s']:.2f} s, {figures['output_tokens_per_s']:,.0f} output "
         f"tokens/s, {figures['preemptions']} preemptions, "
         f"{figures['prefix_hit_tokens']:,} prefix-hit tokens"

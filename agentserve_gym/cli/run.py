@@ -37,7 +37,7 @@ def run(
         note(f"picture: {picture}")
     if json:
         print_json({"scenario": loaded.name, "runs": [run.as_dict() for run in runs]})
-        return
-    console().print(tables.comparison(runs, f"{loaded.name}, seed {seed}"))
-    for warning in tables.unfinished_warnings(runs):
+    else:
+        tables.comparison(runs, f"{loaded.name}, seed {seed}").print(console())
+    for warning in tables.warnings(runs):
         note(warning)

@@ -63,7 +63,7 @@ def _summary(name: str, scenario: Scenario) -> dict[str, Any]:
     gpus: Counter[str] = Counter()
     for node in scenario.cluster.nodes:
         for spec in node.instances:
-            gpus[spec.accelerator] += spec.count * spec.tensor_parallel
+            gpus[spec.accelerator] += spec.num_instances * spec.tensor_parallel
     workload = scenario.workload
     programs = workload.programs
     return {

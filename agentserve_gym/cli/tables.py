@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rich.table import Table
-
 from agentserve_gym.cli.driving import Run
+from agentserve_gym.cli.figures import Figures
 
 _ROWS: tuple[tuple[str, Callable[[Run], str]], ...] = (
     ("programs / turns", lambda run: f"{_of(run, 'programs'):,} / {_of(run, 'turns'):,}"),
@@ -26,25 +25,40 @@ _ROWS: tuple[tuple[str, Callable[[Run], str]], ...] = (
 )
 
 
-def comparison(runs: Sequence[Run], title: str) -> Table:
+def comparison(runs: Sequence[Run], title: str) -> Figures:
     """One row a metric, one column a run."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
-    for run in runs:
-        table.add_column(run.record.policy, justify="right", overflow="fold")
+    table = Figures(title, ["", *(run.record.policy for run in runs)])
+    cut_off = any(_of(run, "unfinished_programs") for run in runs)
     for label, cell in _ROWS:
-        table.add_row(label, *(cell(run) for run in runs))
+        mark = "*" if cut_off and label.startswith("JCT") else ""
+        table.rows.append([label + mark, *(cell(run) for run in runs)])
+    for label, key in (
+        ("unfinished programs", "unfinished_programs"),
+        ("invalid answers", "invalid_answers"),
+    ):
+        if any(_of(run, key) for run in runs):
+            table.rows.append([label, *(f"{_of(run, key):,}" for run in runs)])
+    if cut_off:
+        table.remarks.append("* finished programs only")
     return table
 
 
-def unfinished_warnings(runs: Sequence[Run]) -> list[str]:
-    """A line for each run that the horizon ended before every program was done."""
-    return [
-        f"{run.record.policy}: the horizon ended the run with {unfinished} programs unfinished; "
+def warnings(runs: Sequence[Run]) -> list[str]:
+    """A line for each run that the horizon ended before every program was done, and for each
+    policy with invalid answers."""
+    unfinished = [
+        f"{run.record.policy}: the horizon ended the run with {count} programs unfinished; "
         "JCT counts finished programs only"
         for run in runs
-        if (unfinished := _of(run, "unfinished_programs"))
+        if (count := _of(run, "unfinished_programs"))
     ]
+    invalid = [
+        f"{run.record.policy}: {count:,} of {run.answers:,} answers were invalid and replaced by "
+        f"safe ones; the first is {run.first_invalid}"
+        for run in runs
+        if (count := _of(run, "invalid_answers"))
+    ]
+    return unfinished + invalid
 
 
 def _of(run: Run, key: str) -> int:

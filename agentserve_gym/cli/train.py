@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from agentserve_gym.cli.learning import evaluation_table, reporting
-from agentserve_gym.cli.output import JsonOption, console, note, print_json
+from agentserve_gym.cli.driving import allow_local_modules
+from agentserve_gym.cli.learning import evaluation_table, warnings
+from agentserve_gym.cli.output import JsonOption, console, note, plain_warnings, print_json
+from agentserve_gym.cli.progress import reporting
+from agentserve_gym.cli.stopping import resumable
+from agentserve_gym.tables import read_table
 
 
 def train(
@@ -60,8 +65,9 @@ def train(
 ) -> None:
     """Train a policy and compare it with heuristics on workloads it has not seen."""
     from agentserve_gym.train import make_settings, runs
-    from agentserve_gym.train.settings import read_settings, set_key
+    from agentserve_gym.train.settings import set_key
 
+    allow_local_modules()
     given: dict[str, Any] = {
         "env": env, "scenario": scenario, "algorithm": algorithm, "steps": steps, "seed": seed,
         "imitate": imitate, "baseline": baseline, "reward": reward, "device": device,
@@ -72,10 +78,10 @@ def train(
         if given or settings or set_ or out:
             raise typer.BadParameter("--resume goes on with a run as it was set; give it alone")
         folder = resume
-        with reporting() as report:
+        with resumable(_resume_command(folder)), plain_warnings(), reporting() as report:
             evaluation, results = runs.resume(resume, report)
     else:
-        values = read_settings(settings) if settings is not None else {}
+        values = read_table(settings) if settings is not None else {}
         for key, value in given.items():
             set_key(values, key, value)
         for assignment in set_ or ():
@@ -84,13 +90,19 @@ def train(
         folder = out or Path("runs") / (
             f"{made.env}-{Path(made.scenario).stem}-{made.algorithm}-{made.seed}"
         )
-        with reporting() as report:
+        with resumable(_resume_command(folder)), reporting() as report:
             evaluation, results = runs.train(made, folder, report)
     if json:
         print_json({"run": str(folder), **results})
-        return
-    console().print(evaluation_table(evaluation))
+    else:
+        evaluation_table(evaluation).print(console())
+    for warning in warnings(evaluation):
+        note(warning)
     note(f"run: {folder}; curves: tensorboard --logdir {folder / 'tensorboard'}")
+
+
+def _resume_command(folder: Path) -> str:
+    return shlex.join(["agentserve", "train", "--resume", str(folder)])
 
 
 def _read_assignment(text: str) -> tuple[str, Any]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from agentserve_gym.cli.output import JsonOption, console, note, print_json, progress
+from agentserve_gym.cli.figures import Figures
+from agentserve_gym.cli.output import JsonOption, console, note, print_json
+from agentserve_gym.cli.progress import reporting
 from agentserve_gym.datasets import find_data_set, missing
 from agentserve_gym.validation import find_cases, read_case
 from agentserve_gym.validation.ablations import pool_error, run_ablations
@@ -22,6 +23,7 @@ from agentserve_gym.validation.page import (
     case_rows,
     lost_sections,
     pass_rows,
+    require_report,
     write_report,
 )
 from agentserve_gym.validation.reuse import TRACE, replay_reuse
@@ -92,6 +94,8 @@ def validate(
     runs = folder or find_data_set(_RUNS)
     if runs is None and not trends:
         raise ValueError(f"{missing(_RUNS)}; or name a folder of measured runs")
+    if report is not None:
+        require_report(report)
     findings = Findings()
     jobs: list[Job] = []
     absent: set[str] = set()
@@ -224,7 +228,7 @@ def print_findings(findings: Findings) -> None:
     out = console()
     for name, results in findings.by_case().items():
         heading, *rows = case_rows(results)
-        out.print(_table(f"{name}: simulated / measured - 1", heading, rows))
+        Figures(f"{name}: simulated / measured - 1", heading, list(rows)).print(out)
     for result in findings.unmeasured:
         run, figures = result.run, result.replayed.as_dict()
         reference = f" (reference {run.preemptions})" if run.preemptions is not None else ""
@@ -253,7 +257,7 @@ def print_findings(findings: Findings) -> None:
             for e in findings.steps
         ]
         heading = ("case", "steps", "mean error", "p90", "bias")
-        out.print(_table("Compact form against tables", heading, rows))
+        Figures("Compact form against tables", heading, list(rows)).print(out)
     named = {
         "Errors against real prefills": findings.passes,
         "Likewise, calibrated on the lengths between": findings.calibrated,
@@ -261,7 +265,7 @@ def print_findings(findings: Findings) -> None:
     for title, passes in named.items():
         if passes:
             heading, *rows = pass_rows(passes)
-            out.print(_table(title, heading, rows))
+            Figures(title, heading, list(rows)).print(out)
     for reuse in findings.reuse:
         out.print(
             f"true reuse of {reuse.programs} programs after their first prompts {reuse.true:.2%}, "
@@ -271,7 +275,7 @@ def print_findings(findings: Findings) -> None:
         rows = [
             (t.number, t.band, t.measured, "yes" if t.within else "no") for t in findings.trends
         ]
-        out.print(_table("Published trends", ("", "band", "measured", "within"), rows))
+        Figures("Published trends", ("", "band", "measured", "within"), list(rows)).print(out)
 
 
 def _beside(runs: Path) -> Path | None:
@@ -306,18 +310,7 @@ def _trend(findings: Findings, number: str) -> Callable[[], None]:
 
 
 def _work(jobs: list[Job]) -> None:
-    with progress() as bar:
-        task = bar.add_task("validate", total=len(jobs))
-        for job in jobs:
-            bar.update(task, description=job.name)
+    with reporting() as report:
+        for number, job in enumerate(jobs):
+            report(f"validate: {job.name},", number, len(jobs))
             job.run()
-            bar.advance(task)
-
-
-def _table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for position, column in enumerate(heading):
-        table.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table

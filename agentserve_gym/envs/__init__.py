@@ -9,6 +9,7 @@ from agentserve_gym.envs.batch import EnvBatch
 from agentserve_gym.envs.env import AgentServeEnv, AgentServeOffloadEnv, AgentServeRoutingEnv
 from agentserve_gym.envs.episode import Snapshot
 from agentserve_gym.envs.features import Feature, ObservationLayout, observation_table
+from agentserve_gym.envs.metrics import EpisodeMetrics, metric_names
 from agentserve_gym.envs.observation import ObservationBuilder
 from agentserve_gym.envs.rewards import REWARDS, Reward
 from agentserve_gym.envs.vector import (
@@ -16,6 +17,7 @@ from agentserve_gym.envs.vector import (
     AgentServeRoutingVectorEnv,
     AgentServeVectorEnv,
 )
+from agentserve_gym.envs.wrappers import MaskInObservation
 
 __all__ = [
     "FIRST_DRAWN_SEED",
@@ -28,10 +30,13 @@ __all__ = [
     "AgentServeRoutingVectorEnv",
     "AgentServeVectorEnv",
     "EnvBatch",
+    "EpisodeMetrics",
     "Feature",
+    "MaskInObservation",
     "ObservationBuilder",
     "ObservationLayout",
     "Reward",
     "Snapshot",
+    "metric_names",
     "observation_table",
 ]

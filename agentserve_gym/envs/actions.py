@@ -2,15 +2,15 @@
 
 A route is the number of an instance, or the last number, hold. A placement counts, in order: keep
 (leave in HBM under LRU), pin for each of the scenario's pin TTLs, offload to DRAM, offload to CXL,
-drop. A number that is not possible becomes an answer that is not possible either; the simulation
-then falls back to a safe one (home, else the instance with fewest turns; keep) and counts it.
+drop. Of these numbers, one that the mask excludes becomes an answer that is not possible either;
+the simulation then falls back to a safe one (home, else the instance with fewest turns; keep) and
+counts it. Anything else is an error of the caller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
-from operator import index as as_index
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ from agentserve_gym.sim import (
 )
 
 Mask = NDArray[np.int8]
-_IMPOSSIBLE_ROUTE = Route(-1)
-_IMPOSSIBLE_PLACE = Hold()
+_LONGEST_TTL_S = 1e9
+"""What a pin without end counts as."""
 
 
 class RouteActions:
@@ -44,11 +44,14 @@ class RouteActions:
 
     def answer(self, action: int) -> Answer:
         """The answer that an action stands for."""
-        return self._answers[action] if 0 <= action < self.size else _IMPOSSIBLE_ROUTE
+        return self._answers[action]
 
     def action(self, answer: Answer) -> int:
-        """The action that stands for an answer; priorities and restore rules are not expressed."""
-        return answer.instance if isinstance(answer, Route) else self.hold
+        """The action closest to an answer: the route's instance whatever its priority, restore rule
+        or promotion; hold for every hold, and for an answer that is not a route to an instance."""
+        if isinstance(answer, Route) and 0 <= answer.instance < self.hold:
+            return answer.instance
+        return self.hold
 
     def write_mask(self, mask: Mask, decision: Decision) -> None:
         """Write 1 for each possible action, 0 for the rest (padding among them)."""
@@ -80,27 +83,34 @@ class PlaceActions:
         self._dram = 1 + len(pins)
         self._cxl = self._dram + 1
         self._pin_ttls_s = tuple(pin_ttls_s)
-
-    def answer(self, action: int) -> Answer:
-        """The answer that an action stands for."""
-        return self._answers[action] if 0 <= action < self.size else _IMPOSSIBLE_PLACE
-
-    def action(self, answer: Answer) -> int:
-        """The action closest to an answer: for a pin the TTL with the nearest logarithm, or keep
-        where the scenario has no pins."""
-        if not isinstance(answer, Place):
-            return 0
-        if answer.kind is PlacementKind.PIN:
-            return self._nearest_pin(answer.ttl_s)
-        return {
+        self._without_ttl = {
             PlacementKind.KEEP: 0,
             PlacementKind.DRAM: self._dram,
             PlacementKind.CXL: self._cxl,
             PlacementKind.DROP: self.size - 1,
-        }[answer.kind]
+            PlacementKind.PREFETCH: 0,
+        }
+
+    def answer(self, action: int) -> Answer:
+        """The answer that an action stands for."""
+        return self._answers[action]
+
+    def action(self, answer: Answer) -> int:
+        """The action closest to an answer.
+
+        A pin: the TTL with the nearest logarithm, or keep where the scenario has no pins. Prefetch:
+        keep, which moves nothing; what lies in DRAM or CXL is then loaded when the program returns.
+        Ranks, asking again and staying warm are not expressed. An answer that is not a placement:
+        keep.
+        """
+        if not isinstance(answer, Place):
+            return 0
+        if answer.kind is PlacementKind.PIN:
+            return self._nearest_pin(answer.ttl_s)
+        return self._without_ttl[answer.kind]
 
     def _nearest_pin(self, ttl_s: float) -> int:
-        wanted = log(max(ttl_s, 1e-9))
+        wanted = log(min(max(ttl_s, 1e-9), _LONGEST_TTL_S))
         distances = [abs(log(known_s) - wanted) for known_s in self._pin_ttls_s]
         return 1 + distances.index(min(distances)) if distances else 0
 
@@ -117,31 +127,35 @@ class PlaceActions:
         mask[0] = 1
 
 
-def one_integer(action: Any) -> int:
-    """An action of a discrete space as ``int``.
+def one_integer(action: Any, size: int) -> int:
+    """An action of a discrete space of ``size`` actions as ``int``.
 
     Raises:
-        ValueError: if it is not one integer.
+        ValueError: if it is not one integer from 0 to ``size - 1``.
     """
-    if isinstance(action, np.ndarray) and action.shape == (1,):
-        action = action[0]
-    try:
-        return as_index(action)
-    except TypeError:
-        raise ValueError(f"action is {action!r}; one integer is needed") from None
+    value = action
+    if isinstance(action, np.ndarray) and action.shape in ((), (1,)):
+        value = action.item() if action.dtype.kind in "iu" else None
+    if type(value) is not int and isinstance(value, np.integer):
+        value = int(value)
+    if type(value) is not int or not 0 <= value < size:
+        raise ValueError(f"action is {action!r}; allowed: an integer from 0 to {size - 1}")
+    return value
 
 
-def two_integers(action: Any) -> tuple[int, int]:
+def two_integers(action: Any, routes: int, placements: int) -> tuple[int, int]:
     """An action of the joint space as ``(route, placement)``.
 
     Raises:
-        ValueError: if it is not a pair of integers.
+        ValueError: if it is not a pair of integers below ``routes`` and ``placements``.
     """
-    values = action.tolist() if isinstance(action, np.ndarray) else action
-    try:
-        route, placement = values
-        return as_index(route), as_index(placement)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"action is {action!r}; two integers are needed: (route, placement)"
-        ) from None
+    pair = action.tolist() if isinstance(action, np.ndarray) else action
+    if isinstance(pair, (list, tuple)) and len(pair) == 2:
+        try:
+            return one_integer(pair[0], routes), one_integer(pair[1], placements)
+        except ValueError:
+            pass
+    raise ValueError(
+        f"action is {action!r}; allowed: two integers (route, placement), the route from 0 to "
+        f"{routes - 1}, the placement from 0 to {placements - 1}"
+    )

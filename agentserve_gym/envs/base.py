@@ -10,15 +10,19 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from agentserve_gym.baselines.policy import NamedPolicy
 from agentserve_gym.envs.actions import Mask, PlaceActions, RouteActions
-from agentserve_gym.envs.episode import Episode, Snapshot, flat_metrics
+from agentserve_gym.envs.arguments import one_of, reset_options, whole_number
+from agentserve_gym.envs.episode import Episode, Snapshot
 from agentserve_gym.envs.features import INSTANCE_FEATURES
+from agentserve_gym.envs.metrics import EpisodeMetrics
 from agentserve_gym.envs.observation import ObservationBuilder
 from agentserve_gym.envs.rendering import Scene, describe, draw
 from agentserve_gym.envs.rewards import Reward, make_reward
+from agentserve_gym.envs.specification import jsonable
 from agentserve_gym.sim import (
     Answer,
     Decision,
@@ -27,6 +31,7 @@ from agentserve_gym.sim import (
     Simulation,
     load_scenario,
 )
+from agentserve_gym.sim.scenario import MOST_INSTANCES
 
 Observation = NDArray[np.float32]
 ScenarioLike = str | Path | Scenario | dict[str, Any]
@@ -41,6 +46,7 @@ _LAST_DRAWN_SEED = 2**31
 class AgentServeBase(gym.Env[Observation, Any], ABC):
     """A simulation as an environment: subclasses choose which decisions are asked."""
 
+    _spec: EnvSpec | None = None
     metadata: dict[str, Any] = {  # noqa: RUF012
         "render_modes": ["ansi", "rgb_array"],
         "render_fps": 8,
@@ -59,24 +65,18 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         Args:
             scenario: preset name, ``.toml`` or ``.json`` file, mapping or ``Scenario``.
             reward: ``jct``, ``slowdown``, ``slo``, or an object with the ``Reward`` protocol.
-            max_instances: rows of the observation and routes of the action; default: as many
-                instances as the scenario has. More are padding, so that one policy fits clusters
-                of different size.
+            max_instances: rows of the observation and routes of the action, at most 10,000;
+                default: as many instances as the scenario has. More are padding, so that one
+                policy fits clusters of different size.
             render_mode: ``ansi``, ``rgb_array`` or ``None``.
 
         Raises:
-            ValueError: for an unknown scenario, key, reward or render mode, or too few rows.
+            ValueError: for a bad value of any of these, naming it and what is allowed.
         """
         self.scenario = load_scenario(scenario)
-        self.num_instances = sum(
-            spec.count for node in self.scenario.cluster.nodes for spec in node.instances
-        )
+        self.num_instances = self.scenario.cluster.num_instances
         self.max_instances = _rows(max_instances, self.num_instances)
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(
-                f"render_mode is {render_mode!r}; allowed: None, "
-                + ", ".join(self.metadata["render_modes"])
-            )
+        one_of("render_mode", render_mode, [None, *self.metadata["render_modes"]])
         self.render_mode = render_mode
         self.routes = RouteActions(self.max_instances)
         self.placements = PlaceActions(self.scenario.pin_ttls_s)
@@ -89,6 +89,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         self._episode: Episode | None = None
         self._masks: dict[int | None, Mask] = {}
         self._mask = self._mask_of(None)
+        self._unknown_metrics = EpisodeMetrics.unknown()
 
     # --- what a subclass chooses -----------------------------------------------------------------
 
@@ -105,8 +106,12 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         """Whether the agent takes this decision."""
 
     @abstractmethod
+    def _read(self, action: Any) -> Any:
+        """An action as plain integers; ``ValueError`` unless it is in the action space."""
+
+    @abstractmethod
     def _answer(self, decision: Decision, action: Any) -> Answer:
-        """What an action answers; ``ValueError`` for a wrong shape."""
+        """What an action, as ``_read`` gives it, answers."""
 
     @abstractmethod
     def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
@@ -115,8 +120,10 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
 
     @abstractmethod
     def encode(self, answer: Answer) -> Any:
-        """The action that stands for a policy's answer to the pending decision (the closest one:
-        priorities and restore rules are not expressed, a pin takes the nearest TTL)."""
+        """The action that stands for a policy's answer to the pending decision: for every answer
+        the closest one. Priorities and restore rules are not expressed, a pin takes the nearest
+        TTL, and prefetch becomes keep; ``RouteActions.action`` and ``PlaceActions.action`` have
+        the whole of it."""
 
     def _make_baseline(self) -> NamedPolicy | None:
         """A fresh policy for decisions that are not asked."""
@@ -135,7 +142,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
             options: ``{"workload_seed": n}`` runs workload ``n`` and leaves ``np_random`` alone.
 
         Raises:
-            ValueError: for unknown options or a bad workload seed.
+            ValueError: for unknown options or a bad seed; nothing has changed then.
         """
         info = self.begin(seed, options)
         return self._builder.write(self.simulation.pending), info
@@ -145,15 +152,14 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
 
         Raises:
             RuntimeError: before ``reset`` or after the end of the episode.
-            ValueError: for an action of the wrong shape. One of the right shape that is not
-                possible falls back to a safe one and is counted.
+            ValueError: for an action outside the action space, before anything runs. One inside
+                that the mask excludes falls back to a safe one and is counted.
         """
         reward, elapsed_s, decision = self.proceed(action)
         observation = self._builder.write(decision)
-        info = {"action_mask": self._mask.copy(), "elapsed_s": elapsed_s}
+        info = self.info(elapsed_s)
         if decision is not None:
             return observation, reward, False, False, info
-        info.update(self.last_info())
         truncated = self.simulation.truncated
         return observation, reward, not truncated, truncated, info
 
@@ -178,6 +184,16 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         self.__dict__.update(state)
         if self._episode is not None:
             self._builder.attach(self._episode.simulation.cluster)
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What ``gym.make`` made the environment from; ``to_json`` takes it, unless ``reward`` is
+        an object."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = jsonable(spec)
 
     # --- beyond Gymnasium ------------------------------------------------------------------------
 
@@ -210,12 +226,27 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         self._mask = self._mask_of(simulation.pending)
         return self._builder.write(simulation.pending)
 
+    # --- for a policy that learned here and answers a simulation of its own ----------------------
+
+    def asks(self, decision: Decision) -> bool:
+        """Whether the agent takes this decision, rather than a baseline."""
+        return self._asks(decision)
+
+    def mask_at(self, decision: Decision) -> Mask:
+        """The mask of possible actions at a decision, int8; shared and read-only."""
+        return self._mask_of(decision)
+
+    def answer(self, decision: Decision, action: Any) -> Answer:
+        """What an action answers to a decision; ``ValueError`` for a wrong shape."""
+        return self._answer(decision, action)
+
     # --- the parts of reset and step, for a batch of environments ------------------------------
 
     def begin(self, seed: int | None, options: dict[str, Any] | None) -> dict[str, Any]:
         """``reset`` without an observation; returns its information."""
-        super().reset(seed=seed)
-        workload_seed = self._workload_seed(seed, options or {})
+        chosen = self._chosen_seed(seed, options)
+        super().reset(seed=None if seed is None else int(seed))
+        workload_seed = self._drawn_seed() if chosen is None else chosen
         simulation = Simulation(self.scenario, workload_seed)
         baseline = self._make_baseline()
         if baseline is not None:
@@ -225,7 +256,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         episode = self._episode = Episode(simulation, baseline, self._reward)
         decision = self._to_asked(episode, simulation.advance())
         self._mask = self._mask_of(decision)
-        return {"action_mask": self._mask.copy(), "elapsed_s": 0.0, "seed": workload_seed}
+        return self.info(0.0)
 
     def proceed(self, action: Any) -> tuple[float, float, Decision | None]:
         """``step`` without an observation.
@@ -239,9 +270,10 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
             state = "has not begun" if episode is None else "is over"
             raise RuntimeError(f"the episode {state}; call reset()")
         simulation = episode.simulation
+        numbers = self._read(action)
         decision = simulation.pending
         if decision is not None:
-            decision = simulation.advance(self._answer(decision, action))
+            decision = simulation.advance(self._answer(decision, numbers))
             if decision is not None and not self._asks(decision):
                 decision = self._to_asked(episode, decision)
         self._mask = self._mask_of(decision)
@@ -253,16 +285,32 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         episode.over = decision is None
         return reward, elapsed_s, decision
 
-    def last_info(self) -> dict[str, Any]:
-        """What the last step's information holds besides that of every step."""
-        assert self._episode is not None
-        simulation = self._episode.simulation
+    def info(self, elapsed_s: float) -> dict[str, Any]:
+        """The information now: the same keys, types and shapes at every step and reset."""
+        seed, steps, invalid_actions = self.counts
         return {
-            "seed": simulation.seed,
-            "steps": self._episode.steps,
-            "invalid_actions": simulation.metrics.invalid_answers,
-            "metrics": flat_metrics(simulation.report()),
+            "action_mask": self._mask.copy(),
+            "elapsed_s": elapsed_s,
+            "seed": seed,
+            "steps": steps,
+            "invalid_actions": invalid_actions,
+            "metrics": self.metrics,
         }
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """The workload's seed, the agent's decisions so far, and how many answers were invalid."""
+        episode = self._episode
+        assert episode is not None
+        simulation = episode.simulation
+        return simulation.seed, episode.steps, simulation.metrics.invalid_answers
+
+    @property
+    def metrics(self) -> EpisodeMetrics:
+        """The figures of an episode that is over, otherwise ``EpisodeMetrics.unknown()``."""
+        if self.is_over:
+            return EpisodeMetrics.of(self.simulation)
+        return self._unknown_metrics.copy()
 
     @property
     def is_over(self) -> bool:
@@ -281,16 +329,20 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
 
     # --- details ---------------------------------------------------------------------------------
 
-    def _workload_seed(self, seed: int | None, options: dict[str, Any]) -> int:
-        unknown = sorted(set(options) - {"workload_seed"})
+    @staticmethod
+    def _chosen_seed(seed: int | None, options: dict[str, Any] | None) -> int | None:
+        """The workload seed that the caller chose, if any."""
+        given = reset_options(options)
+        unknown = [name for name in given if name != "workload_seed"]
         if unknown:
             raise ValueError(f"unknown option {unknown[0]!r}; known: 'workload_seed'")
-        chosen = options.get("workload_seed", seed)
-        if chosen is None:
-            return int(self.np_random.integers(FIRST_DRAWN_SEED, _LAST_DRAWN_SEED))
-        if isinstance(chosen, bool) or not isinstance(chosen, (int, np.integer)) or chosen < 0:
-            raise ValueError(f"workload_seed is {chosen!r}; an integer of at least 0 is needed")
-        return int(chosen)
+        if seed is not None:
+            seed = whole_number("seed", seed, 0, "None")
+        chosen = given.get("workload_seed")
+        return seed if chosen is None else whole_number("workload_seed", chosen, 0, "None")
+
+    def _drawn_seed(self) -> int:
+        return int(self.np_random.integers(FIRST_DRAWN_SEED, _LAST_DRAWN_SEED))
 
     def _to_asked(self, episode: Episode, decision: Decision | None) -> Decision | None:
         """Let the baseline answer until a decision comes that the agent takes."""
@@ -319,9 +371,12 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
 def _rows(max_instances: int | None, number: int) -> int:
     if max_instances is None:
         return number
-    if max_instances < number:
+    rows = whole_number("max_instances", max_instances, 1, "None")
+    if rows < number:
         raise ValueError(
-            f"max_instances is {max_instances}; the scenario has {number} instances, so at least "
+            f"max_instances is {rows}; the scenario has {number} instances, so at least "
             f"{number} are needed"
         )
-    return max_instances
+    if rows > MOST_INSTANCES:
+        raise ValueError(f"max_instances is {rows}; allowed: at most {MOST_INSTANCES}")
+    return rows

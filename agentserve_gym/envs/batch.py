@@ -12,9 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Discrete, MultiDiscrete
 from numpy.typing import NDArray
 
+from agentserve_gym.envs.arguments import whole_number
 from agentserve_gym.envs.base import AgentServeBase
+from agentserve_gym.envs.metrics import EpisodeMetrics
 from agentserve_gym.envs.rewards import Reward
 from agentserve_gym.envs.scaling import Scaling
 from agentserve_gym.sim import Decision, load_scenario
@@ -22,6 +25,10 @@ from agentserve_gym.sim import Decision, load_scenario
 Progress = tuple[float, float, bool, bool]
 """What a step of one environment led to: its reward, simulated seconds since the last decision,
 whether the episode terminated, whether it was truncated."""
+
+MOST_ENVS = 10_000
+MOST_ROWS = 100_000
+"""Of the observations of all environments: ``num_envs`` x ``max_instances``. A few GiB in all."""
 
 
 class EnvBatch:
@@ -38,17 +45,21 @@ class EnvBatch:
         """Put environments of one scenario and kind side by side.
 
         Raises:
-            ValueError: for no environment, or ``max_episode_steps`` below 1.
+            ValueError: for no environment, or a bad ``max_episode_steps``.
         """
         if not envs:
-            raise ValueError("num_envs is 0; at least 1 is needed")
-        if max_episode_steps is not None and max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps is {max_episode_steps}; at least 1 is needed")
+            raise ValueError("num_envs is 0; allowed: an integer of at least 1")
+        if max_episode_steps is not None:
+            max_episode_steps = whole_number("max_episode_steps", max_episode_steps, 1, "None")
         self.envs = envs
         self.max_episode_steps = max_episode_steps
         self.lengths = [0] * len(envs)
         self._scaling = Scaling(envs[0].builder.layout, envs[0].num_instances, len(envs))
-        self._action_shape = (len(envs), *(envs[0].action_space.shape or ()))
+        space = envs[0].action_space
+        assert isinstance(space, (Discrete, MultiDiscrete))
+        self._action_shape = (len(envs), *(space.shape or ()))
+        self._action_sizes = np.asarray(space.n if isinstance(space, Discrete) else space.nvec)
+        self._unknown_metrics = np.asarray(EpisodeMetrics.unknown())[np.newaxis]
 
     def begin(
         self, number: int, seed: int | None, options: dict[str, Any] | None
@@ -86,25 +97,40 @@ class EnvBatch:
         env = self.envs[number]
         return env.builder.write(env.simulation.pending)
 
-    def last_info(self, number: int, elapsed_s: float) -> dict[str, Any]:
-        """The information that an environment's step gives when it ends the episode."""
-        env = self.envs[number]
-        info = {"action_mask": env.mask.copy(), "elapsed_s": elapsed_s}
-        return info | env.last_info() if env.is_over else info
+    def info(self, number: int, elapsed_s: float) -> dict[str, Any]:
+        """The information that an environment's step gives now."""
+        return self.envs[number].info(elapsed_s)
+
+    def infos(self) -> dict[str, NDArray[Any]]:
+        """What ``info`` holds besides masks and elapsed times, for all environments: new arrays
+        ``(N,)``, and metrics ``(N, names)``."""
+        seed, steps, invalid = np.array([env.counts for env in self.envs]).T.copy()
+        metrics = np.repeat(self._unknown_metrics, len(self.envs), axis=0)
+        for number, env in enumerate(self.envs):
+            if env.is_over:
+                metrics[number] = env.metrics
+        return {"seed": seed, "steps": steps, "invalid_actions": invalid, "metrics": metrics}
 
     def read_actions(self, actions: Any) -> list[Any]:
         """Actions by environment.
 
         Raises:
-            ValueError: unless there are integers for each environment.
+            ValueError: unless there is an action of the action space for each environment.
         """
-        array = np.asarray(actions)
+        array = _integers(actions)
         if array.shape != self._action_shape or array.dtype.kind not in "iu":
             raise ValueError(
-                f"actions are {array.dtype} of shape {array.shape}; integers of shape "
-                f"{self._action_shape} are needed"
+                f"actions are {array.dtype} of shape {array.shape}; allowed: integers of shape "
+                f"{self._action_shape}"
             )
         found: list[Any] = array.tolist()
+        outside = (array < 0) | (array >= self._action_sizes)
+        if outside.any():
+            first = int(np.argwhere(outside)[0, 0])
+            raise ValueError(
+                f"action of environment {first} is {found[first]}; allowed: integers from 0 to "
+                f"{(self._action_sizes - 1).tolist()}"
+            )
         return found
 
     def _note(self, number: int, decision: Decision | None) -> None:
@@ -114,6 +140,19 @@ class EnvBatch:
         writer.write(decision, scaling.memory, number * scaling.row_bytes)
 
 
+def _integers(actions: Any) -> NDArray[Any]:
+    """Actions as an array; of objects unless they are numbers of one kind, in equal rows."""
+    if isinstance(actions, np.ndarray):
+        return actions
+    try:
+        array: NDArray[Any] = np.asarray(actions)
+        items = np.asarray(actions, object).flat
+    except ValueError:
+        return np.array(None)
+    mixed = any(isinstance(item, (bool, np.bool_)) for item in items)
+    return array.astype(object) if mixed else array
+
+
 def make_batch(
     make: Callable[..., AgentServeBase],
     num_envs: int,
@@ -121,10 +160,21 @@ def make_batch(
     **options: Any,
 ) -> EnvBatch:
     """A batch of ``num_envs`` environments with equal options; the scenario is read once, and a
-    reward object is copied for each."""
-    if num_envs < 1:
-        raise ValueError(f"num_envs is {num_envs}; at least 1 is needed")
+    reward object is copied for each.
+
+    Raises:
+        ValueError: for ``num_envs`` below 1 or too large for memory, or bad options.
+    """
+    whole_number("num_envs", num_envs, 1)
     options["scenario"] = load_scenario(options.get("scenario", "default"))
     reward: str | Reward = options.pop("reward", "jct")
-    envs = [make(**options, reward=copy.deepcopy(reward)) for _ in range(num_envs)]
+    first = make(**options, reward=copy.deepcopy(reward))
+    most = min(MOST_ENVS, MOST_ROWS // first.max_instances)
+    if num_envs > most:
+        raise ValueError(
+            f"num_envs is {num_envs}; allowed with {first.max_instances} instances each: at most "
+            f"{most}"
+        )
+    envs = [make(**options, reward=copy.deepcopy(reward)) for _ in range(num_envs - 1)]
+    envs.insert(0, first)
     return EnvBatch(envs, max_episode_steps)

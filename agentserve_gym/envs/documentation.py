@@ -25,14 +25,21 @@ Reward
     (programs x ``objective.jct_unit_s``); the return is minus mean JCT in that unit. ``slowdown``:
     minus mean slowdown over ``objective.slowdown_unit``. ``slo``: minus the share of turns that
     miss their objective.
+Invalid actions
+    One inside the action space that the mask excludes falls back to a safe one (home, else the
+    instance with fewest turns; keep) and is counted. One outside is a ``ValueError``, and nothing
+    has run.
 Episode end
     ``terminated`` when every program is done, ``truncated`` at the scenario's horizon. If no
     decision of the asked kind ever comes, the first step ends the episode whatever the action.
 Info
-    ``action_mask`` (int8) and ``elapsed_s``, simulated seconds since the last decision (for
-    discounting by time). ``seed``: the workload's seed, at ``reset`` and at the end. At the end
-    also ``steps``, ``invalid_actions`` and ``metrics``, every figure of the report in
-    one flat mapping to floats, such as ``jct_s/mean``.
+    The same keys, types and shapes at every ``reset`` and ``step``, so that recorders take them.
+    ``action_mask`` (int8); ``elapsed_s``, simulated seconds since the last decision (for
+    discounting by time); ``seed`` of the workload; ``steps`` and ``invalid_actions`` of the episode
+    so far. ``metrics``: a float64 array, infinite until the episode is over (also where a
+    time limit ends it, which the environment does not see) and then the figures of the report,
+    found by name too: ``info["metrics"]["mean_jct_s/all"]``, ``dict(info["metrics"])``. The names
+    are those of ``agentserve_gym.envs.metric_names()``.
 Seeds
     ``reset(seed=s)`` runs exactly workload ``s``; ``reset()`` draws a new one, at least 2^20, so
     small seeds stay unseen; ``reset(options={{"workload_seed": s}})`` runs workload ``s`` once."""

@@ -46,8 +46,11 @@ class AgentServeEnv(AgentServeBase):
     def _asks(self, decision: Decision) -> bool:  # noqa: ARG002
         return True
 
+    def _read(self, action: Any) -> tuple[int, int]:
+        return two_integers(action, self.routes.size, self.placements.size)
+
     def _answer(self, decision: Decision, action: Any) -> Answer:
-        route, placement = two_integers(action)
+        route, placement = action
         if isinstance(decision, RouteDecision):
             return self.routes.answer(route)
         return self.placements.answer(placement)
@@ -85,11 +88,15 @@ class _OneDecisionEnv(AgentServeBase):
         """See ``AgentServeBase.__init__``; ``baseline``: who takes the other decision.
 
         Raises:
-            ValueError: for an unknown baseline.
+            ValueError: also for an unknown baseline.
         """
         super().__init__(
             scenario, reward=reward, max_instances=max_instances, render_mode=render_mode
         )
+        if not isinstance(baseline, str):
+            raise ValueError(
+                f"baseline is {baseline!r}; allowed: the name of a policy, such as 'affinity+lru'"
+            )
         self.baseline = baseline
         self._make_baseline()
 
@@ -118,8 +125,11 @@ class AgentServeRoutingEnv(_OneDecisionEnv):
     def _asks(self, decision: Decision) -> bool:
         return isinstance(decision, RouteDecision)
 
+    def _read(self, action: Any) -> int:
+        return one_integer(action, self.routes.size)
+
     def _answer(self, decision: Decision, action: Any) -> Answer:  # noqa: ARG002
-        return self.routes.answer(one_integer(action))
+        return self.routes.answer(action)
 
     def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
         if decision is None:
@@ -155,8 +165,11 @@ class AgentServeOffloadEnv(_OneDecisionEnv):
     def _asks(self, decision: Decision) -> bool:
         return not isinstance(decision, RouteDecision)
 
+    def _read(self, action: Any) -> int:
+        return one_integer(action, self.placements.size)
+
     def _answer(self, decision: Decision, action: Any) -> Answer:  # noqa: ARG002
-        return self.placements.answer(one_integer(action))
+        return self.placements.answer(action)
 
     def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
         if decision is None:

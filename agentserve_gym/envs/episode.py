@@ -51,21 +51,3 @@ class Snapshot:
     def decision(self) -> Decision | None:
         """The decision that was pending."""
         return self.episode.simulation.pending
-
-
-def flat_metrics(report: dict[str, Any]) -> dict[str, float]:
-    """A report's numbers as floats, one level: ``jct_s/mean``, ``busy_s/0``; text is left out."""
-    flat: dict[str, float] = {}
-    _flatten("", report, flat)
-    return flat
-
-
-def _flatten(name: str, value: Any, flat: dict[str, float]) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _flatten(f"{name}/{key}" if name else str(key), item, flat)
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            _flatten(f"{name}/{number}", item, flat)
-    elif isinstance(value, (int, float)):
-        flat[name] = float(value)

@@ -100,13 +100,20 @@ def make_reward(reward: str | Reward) -> Reward:
     """A reward by name, or the given object itself.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or an object without ``begin`` and ``collect``.
     """
-    if not isinstance(reward, str):
-        return reward
-    if reward not in REWARDS:
-        raise ValueError(f"reward is {reward!r}; the names are {', '.join(REWARDS)}")
-    return REWARDS[reward]()
+    names = ", ".join(REWARDS)
+    if isinstance(reward, str):
+        if reward not in REWARDS:
+            raise ValueError(f"reward is {reward!r}; the names are {names}")
+        return REWARDS[reward]()
+    methods = (getattr(reward, name, None) for name in ("begin", "collect"))
+    if isinstance(reward, type) or not all(map(callable, methods)):
+        raise ValueError(
+            f"reward is {reward!r}; allowed: {names}, or an object with the methods "
+            "begin(simulation) and collect(simulation)"
+        )
+    return reward
 
 
 def count_turns(workload: Workload) -> int:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from agentserve_gym.envs.arguments import one_of, reset_options, seed_list
 from agentserve_gym.envs.base import AgentServeBase
 from agentserve_gym.envs.batch import EnvBatch, Progress, make_batch
 from agentserve_gym.envs.env import AgentServeEnv, AgentServeOffloadEnv, AgentServeRoutingEnv
+from agentserve_gym.envs.specification import jsonable
 
 Arrays = tuple[
     NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
@@ -42,15 +45,18 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         episode in ``infos["final_obs"]``, its information in ``infos["final_info"]``.
         ``Disabled``: whoever steps resets, with ``reset(options={"reset_mask": mask})``.
     Infos
-        In Gymnasium's batched form: ``action_mask`` int8 ``(N, k)`` and ``elapsed_s`` ``(N,)`` each
-        step, ``seed`` where an episode begins; where one ends ``seed``, ``steps``,
-        ``invalid_actions`` and ``metrics``; each with a boolean array ``_<name>`` of who has it.
+        Those of the single environment in Gymnasium's batched form: ``action_mask`` int8
+        ``(N, k)``, ``elapsed_s``, ``seed``, ``steps`` and ``invalid_actions`` ``(N,)``,
+        ``metrics`` float64 ``(N, M)`` in the order of ``metric_names()``, a row infinite until its
+        episode is over; each with a boolean array ``_<name>`` of who has it: everyone, except after
+        ``reset_mask``.
     Seeds
         ``reset(seed=s)`` runs workload ``s + i`` in environment ``i``, ``reset(seed=[...])`` those
         in the list. Later episodes draw theirs as the single environment does.
     """
 
     single: ClassVar[type[AgentServeBase]] = AgentServeEnv
+    _spec: EnvSpec | None = None
     metadata: dict[str, Any]
     batch: EnvBatch
 
@@ -65,7 +71,7 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         """Make the environments; simulations are built by ``reset``.
 
         Args:
-            num_envs: how many.
+            num_envs: how many, at most 10,000, and x ``max_instances`` at most 100,000.
             max_episode_steps: truncate episodes after so many steps, as ``gym.make`` does.
             autoreset_mode: ``NextStep``, ``SameStep`` or ``Disabled``.
             options: of the single environment: ``scenario``, ``reward``, ``max_instances``,
@@ -74,7 +80,7 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         Raises:
             ValueError: for a bad value of any of these.
         """
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = _mode(autoreset_mode)
         self.batch = batch = make_batch(self.single, num_envs, max_episode_steps, **options)
         first = batch.envs[0]
         self.num_envs = num_envs
@@ -103,10 +109,11 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
                 ``(N,)``: who begins anew.
 
         Raises:
-            ValueError: for a list of another length than N, a bad mask or option.
+            ValueError: for a bad seed, a list of another length than N, a bad mask or option,
+                before anything changes.
         """
-        seeds = self._seeds(seed)
-        options = dict(options or {})
+        seeds = seed_list(seed, self.num_envs)
+        options = reset_options(options)
         mask = self._reset_mask(options.pop("reset_mask", None))
         infos: dict[str, Any] = {}
         for number in np.flatnonzero(mask).tolist():
@@ -120,7 +127,8 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
 
         Raises:
             RuntimeError: before ``reset``, or where an episode is over and nothing resets it.
-            ValueError: unless there are integers for each environment, before anything runs.
+            ValueError: unless there is an action of the action space for each environment, before
+                anything runs. One that the mask excludes falls back to a safe one and is counted.
         """
         chosen = self.batch.read_actions(actions)
         ended = self._ended
@@ -133,13 +141,11 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         again = ended.tolist()
         special: dict[str, Any] = {}
         progress = [
-            self._restart(number, special)
-            if again[number]
-            else self._proceed(number, action, special)
+            self._restart(number) if again[number] else self._proceed(number, action, special)
             for number, action in enumerate(chosen)
         ]
         rewards, elapsed_s, terminations, truncations = zip(*progress, strict=True)
-        infos = {**special, **self._common(np.array(elapsed_s))}
+        infos = {**special, **self._infos(np.array(elapsed_s))}
         return (
             self.batch.observe(),
             np.array(rewards, np.float64),
@@ -147,6 +153,15 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             np.array(truncations, np.bool_),
             infos,
         )
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """See the single environment."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = jsonable(spec)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Masks of possible actions, ``(N, k)``; see the single environment."""
@@ -190,44 +205,35 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
     # --- details ---------------------------------------------------------------------------------
 
     def _proceed(self, number: int, action: Any, special: dict[str, Any]) -> Progress:
-        """A step of one environment; what comes with an episode's end goes into ``special``."""
+        """A step of one environment; what a reset in the same step hides goes into ``special``."""
         progress = self.batch.proceed(number, action)
         reward, elapsed_s, terminated, truncated = progress
         if not (terminated or truncated):
             return progress
-        last = self.batch.last_info(number, elapsed_s)
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             self._ended[number] = True
-            self._add_info(special, last, number)
             return progress
-        final = {"final_obs": self.batch.observe_one(number), "final_info": last}
+        final = {
+            "final_obs": self.batch.observe_one(number),
+            "final_info": self.batch.info(number, elapsed_s),
+        }
         self._add_info(special, final, number)
-        _, elapsed_s, _, _ = self._restart(number, special)
+        _, elapsed_s, _, _ = self._restart(number)
         return reward, elapsed_s, terminated, truncated
 
-    def _restart(self, number: int, special: dict[str, Any]) -> Progress:
+    def _restart(self, number: int) -> Progress:
         """Begin the next episode of one environment."""
         info = self.batch.begin(number, None, None)
-        self._add_info(special, info, number)
         return 0.0, info["elapsed_s"], False, False
 
-    def _common(self, elapsed_s: NDArray[np.float64]) -> dict[str, Any]:
+    def _infos(self, elapsed_s: NDArray[np.float64]) -> dict[str, Any]:
         """The information that every environment gives at every step."""
-        return {
+        infos = {
             "action_mask": self.batch.masks(),
-            "_action_mask": self._everyone.copy(),
             "elapsed_s": elapsed_s,
-            "_elapsed_s": self._everyone.copy(),
+            **self.batch.infos(),
         }
-
-    def _seeds(self, seed: int | list[int | None] | None) -> list[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, (int, np.integer)):
-            return [int(seed) + number for number in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"seed lists {len(seed)} seeds; {self.num_envs} are needed")
-        return list(seed)
+        return infos | {f"_{name}": self._everyone.copy() for name in infos}
 
     def _reset_mask(self, mask: Any) -> NDArray[np.bool_]:
         if mask is None:
@@ -239,6 +245,13 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
                 "least one true entry is needed"
             )
         return chosen
+
+
+def _mode(value: str | AutoresetMode) -> AutoresetMode:
+    if isinstance(value, AutoresetMode):
+        return value
+    one_of("autoreset_mode", value, [mode.value for mode in AutoresetMode])
+    return AutoresetMode(value)
 
 
 class AgentServeRoutingVectorEnv(AgentServeVectorEnv):

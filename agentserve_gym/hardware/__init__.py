@@ -27,7 +27,7 @@ from .compact import CompactCoefficients, CompactLatency, ExpertSpread
 from .kv_pool import NON_KV_OVERHEAD_BYTES, kv_pool_blocks
 from .lockstep import SharedExpertLatency, lockstep_decode_run, lockstep_step_s
 from .profile import ProfileLatency, profile_latency
-from .profile_tables import ProfileTables, load_profile
+from .profile_tables import ProfileTables, find_profile, load_profile, plain_name
 from .roofline import RooflineLatency
 from .sources import LatencyProvenance, latency_model, latency_provenance, list_compact_cases
 from .timing import UNBOUNDED_STEPS, BatchStep, DecodeRun, LatencyModel
@@ -53,6 +53,7 @@ __all__ = [
     "RooflineLatency",
     "SharedExpertLatency",
     "accelerator",
+    "find_profile",
     "kv_pool_blocks",
     "latency_model",
     "latency_provenance",
@@ -67,6 +68,7 @@ __all__ = [
     "lockstep_step_s",
     "memory_tier",
     "model",
+    "plain_name",
     "profile_latency",
     "read_compact_file",
     "write_compact_file",

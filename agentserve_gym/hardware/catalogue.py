@@ -9,13 +9,14 @@ Units: ``_gb_per_s`` is 1e9 bytes per second, ``_gib`` is 2**30 bytes, ``_s`` se
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agentserve_gym.messages import explain, unknown
+from agentserve_gym.tables import read_table
 
 DATA = Path(__file__).parent / "data"
 GIB = 1 << 30
@@ -208,20 +209,6 @@ class Model(Entry):
 EntryType = TypeVar("EntryType", bound=Entry)
 
 
-def nearest(name: str, valid: list[str]) -> str:
-    """The end of an error message: the valid names closest to a wrong one, else all of them."""
-    close = difflib.get_close_matches(name, valid, n=3, cutoff=0.4)
-    return f"nearest: {', '.join(close)}" if close else f"valid: {', '.join(valid)}"
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; a ValueError names the file and what is wrong with it."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
-
-
 def _names(folder: str) -> list[str]:
     return sorted(path.stem for path in (DATA / folder).glob("*.toml"))
 
@@ -232,14 +219,14 @@ def _load(kind: str, folder: str, name: str, entry: type[EntryType]) -> EntryTyp
     elif name in _names(folder):
         path = DATA / folder / f"{name}.toml"
     else:
-        raise ValueError(f"unknown {kind} {name!r}; {nearest(name, _names(folder))}")
-    try:
-        return entry.model_validate(read_toml(path))
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or kind}: {e['msg']}" for e in error.errors()
+        raise ValueError(
+            f"{unknown(kind, name, _names(folder))}, or a file whose name ends in .toml"
         )
-        raise ValueError(f"{path.name}: {problems}") from error
+    content = read_table(path)
+    try:
+        return entry.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(explain(error, str(path), entry, content)) from error
 
 
 @lru_cache(maxsize=64)

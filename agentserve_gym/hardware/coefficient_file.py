@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from .catalogue import read_toml
+from agentserve_gym.files import write_file
+from agentserve_gym.messages import explain
+from agentserve_gym.tables import read_table
+
 from .compact import CompactCoefficients
 
 
@@ -27,28 +29,24 @@ class CompactFile(CompactCoefficients):
 
 def read_compact_file(path: str | Path) -> CompactFile:
     """Read a coefficient file. Raises ValueError that names the file and the field."""
+    content = read_table(Path(path))
     try:
-        return CompactFile.model_validate(read_toml(Path(path)))
+        return CompactFile.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{path}: {problems}") from error
+        raise ValueError(explain(error, str(path), CompactFile, content)) from error
 
 
 def write_compact_file(path: str | Path, file: CompactFile) -> None:
-    """Write a coefficient file: to a temporary file first, which then takes the name.
+    """Write a coefficient file, whole or not at all.
 
     Raises:
         ValueError: the folder does not exist or cannot be written.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     lines = _table(file, "")
     try:
-        temporary.write_text("\n".join(lines).lstrip("\n") + "\n", encoding="utf-8")
-        temporary.replace(target)
+        write_file(Path(path), "\n".join(lines).lstrip("\n") + "\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ValueError(f"cannot write {path}: {error}") from error
+        raise ValueError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _table(values: BaseModel, heading: str) -> list[str]:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from .catalogue import DATA, read_toml
+from agentserve_gym.tables import read_table
+
+from .catalogue import DATA
 from .sources import latency_model, latency_provenance
 from .timing import BatchStep
 
@@ -56,7 +58,7 @@ class ForwardPassError:
 
 def measured_forward_passes() -> MeasuredForwardPasses:
     """The measured table of the catalogue."""
-    return MeasuredForwardPasses.model_validate(read_toml(DATA / "measured/forward_passes.toml"))
+    return MeasuredForwardPasses.model_validate(read_table(DATA / "measured/forward_passes.toml"))
 
 
 def forward_pass_errors(source: str = "auto") -> list[ForwardPassError]:

@@ -14,7 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .catalogue import Model, accelerator, model, nearest
+from agentserve_gym.extras import how_to_install
+from agentserve_gym.messages import unknown
+
+from .catalogue import Model, accelerator, model
 from .coefficient_file import CompactFile
 from .compact import AllReduce, CompactLatency, Experts, ExpertSpread
 from .curves import smooth
@@ -118,9 +121,9 @@ def calibrate_import(on: str, of: str, tensor_parallel: int = 1) -> CompactFile:
         ValueError: the case is not among those, or aiconfigurator-core is not installed.
     """
     if on not in SYSTEMS:
-        raise ValueError(f"no kernel tables for accelerator {on!r}; {nearest(on, list(SYSTEMS))}")
+        raise ValueError(f"no kernel tables: {unknown('accelerator', on, SYSTEMS)}")
     if of not in MODELS:
-        raise ValueError(f"no kernel tables for model {of!r}; {nearest(of, list(MODELS))}")
+        raise ValueError(f"no kernel tables: {unknown('model', of, MODELS)}")
     gpu, llm = accelerator(on), model(of)
     llm.check_tensor_parallel(tensor_parallel)
     if llm.experts is not None and tensor_parallel > 1:
@@ -278,8 +281,7 @@ def _aiconfigurator() -> Any:
         from aiconfigurator_core.sdk import engine
     except ImportError as error:
         raise ValueError(
-            "importing kernel tables needs aiconfigurator-core; install the calibration extra: "
-            "pip install 'agentserve-gym[calibration]'"
+            f"importing kernel tables: {how_to_install('aiconfigurator_core')}"
         ) from error
     return engine
 

@@ -7,13 +7,14 @@ when a measurement starts, not before.
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from agentserve_gym.files import write_file
 
 from .catalogue import Model
 from .profile_tables import ATTENTION_COLUMNS
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _US = 1e6
 _MIB = 1 << 20
+_FILES = ("dense.csv", "per_sequence.csv", "attention.csv", "moe.csv", "link.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,14 @@ def measure_profile(
         device: a torch device, ``cuda`` or, to try it out, ``cpu``.
 
     Raises:
-        ValueError: torch is missing, the device is not there, or the folder cannot be written.
+        ValueError: torch is missing, the device is not there, or the folder cannot be written or
+            holds a profile.
     """
     llm.check_tensor_parallel(tensor_parallel)
+    folder = Path(out_dir)
+    for name in _FILES:
+        if (folder / name).exists():
+            raise ValueError(f"{folder} holds {name} already; name another folder")
     bench = _Bench(_device(device), llm, tensor_parallel, grid.repeats)
     tables = {
         "dense.csv": (("layer", "tokens", "time_us"), bench.dense(grid.tokens)),
@@ -86,12 +93,11 @@ def measure_profile(
     if llm.experts is not None:
         columns = ("tokens", "activated_experts", "time_us")
         tables["moe.csv"] = (columns, bench.experts(grid.tokens))
-    folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, (header, rows) in tables.items():
-            _write(folder / name, "\n".join([",".join(header), *rows]) + "\n")
-        _write(folder / "link.toml", bench.link_entry(grid.copy_mib))
+            write_file(folder / name, "\n".join([",".join(header), *rows]) + "\n")
+        write_file(folder / "link.toml", bench.link_entry(grid.copy_mib))
     except OSError as error:
         raise ValueError(f"cannot write the profile folder {folder}: {error}") from error
     return folder
@@ -109,12 +115,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("measuring needs a GPU with CUDA, and PyTorch sees none here")
     return device
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 class _Bench:

@@ -5,7 +5,8 @@ The files are those of LLMServingSim's profiler, plain or gzipped, microseconds,
 - ``dense.csv`` (layer, tokens, time_us) and ``per_sequence.csv`` (layer, sequences, time_us);
 - ``attention.csv`` (prefill_chunk, kv_prefill, n_decode, kv_decode, time_us), kv_decode being the
   mean context of the decodes;
-- ``moe.csv`` (tokens, activated_experts, time_us), where the model has experts;
+- ``moe.csv`` (tokens, activated_experts, time_us), where the model has experts; of a file that also
+  has measurements of fewer experts per rank (column ep), those of all experts (ep 1) are taken;
 - ``skew_fit.csv`` (pc, n_label, skew_rate_label, ..., alpha, n_samples), optional: how much of the
   step from mean to longest context a batch of unequal contexts costs. It was measured with a few
   long contexts among short ones; the skew rate is the share of long ones.
@@ -133,11 +134,33 @@ def load_profile(folder: str | Path) -> ProfileTables:
         dense=_by_name(_required(place, "dense"), "layer", "tokens"),
         per_sequence=_by_name(_required(place, "per_sequence"), "layer", "sequences"),
         attention=_numbers(_required(place, "attention"), ATTENTION_COLUMNS),
-        experts=_numbers(moe, ("tokens", "activated_experts", "time_us"))
-        if moe
-        else np.empty((0, 3)),
+        experts=_experts(moe) if moe else np.empty((0, 3)),
         skew=_skew(skew) if skew else (),
     )
+
+
+def find_profile(
+    profiles: str | Path, accelerator: str, model: str, tensor_parallel: int
+) -> Path | None:
+    """The folder of a case in a folder of profiles, if it is there.
+
+    That is ``<accelerator>/<model>/tp<k>`` by catalogue names, or, as LLMServingSim's
+    ``profiler/perf`` has it, ``<GPU>/<organisation>/<model>/bf16/tp<k>``.
+    """
+    root = Path(profiles)
+    own = root / accelerator / model / f"tp{tensor_parallel}"
+    if own.is_dir():
+        return own
+    for folder in sorted(root.glob(f"*/*/*/bf16/tp{tensor_parallel}")):
+        gpu, _, name = folder.relative_to(root).parts[:3]
+        if (plain_name(gpu), name.lower()) == (plain_name(accelerator), model):
+            return folder
+    return None
+
+
+def plain_name(name: str) -> str:
+    """A name without case and dashes: the catalogue's rtx-4090 is RTX4090 elsewhere."""
+    return name.replace("-", "").lower()
 
 
 def _find(folder: Path, stem: str) -> Path | None:
@@ -185,6 +208,17 @@ def _numbers(path: Path, columns: tuple[str, ...]) -> Array:
     return np.array(
         [[_number(path, line, row, c) for c in columns] for line, row in enumerate(rows, start=2)]
     )
+
+
+def _experts(path: Path) -> Array:
+    columns = ("tokens", "activated_experts", "time_us")
+    if "ep" not in _rows(path, columns)[0]:
+        return _numbers(path, columns)
+    rows = _numbers(path, ("ep", *columns))
+    whole: Array = rows[rows[:, 0] == 1, 1:]
+    if not len(whole):
+        raise ValueError(f"{path} has no rows with ep 1")
+    return whole
 
 
 def _by_name(path: Path, key: str, size: str) -> dict[str, tuple[Array, Array]]:

@@ -8,7 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from .catalogue import DATA, Accelerator, Model, accelerator, link, model, nearest
+from agentserve_gym.messages import unknown
+
+from .catalogue import DATA, Accelerator, Model, accelerator, link, model
 from .coefficient_file import CompactFile, read_compact_file
 from .compact import CompactLatency, ExpertSpread
 from .profile import profile_latency
@@ -152,8 +154,8 @@ def _kind(case: _Case, source: str) -> str:
         return "profile"
     valid = ["auto", "compact", "roofline"]
     raise ValueError(
-        f"unknown timing source {source!r}: not a coefficient file (.toml) or profile folder; "
-        f"{nearest(source, valid)}"
+        f"{unknown('timing source', source, valid)}, a coefficient file (.toml), or a folder of "
+        "profile tables"
     )
 
 
@@ -167,7 +169,7 @@ def _compact_file(case: _Case, source: str) -> CompactFile:
         path = _catalogue_path(case)
         if not path.is_file():
             cases = [f"{a}/{m}/tp{t}" for a, m, t in list_compact_cases()]
-            raise ValueError(f"no compact coefficients for {case}; {nearest(str(case), cases)}")
+            raise ValueError(f"no compact coefficients: {unknown('case', str(case), cases)}")
         return _file(path)
     file = read_compact_file(source)
     of = f"{file.accelerator}/{file.model}/tp{file.tensor_parallel}"

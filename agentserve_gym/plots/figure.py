@@ -31,13 +31,12 @@ def draw_comparison(runs: Sequence[RunRecord], title: str, subtitle: str = "") -
     _require_timelines(runs)
     columns = len(runs)
     figure = style.new_figure(max(13.0, 6.2 * columns), 11.0)
-    figure.suptitle(
-        title, x=0.012, ha="left", fontsize=16, fontweight="bold", color=style.INK, y=0.985
-    )
-    figure.text(0.012, 0.942, subtitle, fontsize=10, color=style.FAINT, va="center")
+    below = style.heading(figure, 0.985, title, fontsize=16, fontweight="bold", color=style.INK)
+    below = style.heading(figure, below - 0.012, subtitle, fontsize=10, color=style.FAINT)
     top, bottom = figure.add_gridspec(
-        2, 1, height_ratios=(1.0, 1.75), left=0.055, right=0.985, top=0.895, bottom=0.06, hspace=0.3
-    )
+        2, 1, height_ratios=(1.0, 1.75), left=0.055, right=0.985, top=below - 0.041, bottom=0.06,
+        hspace=0.34,
+    )  # fmt: skip
     left, right = top.subgridspec(1, 2, wspace=0.22)
     panels.jct_distribution(figure.add_subplot(left), runs)
     panels.time_by_phase(figure.add_subplot(right), runs)

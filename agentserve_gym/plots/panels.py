@@ -15,6 +15,10 @@ from agentserve_gym.sim.timeline import Timeline
 
 Edges = NDArray[np.float64]
 
+# Of a policy's name: beside a bar, and above a column.
+_LONGEST_LABEL = 30
+_LONGEST_TITLE = 50
+
 
 def jct_distribution(axes: Any, runs: Sequence[RunRecord]) -> None:
     """Share of programs done within a time, one line a policy, medians marked."""
@@ -31,13 +35,14 @@ def jct_distribution(axes: Any, runs: Sequence[RunRecord]) -> None:
         )
         axes.step(jct_s, share, where="post", color=colour, linewidth=2.2, label=label)
         axes.plot(summary["p50"], 0.5, "o", color=colour, markersize=6)
+    axes.plot([], [], "o", color=style.FAINT, markersize=6, label="median program (p50)")
     axes.set_xscale("log")
     axes.set_xlim(*_jct_limits(runs))
     style.log_time_axis(axes.xaxis)
     axes.yaxis.set_major_formatter(_percent)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("programs done", fontsize=9, color=style.INK)
-    style.legend(axes, loc="upper left")
+    style.legend(axes, loc="best")
 
 
 def time_by_phase(axes: Any, runs: Sequence[RunRecord]) -> None:
@@ -51,7 +56,7 @@ def time_by_phase(axes: Any, runs: Sequence[RunRecord]) -> None:
         label = style.PHASE_LABELS[phase]
         axes.barh(rows, seconds, left=left, color=colour, label=label, height=0.5)
         left += seconds
-    axes.set_yticks(rows, [_short(run.policy) for run in runs])
+    axes.set_yticks(rows, [_short(run.policy, _LONGEST_LABEL) for run in runs])
     axes.set_xlim(0, max(float(left.max()) * 1.14, 1e-9))
     for row, total in enumerate(left):
         axes.text(
@@ -65,7 +70,8 @@ def time_by_phase(axes: Any, runs: Sequence[RunRecord]) -> None:
 def hbm_occupancy(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges) -> None:
     """HBM of all instances over time: in use, pinned, cached."""
     report = run.report
-    style.tidy(axes, f"{_short(run.policy)}: HBM (hit rate {_hit_rate(report, 'hbm')})")
+    name = _short(run.policy, _LONGEST_TITLE)
+    style.tidy(axes, f"{name}\nHBM (hit rate {_hit_rate(report, 'hbm')})")
     held = binned_mean(timeline.time_s, timeline.held[Tier.HBM], edges_s)
     pinned = binned_mean(timeline.time_s, timeline.pinned, edges_s)
     used = binned_mean(timeline.time_s, timeline.occupancy[Tier.HBM], edges_s)
@@ -149,9 +155,9 @@ def _mean_phase_s(run: RunRecord, phase: str) -> float:
     return float(run.report["phase_s"][phase]) / max(int(run.report["programs"]), 1)
 
 
-def _short(policy: str) -> str:
-    """A policy's name, cut where it would run into the next column."""
-    return policy if len(policy) <= 30 else f"{policy[:29]}…"
+def _short(policy: str, longest: int) -> str:
+    """A policy's name, cut where it would run into its neighbour."""
+    return policy if len(policy) <= longest else f"{policy[: longest - 1]}…"
 
 
 def _hit_rate(report: Any, tier: str) -> str:

@@ -32,6 +32,12 @@ PHASE_LABELS = {
 _STEPS_S = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400)
 _LOG_TICKS_S = (0.01, 0.1, 1, 10, 60, 300, 600, 1800, 3600, 7200, 18_000, 36_000, 86_400, 360_000)
 
+# Of a logarithmic axis' length, so that labels do not touch.
+_TICKS_APART = 0.09
+
+# To the left and right of headings, as a share of the figure's width.
+_MARGIN = 0.012
+
 HBM_COLOURS = {"in use": "#12476b", "pinned": "#e07a1f", "cached": "#a9cce3"}
 DRAM_COLOUR = "#8a5a2b"
 CXL_COLOUR = "#3d8b5f"
@@ -79,6 +85,30 @@ def new_figure(width_in: float, height_in: float) -> Any:
     return figure
 
 
+def heading(figure: Any, top: float, words: str, **settings: Any) -> float:
+    """Write words across a figure on as many lines as they need.
+
+    Args:
+        figure: where. ``top``: of the first line, as a share of the figure's height.
+        words: what. ``settings``: of the text.
+
+    Returns:
+        Where the last line ends, as a share of the figure's height.
+    """
+    text = figure.text(_MARGIN, top, "", va="top", linespacing=1.3, **settings)
+    room = figure.bbox.width * (1.0 - 2.0 * _MARGIN)
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        text.set_text(longer)
+        if lines[-1] and text.get_window_extent().width > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    text.set_text("\n".join(lines))
+    return float(text.get_window_extent().y0 / figure.bbox.height) if words else top
+
+
 def tidy(axes: Any, title: str) -> None:
     """Left-aligned title, no box, faint grid."""
     axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
@@ -101,7 +131,13 @@ def time_axis(axis: Any, end_s: float) -> None:
 def log_time_axis(axis: Any) -> None:
     """Ticks at round times on a logarithmic axis whose limits are set."""
     axis.set_minor_locator(_no_ticks())
-    axis.set_ticks([tick for tick in _LOG_TICKS_S if _within(tick, *axis.get_view_interval())])
+    low, high = axis.get_view_interval()
+    apart = (high / low) ** _TICKS_APART
+    shown: list[float] = []
+    for tick in _LOG_TICKS_S:
+        if low <= tick <= high and (not shown or tick >= shown[-1] * apart):
+            shown.append(tick)
+    axis.set_ticks(shown)
     axis.set_major_formatter(_round_time)
 
 
@@ -109,10 +145,6 @@ def _no_ticks() -> Any:
     from matplotlib.ticker import NullLocator
 
     return NullLocator()
-
-
-def _within(value: float, low: float, high: float) -> bool:
-    return low <= value <= high
 
 
 def _round_time(seconds: float, _position: int) -> str:

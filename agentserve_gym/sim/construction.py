@@ -17,6 +17,7 @@ from agentserve_gym.sim.signals import DelayedSignals, LiveSignals
 from agentserve_gym.sim.topology import ranks
 from agentserve_gym.sim.views import ClusterView, InstanceView
 from agentserve_gym.workloads import GeneratedWorkload, Program, Workload, build_workload
+from agentserve_gym.workloads.build import largest_window_floor
 
 
 def build_engines(
@@ -99,6 +100,13 @@ def fitting_workload(scenario: Scenario, engines: list[Engine], seed: int) -> Wo
     spec = scenario.workload
     if isinstance(spec, GeneratedWorkload):
         window = spec.max_context_tokens
+        if window is None:
+            name, needed_tokens = largest_window_floor(spec)
+            if room_tokens < needed_tokens:
+                raise ValueError(
+                    f"kv_blocks: {smallest.name} holds {room_tokens} tokens ({smallest.capacity} "
+                    f"blocks of {size}); programs of class {name!r} need at least {needed_tokens}"
+                )
         if window is not None and window > room_tokens:
             raise ValueError(
                 f"workload.max_context_tokens is {window}, but {smallest.name} holds "

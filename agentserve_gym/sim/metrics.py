@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 
+from agentserve_gym.sim.decisions import Decision
+from agentserve_gym.sim.kernel.answers import Answer
 from agentserve_gym.sim.kernel.programs import Phase, ProgramState, TurnState
 from agentserve_gym.sim.kernel.tiers import Tier
 from agentserve_gym.sim.scenario import ObjectiveSpec
@@ -31,6 +34,11 @@ def summary(values: array[float]) -> dict[str, float]:
         "p99": float(p99),
         "max": float(data.max()),
     }
+
+
+def mean(values: array[float]) -> float:
+    """The mean; zero where there are none."""
+    return float(np.frombuffer(values).mean()) if values else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,8 @@ class Metrics:
         hit_tokens: prompt tokens found in HBM, or loaded, by ``Tier``; ``migrated_tokens``: loaded
             from another instance's HBM. ``prompt_tokens``: all prompt tokens admitted.
         recomputed_tokens: prefilled though the program had computed them before.
-        holds, invalid_answers, preemptions: counts.
+        holds, invalid_answers, preemptions: counts. ``first_invalid``: the first invalid answer, in
+            words.
         slo_turns: turns within both the TTFT and TPOT objective.
     """
 
@@ -77,6 +86,7 @@ class Metrics:
         self.recomputed_tokens = 0
         self.holds = 0
         self.invalid_answers = 0
+        self.first_invalid: str | None = None
         self.slo_turns = 0
         self.subagents = 0
         self.last_completion_s = 0.0
@@ -125,6 +135,15 @@ class Metrics:
                     turn.first_token_s, now_s, turn.prompt_tokens, tokens, turn.preemptions,
                 )
             )  # fmt: skip
+
+    def answered_invalidly(self, decision: Decision, answer: object) -> None:
+        """Count an answer that could not be carried out; the first is kept as an example."""
+        self.invalid_answers += 1
+        if self.first_invalid is None:
+            kind = "" if isinstance(answer, Answer) else " (no Route, Hold or Place)"
+            self.first_invalid = (
+                f"{shorten(repr(answer), 120)} to a {type(decision).__name__}{kind}"
+            )
 
     def program_finished(self, program: ProgramState, now_s: float, ideal_s: float) -> None:
         """Book a finished program; sub-agents count in their parent's gap only."""

@@ -134,6 +134,15 @@ class Orchestrator:
         else:
             self._begin_gap(program, turn)
 
+    def times_so_far(self) -> tuple[array[float], array[float]]:
+        """Of root programs that are not done: seconds since arrival, and those over ideal JCT; 0
+        for programs still to come."""
+        now = self._clock.time_s
+        to_come = [0.0] * (len(self._workload) - self.arrived)
+        times_s = {index: now - self.live[index].arrival_s for index in self._ideal_s}
+        slowdown = [time_s / self._ideal_s[index] for index, time_s in times_s.items()]
+        return array("d", [*times_s.values(), *to_come]), array("d", slowdown + to_come)
+
     # --- arrivals ----------------------------------------------------------------------------
 
     def _plan_next_arrival(self) -> None:

@@ -139,11 +139,11 @@ class Router:
 
     def _apply_route(self, decision: RouteDecision, answer: Answer) -> None:
         turn = decision.turn
-        if isinstance(answer, Hold) and decision.may_hold and isfinite(answer.priority):
+        if isinstance(answer, Hold) and decision.may_hold and _can_hold(answer):
             self._hold(turn, answer, decision.offers)
         else:
             if not (isinstance(answer, Route) and self._can_route(answer)):
-                self._metrics.invalid_answers += 1
+                self._metrics.answered_invalidly(decision, answer)
                 answer = Route(self._safe_instance(turn.program))
             self._dispatch(turn, answer)
         if decision.offers == 0 and turn.number:
@@ -181,12 +181,15 @@ class Router:
 
     def _can_route(self, answer: Route) -> bool:
         wait = answer.promote_after_s
-        return (
-            (type(answer.instance) is int or isinstance(answer.instance, Integral))
-            and 0 <= answer.instance < len(self._engines)
-            and isfinite(answer.priority)
-            and (wait is None or wait >= 0.0)
-        )
+        try:
+            return (
+                (type(answer.instance) is int or isinstance(answer.instance, Integral))
+                and 0 <= answer.instance < len(self._engines)
+                and isfinite(answer.priority)
+                and (wait is None or wait >= 0.0)
+            )
+        except TypeError:  # not numbers
+            return False
 
     def _safe_instance(self, program: ProgramState) -> int:
         """Home, else the instance with the fewest turns."""
@@ -198,7 +201,7 @@ class Router:
     def _apply_placement(self, decision: PlacementDecision, answer: Answer) -> None:
         program = decision.program
         if not self._possible(answer, program.home):
-            self._metrics.invalid_answers += 1
+            self._metrics.answered_invalidly(decision, answer)
             return
         assert isinstance(answer, Place)
         if program.status is not TOOL_GAP:
@@ -211,21 +214,33 @@ class Router:
     def _possible(self, answer: Answer, home: int) -> bool:
         if not isinstance(answer, Place):
             return False
-        if answer.ask_again_s is not None and not answer.ask_again_s > 0.0:
+        try:
+            if answer.ask_again_s is not None and not answer.ask_again_s > 0.0:
+                return False
+            if not isfinite(answer.rank):
+                return False
+            if answer.kind is PlacementKind.PIN:
+                return answer.ttl_s > 0.0
+        except TypeError:  # not numbers
             return False
-        if not isfinite(answer.rank):
-            return False
-        if answer.kind is PlacementKind.PIN:
-            return answer.ttl_s > 0.0
         if answer.kind is PlacementKind.DRAM:
             return self._cluster.has_dram[home]
-        return answer.kind is not PlacementKind.CXL or self._cluster.has_cxl[home]
+        if answer.kind is PlacementKind.CXL:
+            return self._cluster.has_cxl[home]
+        return isinstance(answer.kind, PlacementKind)
 
     def ask_again(self, program: ProgramState, gaps: int) -> None:
         """Ask where the KV waits once more, if the gap before which ``gaps`` were is still on."""
         if program.status is TOOL_GAP and program.gaps == gaps:
             self._gaps.append(program)
             self.may_ask = True
+
+
+def _can_hold(answer: Hold) -> bool:
+    try:
+        return isfinite(answer.priority)
+    except TypeError:  # not a number
+        return False
 
 
 class _Promotion(Event):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -12,12 +10,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agentserve_gym.messages import explain, unknown
+from agentserve_gym.tables import read_table
 from agentserve_gym.workloads import ArrivalSpec, WorkloadSpec
+from agentserve_gym.workloads.program import MOST_FAILURES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
 GIB = 1024**3
+
+MOST_INSTANCES = 10_000
+"""Of a cluster. A run of so many takes 0.2 GiB before the first program; a wrong digit would take
+all memory."""
+Instances = Annotated[int, Field(gt=0, le=MOST_INSTANCES)]
+Gibibytes = Annotated[float, Field(gt=0, le=1e9)]
 
 
 class StrictModel(BaseModel):
@@ -40,7 +47,7 @@ class LinkSpec(StrictModel):
 class DramSpec(StrictModel):
     """Host memory of a node that may hold KV; its bandwidth is shared by the node's instances."""
 
-    capacity_gib: Positive
+    capacity_gib: Gibibytes
     bandwidth_gbps: Positive = 256.0
     latency_us: NonNegative = 0.1
 
@@ -50,7 +57,7 @@ class CxlSpec(StrictModel):
     caps the sum over all nodes (default: no cap)."""
 
     nodes: list[str] = Field(min_length=1)
-    capacity_gib: Positive
+    capacity_gib: Gibibytes
     bandwidth_gbps: Positive
     pool_bandwidth_gbps: Positive | None = None
     latency_us: NonNegative = 0.6
@@ -72,11 +79,16 @@ class InstanceSpec(StrictModel):
 
     accelerator: str
     tensor_parallel: PositiveInt = 1
-    data_parallel: PositiveInt = 1
+    data_parallel: Instances = 1
     expert_parallel: PositiveInt = 1
-    count: PositiveInt = 1
+    count: Instances = 1
     kv_blocks: PositiveInt | None = None
     timing: str = "auto"
+
+    @property
+    def num_instances(self) -> int:
+        """Instances that a router sees: every engine of every group."""
+        return self.count * self.data_parallel
 
     @model_validator(mode="after")
     def _experts_spread_over_the_group(self) -> InstanceSpec:
@@ -108,6 +120,23 @@ class ClusterSpec(StrictModel):
     cxl: CxlSpec | None = None
     network: LinkSpec | None = Field(default=None, description="between nodes, per node")
 
+    @property
+    def num_instances(self) -> int:
+        """Instances that a router sees, over all nodes."""
+        return sum(spec.num_instances for node in self.nodes for spec in node.instances)
+
+    @model_validator(mode="after")
+    def _instances_fit_in_memory(self) -> ClusterSpec:
+        number = sum(
+            spec.count * spec.data_parallel for node in self.nodes for spec in node.instances
+        )
+        if number > MOST_INSTANCES:
+            raise ValueError(
+                f"the nodes have {number} instances (count x data_parallel) together; allowed: at "
+                f"most {MOST_INSTANCES}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _names_agree(self) -> ClusterSpec:
         names = [node.name for node in self.nodes]
@@ -131,7 +160,7 @@ class EngineSpec(StrictModel):
 
     max_num_seqs: PositiveInt = 128
     max_num_batched_tokens: PositiveInt = 2048
-    block_size_tokens: PositiveInt = 16
+    block_size_tokens: Annotated[int, Field(gt=0, le=4096)] = 16
     memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     async_scheduling: bool = True
     reclaim_unexpired_pins: bool = True
@@ -192,7 +221,7 @@ class ToolSpec(StrictModel):
 
     concurrency: dict[str, PositiveInt] = {}
     failure_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    max_retries: Annotated[int, Field(ge=0)] = 2
+    max_retries: Annotated[int, Field(ge=0, le=MOST_FAILURES)] = 2
     retry_delay_s: NonNegative = 1.0
     timeout_s: Positive | None = None
     slowdown_per_call: NonNegative = 0.0
@@ -242,16 +271,19 @@ def load_scenario(scenario: str | Path | Scenario | dict[str, Any]) -> Scenario:
         return scenario
     if isinstance(scenario, dict):
         return _validated(scenario, "scenario")
+    if not isinstance(scenario, (str, Path)):
+        raise ValueError(
+            f"scenario is {scenario!r}; allowed: the name of a preset, a .toml or .json file, a "
+            "mapping, or a Scenario"
+        )
     path = Path(scenario)
     if path.suffix in (".toml", ".json"):
-        return _validated(_read(path), str(path))
+        return _validated(read_table(path), str(path))
     preset = _preset_folder() / f"{scenario}.toml"
     if not preset.is_file():
-        near = difflib.get_close_matches(str(scenario), preset_names(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"unknown scenario {str(scenario)!r}; {hint}the presets are "
-            f"{', '.join(preset_names())}; a file must end in .toml or .json"
+            f"{unknown('scenario', str(scenario), preset_names())}, or a file that ends in .toml "
+            "or .json"
         )
     return _validated(tomllib.loads(preset.read_text(encoding="utf-8")), f"preset {scenario!r}")
 
@@ -260,50 +292,8 @@ def _preset_folder() -> Traversable:
     return resources.files("agentserve_gym.sim") / "presets"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot read scenario file {path}: {error.strerror}") from error
-    try:
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a mapping, got {type(content).__name__}")
-    return content
-
-
 def _validated(content: dict[str, Any], where: str) -> Scenario:
     try:
         return Scenario.model_validate(content)
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(item, where) for item in error.errors())) from error
-
-
-def _explain(item: Any, where: str) -> str:
-    field = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"{where}: unknown key {field!r}{hint}"
-    if item["type"] == "missing":
-        return f"{where}: {field} is missing"
-    return f"{where}: {field} is {item['input']!r}: {item['msg']}"
-
-
-def _known_keys() -> list[str]:
-    """Every key that may occur somewhere in a scenario, for suggestions."""
-    keys: set[str] = set()
-
-    def collect(schema: Any) -> None:
-        if isinstance(schema, dict):
-            keys.update(schema.get("properties", {}))
-            for value in schema.values():
-                collect(value)
-        elif isinstance(schema, list):
-            for value in schema:
-                collect(value)
-
-    collect(Scenario.model_json_schema())
-    return sorted(keys)
+        raise ValueError(explain(error, where, Scenario, content)) from error

@@ -24,7 +24,7 @@ from agentserve_gym.sim.kernel.events import LAST, Clock, Event
 from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
 from agentserve_gym.sim.kernel.residency import Residency
 from agentserve_gym.sim.kernel.tiers import Tier
-from agentserve_gym.sim.metrics import Metrics
+from agentserve_gym.sim.metrics import Metrics, mean
 from agentserve_gym.sim.orchestrator import Orchestrator
 from agentserve_gym.sim.router import Router
 from agentserve_gym.sim.scenario import Scenario
@@ -173,12 +173,28 @@ class Simulation:
     # --- results -----------------------------------------------------------------------------
 
     def report(self) -> dict[str, Any]:
-        """Metrics of the run so far as plain numbers, strings, lists and dictionaries."""
+        """Metrics of the run so far as plain numbers, strings, lists and dictionaries.
+
+        ``jct_s`` and ``slowdown`` are over finished programs. Where the run was cut, the long ones
+        are missing from them, so ``mean_jct_s`` and ``mean_slowdown`` have two means: ``finished``,
+        and ``all``, over every program with its time so far (0 if it is still to come), which is
+        what the rewards pay. Once all programs are done both are the same.
+        """
         counters = self.residency.counters
+        figures = self.metrics.as_dict()
+        jct_s, slowdown = self.orchestrator.times_so_far()
         return {
             "scenario": self.scenario.name,
             "seed": self.seed,
-            **self.metrics.as_dict(),
+            **figures,
+            "mean_jct_s": {
+                "finished": figures["jct_s"]["mean"],
+                "all": mean(self.metrics.jct_s + jct_s),
+            },
+            "mean_slowdown": {
+                "finished": figures["slowdown"]["mean"],
+                "all": mean(self.metrics.slowdown + slowdown),
+            },
             "unfinished_programs": self.orchestrator.arrived - self.orchestrator.done,
             "truncated": self.truncated,
             "simulated_s": self.now_s,

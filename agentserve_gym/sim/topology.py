@@ -31,7 +31,7 @@ def ranks(cluster: ClusterSpec) -> list[tuple[InstanceSpec, int]]:
         (spec, member % spec.data_parallel)
         for node in cluster.nodes
         for spec in node.instances
-        for member in range(spec.count * spec.data_parallel)
+        for member in range(spec.num_instances)
     ]
 
 
@@ -82,7 +82,7 @@ def _build_node(topology: Topology, number: int, node: NodeSpec, cluster: Cluste
         else ((), ())
     )
     for spec in node.instances:
-        for _ in range(spec.count * spec.data_parallel):
+        for _ in range(spec.num_instances):
             _build_instance(topology, number, spec, node.host_link, links, ports)
 
 

@@ -5,6 +5,7 @@ decisions like any heuristic.
 """
 
 from agentserve_gym.train.evaluation import Evaluation, Scores, evaluate, score
+from agentserve_gym.train.foreign import EnvironmentPolicy, load_function, load_sb3
 from agentserve_gym.train.learned import LearnedPolicy, ModelCard, load_policy
 from agentserve_gym.train.runs import resume, train
 from agentserve_gym.train.seeds import EVALUATION_SEEDS, SELECTION_SEEDS, evaluation_seeds
@@ -16,6 +17,7 @@ __all__ = [
     "EVALUATION_SEEDS",
     "SELECTION_SEEDS",
     "AgentServeVecEnv",
+    "EnvironmentPolicy",
     "Evaluation",
     "LearnedPolicy",
     "ModelCard",
@@ -24,7 +26,9 @@ __all__ = [
     "TrainSettings",
     "evaluate",
     "evaluation_seeds",
+    "load_function",
     "load_policy",
+    "load_sb3",
     "make_settings",
     "paired_difference",
     "resume",

@@ -6,7 +6,7 @@ All of it happens between rollouts, where a learner's state is whole.
 from __future__ import annotations
 
 import copy
-import os
+import io
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agentserve_gym.files import write_file
 from agentserve_gym.sim import load_scenario
 from agentserve_gym.train.checkpoints import save_checkpoint
 from agentserve_gym.train.evaluation import Report, score
@@ -112,7 +113,7 @@ def checkpoint(
 
 def save_model(file: Path, learner: BaseAlgorithm, card: ModelCard) -> None:
     """Write a model file whole or not at all."""
-    partial = file.with_name(f".{os.getpid()}.part.zip")
-    learner.save(partial)
-    add_card(partial, card)
-    partial.replace(file)
+    content = io.BytesIO()
+    learner.save(content)
+    add_card(content, card)
+    write_file(file, content.getvalue())

@@ -12,7 +12,10 @@ import os
 import pickle
 import random
 import shutil
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -56,13 +59,18 @@ def save_checkpoint(run: Path, learner: BaseAlgorithm, extra: dict[str, Any]) ->
     }
     final = run / FOLDER / f"{_PREFIX}{learner.num_timesteps:09d}"
     partial = final.with_name(f".{final.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    for left in final.parent.glob(f".{_PREFIX}*.part"):  # of a killed process
+        shutil.rmtree(left)
     partial.mkdir(parents=True)
-    learner.save(partial / _MODEL)
-    with (partial / _PROGRESS).open("wb") as file:
-        pickle.dump(progress, file, protocol=pickle.HIGHEST_PROTOCOL)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    try:
+        learner.save(partial / _MODEL)
+        with (partial / _PROGRESS).open("wb") as file:
+            pickle.dump(progress, file, protocol=pickle.HIGHEST_PROTOCOL)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     for old in list_checkpoints(run)[:-_KEPT]:
         shutil.rmtree(old)
     return final
@@ -74,20 +82,55 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def load_checkpoint(run: Path, learner: BaseAlgorithm) -> dict[str, Any]:
-    """Bring a fresh learner, built from the run's settings, to the run's last checkpoint.
+    """Bring a fresh learner, built from the run's settings, to the run's last checkpoint, or the
+    one before where the last is damaged; a warning says so. The damaged one is kept under another
+    name.
 
     Returns:
         The caller's values.
 
     Raises:
-        ValueError: if the run has no checkpoint.
+        ValueError: if the run has no checkpoint, or none that can be read.
     """
     found = list_checkpoints(run)
     if not found:
         raise ValueError(f"{run} holds no checkpoint to resume from")
-    learner.set_parameters(str(found[-1] / _MODEL), device=learner.device)
-    with (found[-1] / _PROGRESS).open("rb") as file:
+    damaged: dict[Path, str] = {}
+    for checkpoint in reversed(found):
+        try:
+            extra = _restore(checkpoint, learner)
+        except Exception as error:  # whatever reading damaged files may raise
+            damaged[checkpoint] = shorten(f"{type(error).__name__}: {error}", 100)
+            continue
+        if damaged:
+            warnings.warn(
+                f"cannot read {_listed(damaged)}; going on from {checkpoint}", stacklevel=2
+            )
+            _put_aside(damaged)
+        return extra
+    raise ValueError(
+        f"no checkpoint can be read: {_listed(damaged)}; without {run / FOLDER} the run would "
+        "resume from its start"
+    )
+
+
+def _listed(damaged: dict[Path, str]) -> str:
+    return ", ".join(f"{checkpoint} ({reason})" for checkpoint, reason in damaged.items())
+
+
+def _put_aside(damaged: Iterable[Path]) -> None:
+    """Rename checkpoints, so that the last two kept are whole ones."""
+    for checkpoint in damaged:
+        aside = checkpoint.with_name(f"damaged_{checkpoint.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        checkpoint.rename(aside)
+
+
+def _restore(checkpoint: Path, learner: BaseAlgorithm) -> dict[str, Any]:
+    """Bring a learner to a checkpoint. Another one may be restored after an error."""
+    with (checkpoint / _PROGRESS).open("rb") as file:
         progress = pickle.load(file)
+    learner.set_parameters(str(checkpoint / _MODEL), device=learner.device)
     for name, value in progress["counters"].items():
         setattr(learner, name, value)
     _restore_replay(getattr(learner, "replay_buffer", None), progress["replay"])

@@ -31,13 +31,17 @@ class Scores:
         policy: its name.
         figures: by metric; ``jct`` in seconds. Programs that the horizon cut off count with their
             time up to it.
-        unfinished_programs, invalid_answers: over all seeds.
+        programs, unfinished_programs, answers, invalid_answers: over all seeds.
+        first_invalid: the first invalid answer in words, if there is one.
     """
 
     policy: str
     figures: dict[Metric, list[float]]
+    programs: int
     unfinished_programs: int
+    answers: int
     invalid_answers: int
+    first_invalid: str | None
 
     def mean(self, metric: Metric) -> float:
         """Over seeds."""
@@ -51,6 +55,7 @@ class Scores:
             **{f"mean_{metric}": self.mean(metric) for metric in METRICS},
             "unfinished_programs": self.unfinished_programs,
             "invalid_answers": self.invalid_answers,
+            "first_invalid": self.first_invalid,
             "by_seed": self.figures,
         }
 
@@ -122,18 +127,26 @@ def evaluate(
 
 
 def score(policy: NamedPolicy, scenario: Scenario, seeds: Sequence[int], report: Report) -> Scores:
-    """Run a policy on every seed."""
+    """Run a policy on every seed.
+
+    Raises:
+        ValueError: if every answer to a run is invalid.
+    """
     figures: dict[Metric, list[float]] = {metric: [] for metric in METRICS}
-    unfinished, invalid = 0, 0
+    programs, unfinished, answers, invalid = 0, 0, 0, 0
+    first_invalid: str | None = None
     for number, seed in enumerate(seeds):
         report(f"{policy.name}: seeds", number, len(seeds))
         simulation = Simulation(scenario, seed)
         outcome = run_policy(simulation, policy)
         total_s, weighted = simulation.unfinished_time()
-        programs = len(simulation.workload)
-        figures["jct"].append(total_s / programs)
-        figures["slowdown"].append(weighted / programs)
+        planned = len(simulation.workload)
+        figures["jct"].append(total_s / planned)
+        figures["slowdown"].append(weighted / planned)
         figures["slo"].append(1.0 - float(outcome["slo_goodput"]))
+        programs += planned
         unfinished += int(outcome["unfinished_programs"])
+        answers += int(outcome["answers"])
         invalid += int(outcome["invalid_answers"])
-    return Scores(policy.name, figures, unfinished, invalid)
+        first_invalid = first_invalid or outcome["first_invalid"]
+    return Scores(policy.name, figures, programs, unfinished, answers, invalid, first_invalid)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.envs import AgentServeBase
+from agentserve_gym.sim import Answer
 from agentserve_gym.train.network import ActorCritic, Scorer
 from agentserve_gym.train.seeds import training_seed
 from agentserve_gym.train.settings import ImitationSettings
@@ -76,7 +77,11 @@ class Imitation:
 def demonstrate(
     env: AgentServeBase, teacher: str, workloads: Iterable[int], gamma: float, report: Report
 ) -> Demonstrations:
-    """Let a heuristic act in an environment and note what it does."""
+    """Let a heuristic act in an environment and note what it does.
+
+    Raises:
+        ValueError: if it gives something that is no answer.
+    """
     observations, masks, actions, returns, totals = [], [], [], [], []
     seeds = list(workloads)
     for number, seed in enumerate(seeds):
@@ -88,7 +93,10 @@ def demonstrate(
         over = env.pending is None
         while not over:
             assert env.pending is not None
-            action = env.encode(policy.decide(env.pending))
+            answer = policy.decide(env.pending)
+            if not isinstance(answer, Answer):
+                raise ValueError(f"teacher {teacher!r} answers {answer!r}, no Route, Hold or Place")
+            action = env.encode(answer)
             observations.append(observation)
             masks.append(env.action_masks())
             actions.append(np.atleast_1d(action))

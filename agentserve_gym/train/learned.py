@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.envs import ObservationBuilder, ObservationLayout
 from agentserve_gym.envs.actions import Mask, PlaceActions, RouteActions
+from agentserve_gym.messages import explain
 from agentserve_gym.sim import Answer, ClusterView, Decision, RouteDecision, Simulation
 from agentserve_gym.sim.scenario import StrictModel
 from agentserve_gym.train.network import NetworkShape, Scorer
@@ -174,7 +175,7 @@ def find_model(path: str | Path) -> Path:
     return path
 
 
-def add_card(file: Path, card: ModelCard) -> None:
+def add_card(file: IO[bytes], card: ModelCard) -> None:
     """Put the card into a model file that SB3 has written."""
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(CARD_NAME, card.model_dump_json(indent=2))
@@ -184,13 +185,19 @@ def _read_card(file: Path) -> ModelCard:
     try:
         with zipfile.ZipFile(file) as archive:
             content: Any = json.loads(archive.read(CARD_NAME))
-        return ModelCard.model_validate(content)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{file} is not a model file: {error}") from error
     except KeyError as error:
-        raise ValueError(f"{file} holds no {CARD_NAME}; it was not saved by agentserve") from error
-    except (json.JSONDecodeError, ValidationError) as error:
-        raise ValueError(f"{file}: {CARD_NAME} is damaged: {error}") from error
+        raise ValueError(
+            f"{file} holds no {CARD_NAME}, so agentserve train did not make it; name the algorithm "
+            "of another Stable-Baselines3 model with --algorithm (load_sb3)"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{file}: {CARD_NAME} is not valid JSON: {error}") from error
+    try:
+        return ModelCard.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(explain(error, f"{file}, {CARD_NAME}", ModelCard, content)) from error
 
 
 def _best(scores: np.ndarray[Any, Any], mask: Mask) -> int:

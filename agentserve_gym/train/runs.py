@@ -11,7 +11,6 @@ runs/NAME/settings.json   everything that was set
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +21,10 @@ from stable_baselines3.common.logger import configure
 
 import agentserve_gym
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.files import write_file
 from agentserve_gym.provenance import current_commit
 from agentserve_gym.sim import load_scenario
+from agentserve_gym.tables import read_table
 from agentserve_gym.train.callbacks import BetweenRollouts, Keeper, Selection, checkpoint
 from agentserve_gym.train.checkpoints import list_checkpoints, load_checkpoint
 from agentserve_gym.train.evaluation import Evaluation, Report, evaluate
@@ -38,7 +39,7 @@ from agentserve_gym.train.learned import load_policy
 from agentserve_gym.train.learners import check_device, component_sizes, make_card, make_learner
 from agentserve_gym.train.sb3_policies import actor_critic_of, scorer_of
 from agentserve_gym.train.seeds import evaluation_seeds, training_seed
-from agentserve_gym.train.settings import TrainSettings, make_settings, read_settings
+from agentserve_gym.train.settings import TrainSettings, make_settings
 from agentserve_gym.train.workers import make_env, make_workers
 
 SETTINGS_NAME, RESULTS_NAME, IMITATION_NAME = "settings.json", "results.json", "imitation.json"
@@ -72,7 +73,8 @@ def resume(run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:
         raise ValueError(f"{run} holds no run ({SETTINGS_NAME} is missing)")
     if (run / RESULTS_NAME).is_file():
         raise ValueError(f"the run in {run} is finished; there is nothing to resume")
-    return _go(make_settings(read_settings(run / SETTINGS_NAME)), run, report)
+    saved = run / SETTINGS_NAME
+    return _go(make_settings(read_table(saved), str(saved)), run, report)
 
 
 def _go(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:
@@ -200,9 +202,7 @@ def _judge(
 
 def write_json(file: Path, content: Any) -> None:
     """Write a JSON file whole or not at all."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(file)
+    write_file(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def silent(what: str, done: int, total: int) -> None:

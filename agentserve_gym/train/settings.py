@@ -5,15 +5,13 @@ Defaults are the recipe of docs/training.md. Unknown keys are refused.
 
 from __future__ import annotations
 
-import difflib
-import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.messages import explain
 from agentserve_gym.sim.scenario import PositiveInt, StrictModel, load_scenario
 
 Algorithm = Literal["maskable-ppo", "ppo", "dqn"]
@@ -27,6 +25,8 @@ Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Episodes = Annotated[int, Field(gt=0, le=10_000)]
+_MOST_ROLLOUT = 1_000_000
 
 
 class PpoSettings(StrictModel):
@@ -63,7 +63,7 @@ class DqnSettings(StrictModel):
     """
 
     learning_rate: Rate = 3e-4
-    buffer_size: PositiveInt = 50_000
+    buffer_size: Annotated[int, Field(gt=0, le=10_000_000)] = 50_000
     learning_starts: PositiveInt = 5_000
     batch_size: PositiveInt = 128
     gamma: Share = 0.999
@@ -84,8 +84,8 @@ class ImitationSettings(StrictModel):
     """
 
     candidates: list[str] = Field(default=list(COMPARED), min_length=1)
-    measured_episodes: PositiveInt = 6
-    episodes: PositiveInt = 32
+    measured_episodes: Episodes = 6
+    episodes: Episodes = 32
     epochs: PositiveInt = 12
     batch_size: PositiveInt = 256
     learning_rate: Rate = 1e-3
@@ -127,7 +127,8 @@ class TrainSettings(StrictModel):
         algorithm: ``maskable-ppo``, ``ppo`` or ``dqn`` (for discrete actions).
         steps: decisions to learn from, imitation aside.
         seed: of initial weights, exploration, and the draw of training workloads.
-        workers: environments that run side by side in one process.
+        workers: environments that run side by side in one process. Updates follow ``workers`` x
+            ``ppo.rollout_steps`` decisions, at most a million.
         reward: ``jct``, ``slowdown`` or ``slo``.
         baseline: takes the decisions that the environment does not ask, where there are such.
         imitate: a heuristic to start from, ``auto`` (the best candidate) or ``none``. DQN always
@@ -142,12 +143,12 @@ class TrainSettings(StrictModel):
     algorithm: Algorithm = "maskable-ppo"
     steps: PositiveInt = 200_000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    workers: PositiveInt = 8
+    workers: Annotated[int, Field(gt=0, le=1000)] = 8
     reward: Literal["jct", "slowdown", "slo"] = "jct"
     baseline: str = "affinity+lru"
     imitate: str = "auto"
     checkpoint_every: PositiveInt = 40_000
-    width: PositiveInt = 64
+    width: Annotated[int, Field(gt=0, le=4096)] = 64
     device: str = "cpu"
     ppo: PpoSettings = PpoSettings()
     dqn: DqnSettings = DqnSettings()
@@ -187,10 +188,16 @@ class TrainSettings(StrictModel):
                 f"imitate is {self.imitate!r}, but dqn learns action values, which a teacher does "
                 "not show; allowed with it: auto (the same as none), none"
             )
-        if self.ppo.batch_size > self.ppo.rollout_steps * self.workers:
+        rollout = self.ppo.rollout_steps * self.workers
+        if rollout > _MOST_ROLLOUT:
+            raise ValueError(
+                f"ppo.rollout_steps is {self.ppo.rollout_steps}; allowed with {self.workers} "
+                f"workers: at most {_MOST_ROLLOUT // self.workers}"
+            )
+        if self.ppo.batch_size > rollout:
             raise ValueError(
                 f"ppo.batch_size is {self.ppo.batch_size}; it can be at most rollout_steps x "
-                f"workers = {self.ppo.rollout_steps * self.workers}"
+                f"workers = {rollout}"
             )
         return self
 
@@ -203,8 +210,8 @@ class TrainSettings(StrictModel):
         return options
 
 
-def make_settings(values: dict[str, Any]) -> TrainSettings:
-    """Settings from a (nested) mapping.
+def make_settings(values: dict[str, Any], where: str = "settings") -> TrainSettings:
+    """Settings from a (nested) mapping; ``where`` it was read is named in messages.
 
     Raises:
         ValueError: naming each unknown key (with the nearest valid one) or bad value.
@@ -212,25 +219,7 @@ def make_settings(values: dict[str, Any]) -> TrainSettings:
     try:
         return TrainSettings.model_validate(values)
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(item) for item in error.errors())) from error
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The mapping in a ``.toml`` or ``.json`` settings file.
-
-    Raises:
-        ValueError: if it cannot be read or is no mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise ValueError(f"cannot read settings file {path}: {error.strerror}") from error
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path} is not valid: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a mapping, got {type(values).__name__}")
-    return values
+        raise ValueError(explain(error, where, TrainSettings, values)) from error
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:
@@ -245,20 +234,3 @@ def set_key(values: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise ValueError(f"settings: cannot set {key!r}: {group!r} is not a group of settings")
     values[last] = value
-
-
-def _explain(item: Any) -> str:
-    field = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"settings: unknown key {field!r}{hint}"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"settings: {field} is {item['input']!r}: {message}" if field else message
-
-
-def _known_keys() -> list[str]:
-    models: list[type[BaseModel]] = [
-        TrainSettings, PpoSettings, DqnSettings, ImitationSettings, EvaluationSettings,
-    ]  # fmt: skip
-    return sorted({key for model in models for key in model.model_fields})

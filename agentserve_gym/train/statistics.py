@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agentserve_gym.student_t import t_quantile
+
 CONFIDENCE = 0.95
 _RESAMPLES = 10_000
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +93,3 @@ def _t_interval(difference: NDArray[np.float64]) -> Interval:
     half = t_quantile(0.5 + CONFIDENCE / 2.0, freedom) * error
     mean = float(difference.mean())
     return Interval(mean - half, mean + half)
-
-
-def t_quantile(probability: float, freedom: int) -> float:
-    """Quantile of Student's t distribution for a probability in [0.5, 1), to about 1e-9.
-
-    Solved by bisection on the integral of the density; with t = sqrt(v) tan(u) that integral is
-    one of cos(u)^(v - 1) over a finite range, which Gauss-Legendre integrates well.
-    """
-    log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - 0.5 * math.log(math.pi)
-    scale = math.exp(log_scale)
-
-    def above_half(angle: float) -> float:
-        nodes = 0.5 * angle * (_NODES + 1.0)
-        return scale * 0.5 * angle * float(_WEIGHTS @ np.cos(nodes) ** (freedom - 1))
-
-    low, high = 0.0, 0.5 * math.pi
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        if above_half(middle) < probability - 0.5:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(freedom) * math.tan(0.5 * (low + high))

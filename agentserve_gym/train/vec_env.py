@@ -121,7 +121,7 @@ class AgentServeVecEnv(VecEnv):
             "t": round(time.time() - self._started, 6),
         }
         return {
-            **self.batch.last_info(number, elapsed_s),
+            **self.batch.info(number, elapsed_s),
             "terminal_observation": self.batch.observe_one(number),
             "episode": episode,
         }

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from agentserve_gym.hardware import list_accelerators, plain_name
 from agentserve_gym.validation.replay import Column, ReplaySettings
 from agentserve_gym.validation.targets import published_run
 from agentserve_gym.workloads import Program, TraceError, read_programs
@@ -17,6 +18,7 @@ from agentserve_gym.workloads import Program, TraceError, read_programs
 _REQUEST_FIELDS = (
     "input_toks", "output_toks", "arrival_time", "queued_ts", "first_token_ts", "last_token_ts",
 )  # fmt: skip
+_BLOCK_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +57,43 @@ def find_cases(folder: Path) -> list[Path]:
 def read_case(folder: Path) -> MeasuredCase:
     """Read a measured run in the form of LLMServingSim's published vLLM runs.
 
-    ``meta.json`` holds ``engine_kwargs`` (vLLM's), and may hold ``accelerator`` and ``kv_blocks``;
-    without the former the folder's name up to ``_`` is the accelerator. ``requests.jsonl`` holds
-    per request ``input_toks``, ``output_toks``, ``arrival_time`` (epoch clock), ``queued_ts``,
-    ``first_token_ts`` and ``last_token_ts`` (monotonic clock); the clocks are aligned by the
-    smallest gap between arrival and queueing. The workload is the file beside it, or in the folder
-    above, whose requests have the same lengths.
+    ``meta.json`` holds ``engine_kwargs`` (vLLM's), and may hold ``accelerator`` and ``kv_blocks``
+    (of one engine). Without the former the folder says it: ``<accelerator>_...``, or, as published,
+    ``<GPU>/<model>/vllm``. Without the latter ``kv_cache.num_gpu_blocks`` counts the blocks of all
+    data-parallel engines. ``requests.jsonl`` holds per request ``input_toks``, ``output_toks``,
+    ``arrival_time`` (epoch clock), ``queued_ts``, ``first_token_ts`` and ``last_token_ts``
+    (monotonic clock); the clocks are aligned by the smallest gap between arrival and queueing. The
+    workload is the file whose requests have the same lengths: what ``dataset_path`` names, there or
+    by its last part, in any folder above, or a file beside the run or in the folder above.
 
     Raises:
         ValueError: naming the file, and the field or line, that is missing or wrong; or no workload
             matches.
     """
-    settings = _settings(folder, _read_meta(folder / "meta.json"))
+    meta = _read_meta(folder / "meta.json")
+    gpu, name = _named(folder.resolve())
+    settings = _settings(folder, meta, gpu)
     rows = _read_requests(folder / "requests.jsonl")
     inputs, tokens, arrived, queued, first, last = rows.T
     arrival = arrived + (queued - arrived).min()
     order = np.argsort(arrival, kind="stable")
     lengths = [(int(inputs[i]), int(tokens[i])) for i in order]
     return MeasuredCase(
-        folder.name,
-        replace(settings, workload=_workload(folder, lengths)),
+        name,
+        replace(settings, workload=_workload(folder, meta.get("dataset_path"), lengths)),
         (first - arrival)[order],
         ((last - first) / np.maximum(tokens - 1, 1))[order],
         (last - arrival)[order],
         float(last.max() - arrival.min()),
     )
+
+
+def _named(folder: Path) -> tuple[str, str]:
+    """The accelerator and the case's name, as the path has them."""
+    if folder.name == "vllm":  # of <GPU>/<model>/vllm, as published
+        model, gpu = folder.parent.name, folder.parent.parent.name
+        return gpu, f"{gpu}_{model}"
+    return folder.name.split("_")[0], folder.name
 
 
 def _meta(folder: Path) -> bool:
@@ -132,7 +146,7 @@ def _request(line: str, where: str) -> list[float]:
     return values
 
 
-def _settings(folder: Path, meta: dict[str, Any]) -> ReplaySettings:
+def _settings(folder: Path, meta: dict[str, Any], gpu: str) -> ReplaySettings:
     engine = meta["engine_kwargs"]
     where = folder / "meta.json"
     if not isinstance(engine.get("model"), str):
@@ -143,19 +157,42 @@ def _settings(folder: Path, meta: dict[str, Any]) -> ReplaySettings:
     data = _count(engine, "data_parallel_size", 1, where)
     settings = ReplaySettings(
         Path(),
-        meta.get("accelerator") or folder.name.split("_")[0],
+        meta.get("accelerator") or _in_catalogue(gpu),
         engine["model"].split("/")[-1].lower(),
         tensor,
         data,
         tensor * data if engine.get("enable_expert_parallel") else 1,
         _count(engine, "max_num_seqs", 128, where),
         _count(engine, "max_num_batched_tokens", 2048, where),
-        meta.get("kv_blocks"),
+        meta.get("kv_blocks") or _reported_blocks(meta, data, where),
     )
     published = published_run(settings)
     if settings.kv_blocks is None and published is not None:
         return replace(settings, kv_blocks=published.kv_blocks)
     return settings
+
+
+def _in_catalogue(gpu: str) -> str:
+    alike = (name for name in list_accelerators() if plain_name(name) == plain_name(gpu))
+    return next(alike, gpu)
+
+
+def _reported_blocks(meta: dict[str, Any], engines: int, where: Path) -> int | None:
+    """KV blocks of one engine as vLLM reported them, where meta.json has that."""
+    pool = meta.get("kv_cache")
+    if not isinstance(pool, dict) or pool.get("num_gpu_blocks") is None:
+        return None
+    if pool.get("block_size") != _BLOCK_TOKENS:
+        raise ValueError(
+            f"{where}: kv_cache.block_size is {pool.get('block_size')!r}; allowed: {_BLOCK_TOKENS}"
+        )
+    blocks = pool["num_gpu_blocks"]
+    if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < engines:
+        raise ValueError(
+            f"{where}: kv_cache.num_gpu_blocks is {blocks!r}; allowed: an integer of at least 1 "
+            "for each engine"
+        )
+    return blocks // engines
 
 
 def _count(engine: dict[str, Any], name: str, default: int, where: Path) -> int:
@@ -170,9 +207,12 @@ def _count(engine: dict[str, Any], name: str, default: int, where: Path) -> int:
     return value
 
 
-def _workload(folder: Path, lengths: list[tuple[int, int]]) -> Path:
+def _workload(folder: Path, named: Any, lengths: list[tuple[int, int]]) -> Path:
     # Many files may lie here: what is not a workload is passed over.
-    candidates = [
+    names = (named, Path(named).name) if isinstance(named, str) else ()
+    candidates = [place / name for place in folder.resolve().parents for name in names]
+    candidates = [path for path in candidates if path.is_file()]
+    candidates += [
         path
         for place in (folder, folder.parent)
         for path in sorted(place.glob("*.jsonl*"))
@@ -188,6 +228,7 @@ def _workload(folder: Path, lengths: list[tuple[int, int]]) -> Path:
     raise ValueError(
         f"{folder}: no workload file there or above has requests of the same lengths; looked at "
         f"{', '.join(path.name for path in candidates) or 'none'}"
+        + (f" (meta.json names {named})" if named else "")
     )
 
 

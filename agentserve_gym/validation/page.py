@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from agentserve_gym.files import require_replaceable, write_file
 from agentserve_gym.provenance import current_commit, made_by
 from agentserve_gym.validation.compare import CaseErrors
 from agentserve_gym.validation.findings import Findings
@@ -118,6 +118,15 @@ _SECTIONS = {
 Rows = list[tuple[str, ...]]
 
 
+def require_report(folder: Path) -> None:
+    """Find out before a long run whether its report would replace something else.
+
+    Raises:
+        ValueError: if the folder holds a ``validation.md`` that is not such a page.
+    """
+    require_replaceable(folder / PAGE, _OPENING.partition("\n")[0], "a page of validate")
+
+
 def lost_sections(folder: Path, parts: Collection[str], cases: Collection[str]) -> list[str]:
     """Sections of the folder's page that a new one would not have.
 
@@ -154,8 +163,8 @@ def write_report(findings: Findings, folder: Path, command: str) -> Path:
     place = folder / PICTURES if pictures else folder
     place.mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
-        _replace(place / f"{name}.png", content)
-    _replace(folder / PAGE, page(findings, command).encode("utf-8"))
+        write_file(place / f"{name}.png", content)
+    write_file(folder / PAGE, page(findings, command))
     return folder / PAGE
 
 
@@ -323,9 +332,3 @@ def _markdown(rows: Sequence[Iterable[str]]) -> str:
     heading, *body = [[cell.replace("|", "/") for cell in row] for row in rows]
     lines = [heading, ["-"] * len(heading), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    partial.replace(path)

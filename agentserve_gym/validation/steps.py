@@ -10,6 +10,7 @@ import numpy as np
 
 from agentserve_gym.hardware import (
     BatchStep,
+    find_profile,
     kv_pool_blocks,
     latency_model,
     list_compact_cases,
@@ -95,8 +96,8 @@ def compact_against_tables(profiles: Path) -> list[StepErrors]:
     """Every case with both a coefficient file and profile tables: decode and mixed steps."""
     errors: list[StepErrors] = []
     for on, of, tensor_parallel in list_compact_cases():
-        folder = profiles / on / of / f"tp{tensor_parallel}"
-        if folder.is_dir():
+        folder = find_profile(profiles, on, of, tensor_parallel)
+        if folder is not None:
             errors += step_errors(on, of, tensor_parallel, folder)
     return errors
 

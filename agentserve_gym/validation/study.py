@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agentserve_gym.hardware import find_profile
 from agentserve_gym.validation.cases import MeasuredCase
 from agentserve_gym.validation.compare import CaseErrors, compare, misses
 from agentserve_gym.validation.replay import Replay, ReplaySettings, replay
@@ -80,11 +81,10 @@ class UnmeasuredResult:
 
 
 def profile_folder(settings: ReplaySettings, profiles: Path | None) -> Path | None:
-    """The profile tables ``<profiles>/<accelerator>/<model>/tp<k>``, if they are there."""
+    """The profile tables of these settings, if they are there; see ``find_profile``."""
     if profiles is None:
         return None
-    folder = profiles / settings.accelerator / settings.model / f"tp{settings.tensor_parallel}"
-    return folder if folder.is_dir() else None
+    return find_profile(profiles, settings.accelerator, settings.model, settings.tensor_parallel)
 
 
 def with_timing(settings: ReplaySettings, timing: str, profiles: Path | None) -> ReplaySettings:

@@ -15,6 +15,7 @@ from agentserve_gym.workloads.readers import (
     TraceError,
     detect_format,
     read_programs,
+    rereadable,
     write_mooncake,
     write_programs,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "describe",
     "detect_format",
     "read_programs",
+    "rereadable",
     "validate_program",
     "write_mooncake",
     "write_programs",

@@ -33,6 +33,7 @@ from agentserve_gym.workloads.program import (
     Program,
     ToolCall,
     Turn,
+    distinct,
     validate_program,
 )
 from agentserve_gym.workloads.readers import read_programs
@@ -145,8 +146,9 @@ def _source(spec: WorkloadSpec, seed: int) -> ProgramSource:
         case TraceWorkload():
             return ListedPrograms(tuple(_trace_programs(spec, seed)))
         case InlineWorkload():
-            programs = (_inline_program(p, f"inline-{i}") for i, p in enumerate(spec.programs))
-            return ListedPrograms(tuple(programs))
+            programs = [_inline_program(p, f"inline-{i}") for i, p in enumerate(spec.programs)]
+            places = (f"workload.programs.{i}" for i in range(len(programs)))
+            return ListedPrograms(tuple(distinct(zip(places, programs, strict=True))))
 
 
 def _ordered_by_arrival(source: ProgramSource, spec: WorkloadSpec) -> ListedPrograms:
@@ -169,6 +171,7 @@ def _ordered_by_arrival(source: ProgramSource, spec: WorkloadSpec) -> ListedProg
 
 
 _BLOCK_PROGRAMS = 32
+_OWN_TOKENS = 64  # the least that a window leaves beside a shared prefix
 
 
 class GeneratedPrograms:
@@ -193,8 +196,7 @@ class GeneratedPrograms:
             max_user_gap_s=spec.max_user_gap_s,
             sub_agents=spec.sub_agents,
         )
-        for name in self._classes:
-            _require_window(load_parameters(name), spec)
+        _require_window(spec)
 
     def __len__(self) -> int:
         return self._spec.programs
@@ -228,21 +230,32 @@ class GeneratedPrograms:
         return self._classes[bisect_right(self._edges, u)]
 
 
-def _require_window(parameters: ClassParameters, spec: GeneratedWorkload) -> None:
-    if spec.max_context_tokens is None:
-        return
+def largest_window_floor(spec: GeneratedWorkload) -> tuple[str, int]:
+    """The class of the mix that needs the largest window for its shared prefix, and that window."""
+    floors = {name: _window_floor(load_parameters(name), spec.token_scale) for name in spec.mix}
+    largest = max(floors, key=lambda name: floors[name])
+    return largest, floors[largest]
+
+
+def _window_floor(parameters: ClassParameters, token_scale: float) -> int:
     sizes = [
-        round(tools * spec.token_scale) + round(system * spec.token_scale)
+        round(tools * token_scale) + round(system * token_scale)
         for tools, system in zip(
             parameters.prefixes.tools_tokens, parameters.prefixes.system_tokens, strict=True
         )
     ]
-    sizes += [round(child.prefix_tokens * spec.token_scale) for child in parameters.sub_agents]
-    needed = max(sizes) + 64
-    if spec.max_context_tokens < needed:
+    sizes += [round(child.prefix_tokens * token_scale) for child in parameters.sub_agents]
+    return max(sizes) + _OWN_TOKENS
+
+
+def _require_window(spec: GeneratedWorkload) -> None:
+    if spec.max_context_tokens is None:
+        return
+    name, floor = largest_window_floor(spec)
+    if spec.max_context_tokens < floor:
         raise ValueError(
-            f"max_context_tokens is {spec.max_context_tokens}; class {parameters.name!r} needs at "
-            f"least {needed}, because its shared prefix has up to {max(sizes)} tokens"
+            f"max_context_tokens is {spec.max_context_tokens}; class {name!r} needs at "
+            f"least {floor}, because its shared prefix has up to {floor - _OWN_TOKENS} tokens"
         )
 
 

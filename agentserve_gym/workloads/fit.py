@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from agentserve_gym.files import write_file
 from agentserve_gym.workloads.fitting.calling import function_calling_class, web_research_class
 from agentserve_gym.workloads.fitting.coding import coding_auto_class, coding_interactive_class
 from agentserve_gym.workloads.fitting.common import Table
@@ -77,10 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for name, table in fit_all(options.traces).items():
         path = options.out / f"{name}.toml"
-        temporary = path.with_suffix(".toml.partial")
         header = f"# {name}: written by python -m agentserve_gym.workloads.fit (numbers only)\n"
-        temporary.write_text(header + to_toml(table), encoding="utf-8")
-        temporary.replace(path)
+        write_file(path, header + to_toml(table))
 
 
 if __name__ == "__main__":

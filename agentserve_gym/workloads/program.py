@@ -9,10 +9,17 @@ program value may be replayed any number of times and shared between snapshots.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 GapKind = Literal["tool", "user", "end"]
+
+# A wrong digit in a file must not fill the memory or keep a run busy for days.
+MOST_TOKENS = 10**9
+"""Of a prompt or an output."""
+MOST_FAILURES = 1000
+"""Failed attempts of a tool call."""
 
 
 class Frozen:
@@ -141,9 +148,34 @@ def validate_program(program: Program) -> None:
         )
 
 
+def distinct(placed: Iterable[tuple[str, Program]]) -> Iterator[Program]:
+    """Hand programs on, each with the place where it is written.
+
+    Raises:
+        ValueError: naming both places of two programs, sub-agents among them, with one id.
+    """
+    places: dict[str, str] = {}
+    for where, program in placed:
+        for name in _ids(program):
+            if name in places:
+                raise ValueError(
+                    f"{where}: program_id is {name!r}, as in {places[name]}; allowed: an id of its "
+                    "own for every program"
+                )
+            places[name] = where
+        yield program
+
+
+def _ids(program: Program) -> Iterator[str]:
+    yield program.program_id
+    for turn in program.turns:
+        for child in turn.children:
+            yield from _ids(child)
+
+
 def _validate_turn(where: str, turn: Turn, chain_tokens: int, *, is_last: bool) -> None:
-    _require_count(where, "input_tokens", turn.input_tokens, low=1)
-    _require_count(where, "output_tokens", turn.output_tokens, low=1)
+    _require_count(where, "input_tokens", turn.input_tokens, low=1, high=MOST_TOKENS)
+    _require_count(where, "output_tokens", turn.output_tokens, low=1, high=MOST_TOKENS)
     _require_count(
         where,
         "reuse_tokens",
@@ -175,7 +207,9 @@ def _validate_turn(where: str, turn: Turn, chain_tokens: int, *, is_last: bool) 
     for tool in turn.tools:
         _require_time(where, f"tool {tool.kind!r} duration_s", tool.duration_s)
         _require_count(where, f"tool {tool.kind!r} result_tokens", tool.result_tokens, low=0)
-        _require_count(where, f"tool {tool.kind!r} failures", tool.failures, low=0)
+        _require_count(
+            where, f"tool {tool.kind!r} failures", tool.failures, low=0, high=MOST_FAILURES
+        )
     for child in turn.children:
         validate_program(child)
 

@@ -12,11 +12,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from agentserve_gym.workloads.generators.catalogue import AGENT_CLASSES
+from agentserve_gym.workloads.program import MOST_FAILURES
 
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Variation = Annotated[FiniteFloat, Field(ge=1e-3, le=1e3)]
+Programs = Annotated[int, Field(ge=1, le=10**9)]
+Concurrency = Annotated[int, Field(ge=1, le=10**6)]
+"""Programs are drawn as they arrive; live ones take some 6 KiB each."""
 
 TraceFormat = Literal[
     "auto",
@@ -27,6 +32,7 @@ TraceFormat = Literal[
     "azure",
     "block_requests",
     "block_runs",
+    "tau2",
 ]
 
 
@@ -55,7 +61,7 @@ class GammaArrivals(SpecModel):
 
     kind: Literal["gamma"] = "gamma"
     rate_per_s: PositiveFloat
-    cv: PositiveFloat = 1.0
+    cv: Variation = 1.0
 
 
 class TraceArrivals(SpecModel):
@@ -69,7 +75,7 @@ class ClosedLoopArrivals(SpecModel):
     """A fixed number of programs at once: a new one starts when one finishes."""
 
     kind: Literal["closed_loop"] = "closed_loop"
-    concurrency: PositiveInt
+    concurrency: Concurrency
 
 
 class DiurnalArrivals(SpecModel):
@@ -81,7 +87,7 @@ class DiurnalArrivals(SpecModel):
 
     kind: Literal["diurnal"] = "diurnal"
     rate_per_s: PositiveFloat
-    cv: PositiveFloat = 1.0
+    cv: Variation = 1.0
     peak_to_mean: Annotated[FiniteFloat, Field(ge=1, le=10)] = 2.5
     period_s: PositiveFloat = 86_400.0
 
@@ -115,7 +121,7 @@ class GeneratedWorkload(SpecModel):
 
     kind: Literal["generated"] = "generated"
     mix: dict[str, PositiveFloat] = Field(min_length=1)
-    programs: PositiveInt
+    programs: Programs
     max_context_tokens: Annotated[int, Field(ge=256)] | None = None
     max_turns: PositiveInt | None = None
     tool_timeout_s: PositiveFloat = 120.0
@@ -140,7 +146,7 @@ class TraceWorkload(SpecModel):
     """Programs read from a file; see `agentserve_gym.workloads.readers` for the formats.
 
     Attributes:
-        path: the file, plain or gzip.
+        path: the file, plain or gzip, or a folder of JSON files.
         format: ``auto`` looks at the first record.
         split: keep programs of this split only (``train``, ``test``); for files that have splits.
         fresh_start_only: drop programs that begin in the middle of a conversation.
@@ -181,7 +187,7 @@ class InlineTool(SpecModel):
     kind: str = Field(default="tool", min_length=1)
     duration_s: NonNegativeFloat
     result_tokens: NonNegativeInt = 0
-    failures: NonNegativeInt = 0
+    failures: Annotated[int, Field(ge=0, le=MOST_FAILURES)] = 0
 
 
 class InlineTurn(SpecModel):

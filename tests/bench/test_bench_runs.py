@@ -99,7 +99,7 @@ def test_a_row_cut_off_is_dropped(tmp_path):
 def test_other_columns_are_refused(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="other columns"):
+    with pytest.raises(ValueError, match="columns are 'a, b', not those of this version"):
         ResultsFile(path)
 
 
@@ -184,3 +184,11 @@ def test_results_are_not_overwritten(tmp_path):
     assert result.exit_code == 2
     assert "--resume" in result.output
     assert (tmp_path / "results.csv").read_text() == "kept"
+
+
+def test_a_file_of_other_columns_is_left_as_it_is(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("a,b\n1,2\n3,4")
+    with pytest.raises(ValueError, match="other columns"):
+        ResultsFile(path)
+    assert path.read_text() == "a,b\n1,2\n3,4"

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t, trim_mean
 
 from agentserve_gym.bench.statistics import (
     held_out_choice,
@@ -15,12 +16,28 @@ from agentserve_gym.bench.statistics import (
     ratio,
     stratified_iqm,
 )
+from agentserve_gym.student_t import t_quantile
 
 
 def test_interquartile_mean_leaves_out_the_outer_quarters():
     values = np.array([100.0, 1.0, 2.0, 3.0, 4.0, -50.0, 2.5, 2.5])
     # Sorted: -50 1 | 2 2.5 2.5 3 | 4 100.
     assert interquartile_mean(values) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 30])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_interquartile_mean_is_scipys(count, axis):
+    values = np.random.default_rng(count).lognormal(size=(count, 9))
+    expected = trim_mean(values, 0.25, axis=axis)
+    np.testing.assert_allclose(interquartile_mean(values, axis=axis), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 29, 99, 1000])
+@pytest.mark.parametrize("probability", [0.5, 0.6, 0.9, 0.975, 0.995])
+def test_t_quantile_is_scipys(probability, freedom):
+    expected = t.ppf(probability, freedom)
+    assert t_quantile(probability, freedom) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 def test_scores_are_zero_at_the_reference_and_one_at_the_bound():

@@ -82,9 +82,9 @@ def test_a_part_is_silent_if_no_seed_fired_it():
 def test_sentences_claim_no_more_than_intervals_carry():
     noisy = {**CLEAR, "ttl": [8.0, 13.0, 9.0]}
     text = " ".join(conclusions(Study(toy_suite(), outcomes(toy_suite(), noisy))))
-    assert "**Residency in HBM** alone beats the stock policy in 0 of 1 cells" in text
+    assert "**Residency in HBM** alone beats the stock policy in 0 of 1 cell " in text
     text = " ".join(conclusions(Study(toy_suite(), outcomes(toy_suite(), CLEAR))))
-    assert "**Residency in HBM** alone beats the stock policy in 1 of 1 cells" in text
+    assert "**Residency in HBM** alone beats the stock policy in 1 of 1 cell " in text
 
 
 def test_a_slow_oracle_is_compared_on_the_seeds_it_has():

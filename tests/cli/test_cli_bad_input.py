@@ -188,18 +188,23 @@ GOOD_LINE = (
 )
 
 
+def good_lines(count: int) -> bytes:
+    """As many programs, each with an id of its own."""
+    return b"".join(GOOD_LINE.replace(b'"p"', b'"p%d"' % number) for number in range(count))
+
+
 def test_empty_trace(run_trace):
     assert "the file is empty" in run_trace("empty.jsonl", b"")
 
 
 def test_truncated_line(run_trace):
-    message = run_trace("cut.jsonl", GOOD_LINE * 2 + GOOD_LINE[:60])
+    message = run_trace("cut.jsonl", good_lines(2) + GOOD_LINE[:60])
     assert "line 3" in message
     assert "not valid JSON" in message
 
 
 def test_truncated_gzip(run_trace):
-    packed = gzip.compress(GOOD_LINE * 2000)
+    packed = gzip.compress(good_lines(2000))
     assert "truncated gzip" in run_trace("cut.jsonl.gz", packed[:-20])
 
 
@@ -246,7 +251,7 @@ def test_picture_into_no_folder(refused, tmp_path):
 def test_missing_matplotlib_names_the_extra(refused, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     message = refused("run", "--scenario", "toy", "--picture", tmp_path / "runs.png")
-    assert "pip install 'agentserve-gym[plot]'" in message
+    assert "in the checkout, pip install -c constraints.txt '.[plot]'" in message
 
 
 # --- optional parts ------------------------------------------------------------------------------
@@ -264,7 +269,8 @@ def test_missing_torch_names_the_train_extra(command):
     assert finished.returncode == 2
     assert finished.stdout == ""
     assert finished.stderr == (
-        "agentserve: torch is not installed; install it with: pip install 'agentserve-gym[train]'\n"
+        "agentserve: torch is not installed; it comes with the extra 'train': in the checkout, "
+        "pip install -c constraints.txt '.[train]'; of a wheel: pip install 'FILE.whl[train]'\n"
     )
 
 

@@ -108,7 +108,7 @@ def fake_run(policy: str, queue_s: float, prefill_s: float, recomputed: int, dra
         "recomputed_tokens": recomputed,
         "hit_rate": {"hbm": 0.5, "dram": dram, "cxl": 0.0},
     }
-    return Run(RunRecord(policy, report, ()), {}, 1.0)
+    return Run(RunRecord(policy, report, ()), {}, 1.0, answers=1, first_invalid=None)
 
 
 def test_explanation_names_the_faster_policy_and_the_phases_that_differ():

@@ -104,3 +104,11 @@ def crowded(**changes: Any) -> Scenario:
 
 def is_route(env: gym.Env[Any, Any]) -> bool:
     return isinstance(base(env).pending, RouteDecision)
+
+
+def structure(info: dict[str, Any]) -> dict[str, Any]:
+    """Keys with types, and shapes and dtypes of arrays: what recorders want to be constant."""
+    return {
+        key: (type(value), getattr(value, "shape", None), getattr(value, "dtype", None))
+        for key, value in info.items()
+    }

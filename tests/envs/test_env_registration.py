@@ -10,9 +10,12 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from env_helpers import IDS, JOINT, crowded
+from env_helpers import IDS, JOINT, base, crowded
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode
 
 import agentserve_gym
+from agentserve_gym.envs.rewards import JctReward
 
 
 def _python(code: str) -> str:
@@ -61,8 +64,9 @@ def _steps(envs: gym.vector.VectorEnv) -> list[np.ndarray]:
     envs.action_space.seed(0)
     metrics = 0
     for _ in range(60):
-        observations, _rewards, _done, _cut, infos = envs.step(envs.action_space.sample())
-        metrics += int(np.sum(infos.get("_metrics", 0)))
+        observations, _rewards, done, cut, infos = envs.step(envs.action_space.sample())
+        assert np.array_equal(np.isfinite(infos["metrics"]).all(axis=1), done | cut)
+        metrics += int((done | cut).sum())
         found.append(observations.copy())
     assert metrics >= 2, "an episode of each environment ends and starts anew within the steps"
     return found
@@ -91,3 +95,43 @@ def test_vector_environments_in_worker_processes(context: str) -> None:
     finally:
         workers.close()
         alone.close()
+
+
+class NamedReward(JctReward):
+    """A reward object, which has no JSON."""
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_specifications_with_scenarios_survive_json(env_id: str, tmp_path: Path) -> None:
+    file = tmp_path / "crowded.json"
+    file.write_text(crowded().model_dump_json(), encoding="utf-8")
+    given = (crowded(), crowded().model_dump(mode="json"), file, str(file), "default")
+    for scenario in given:
+        env = gym.make(
+            env_id, scenario=scenario, max_instances=np.int64(6), reward="slo", max_episode_steps=9
+        )
+        again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+        assert again.spec == env.spec
+        assert base(again).scenario == base(env).scenario
+        assert again.observation_space == env.observation_space
+        assert again.action_space == env.action_space
+        assert np.array_equal(again.reset(seed=3)[0], env.reset(seed=3)[0])
+
+
+def test_specifications_of_vectors_survive_json() -> None:
+    envs = gym.make_vec(
+        JOINT, num_envs=2, scenario=crowded(), autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    again = gym.make_vec(EnvSpec.from_json(envs.spec.to_json()))
+    assert again.unwrapped.spec == envs.unwrapped.spec
+    assert again.unwrapped.num_envs == 2
+    assert again.unwrapped.autoreset_mode is AutoresetMode.SAME_STEP
+    assert np.array_equal(again.reset(seed=1)[0], envs.reset(seed=1)[0])
+
+
+def test_a_reward_object_stays_in_the_specification() -> None:
+    reward = NamedReward()
+    env = gym.make(JOINT, scenario=crowded(), reward=reward)
+    assert isinstance(gym.make(env.spec).unwrapped._reward, NamedReward)
+    with pytest.raises(TypeError, match="NamedReward is not JSON serializable"):
+        env.spec.to_json()

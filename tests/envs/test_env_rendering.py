@@ -43,17 +43,17 @@ def test_a_picture_shows_what_happens() -> None:
     env = gym.make(JOINT, scenario=crowded(), render_mode="rgb_array")
     env.reset(seed=0)
     start = env.render()
-    assert _has(start, _PREFILL) == 0
-    assert _has(start, _PINNED) == 12 * 12, "only the legend"
+    for color in (_PREFILL, _PINNED):
+        assert _has(start, color) == 12 * 12, "only the legend"
     shown = {"prefill": 0, "pinned": 0, "decode": 0, "cached": 0}
     for _ in play(env, random_chooser(4)):
         pixels = env.render()
         scene = Scene.of(base(env).simulation, base(env).pending)
         prefilling = sum(instance.prefilling for instance in scene.instances)
-        assert _has(pixels, _PREFILL) == prefilling * 12 * 12
+        assert _has(pixels, _PREFILL) == (1 + prefilling) * 12 * 12
         shown["prefill"] += prefilling > 0
         shown["pinned"] += _has(pixels, _PINNED) > 12 * 12
-        shown["decode"] += _has(pixels, _DECODE) > 12 * 12
+        shown["decode"] += _has(pixels, _DECODE) > 2 * 12 * 12
         shown["cached"] += _has(pixels, _CACHED) > 12 * 12
     assert all(shown.values()), shown
 
@@ -155,3 +155,15 @@ def test_drawing_outside_is_cut_off() -> None:
     assert canvas.pixels.shape == (10, 20, 3)
     assert tuple(canvas.pixels[0, 0]) == (0, 255, 0)
     assert [int(blue) for blue in canvas.pixels[9, (0, 13, 14, 19), 2]] == [9, 9, 8, 8]
+
+
+@pytest.mark.filterwarnings("ignore:.*doesn't natively support it")
+def test_human_rendering_shows_the_same_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pygame", reason="pygame is not installed; it comes with the render extra")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = gym.make(JOINT, scenario=crowded(), render_mode="human")
+    env.reset(seed=0)
+    for _ in play(env, random_chooser(4), limit=5):
+        pass
+    assert env.screen_size == base(env).render().shape[1::-1]
+    env.close()

@@ -34,6 +34,25 @@ def test_returns_are_the_figures(env_id: str, seed: int) -> None:
     assert total == pytest.approx(last.info["metrics"]["slo_goodput"] - 1.0, rel=1e-9)
 
 
+@pytest.mark.parametrize("horizon_s", [None, 4.0, 2.0])
+@pytest.mark.parametrize(("reward", "figure"), [("jct", "jct_s"), ("slowdown", "slowdown")])
+def test_returns_are_means_over_all_programs(
+    horizon_s: float | None, reward: str, figure: str
+) -> None:
+    scenario = crowded(objective=OBJECTIVE, horizon_s=horizon_s)
+    unit = {"jct": 7.0, "slowdown": 3.0}[reward]
+    total, last, _ = _run(JOINT, reward, scenario)
+    metrics = last.info["metrics"]
+    every, finished = metrics[f"mean_{figure}/all"], metrics[f"mean_{figure}/finished"]
+    assert total == pytest.approx(-every / unit, rel=1e-9)
+    assert finished == metrics[f"{figure}/mean"]
+    if horizon_s is None:
+        assert every == finished
+    else:
+        assert last.truncated
+        assert abs(every / finished - 1.0) > 0.01 if finished else every > 0.0
+
+
 def test_unfinished_programs_count_up_to_the_horizon() -> None:
     total, last, simulation = _run(JOINT, "jct", crowded(horizon_s=4.0))
     assert last.truncated
@@ -92,5 +111,5 @@ def test_a_joint_episode_equals_a_routing_one_with_the_same_answers() -> None:
     routing.reset(seed=0)
     one = list(play(joint, lambda env: [base(env).simulation.metrics.holds % 2, 0]))
     other = list(play(routing, lambda env: base(env).simulation.metrics.holds % 2))
-    assert one[-1].info["metrics"] == other[-1].info["metrics"]
+    assert dict(one[-1].info["metrics"]) == dict(other[-1].info["metrics"])
     assert sum(s.reward for s in one) == pytest.approx(sum(s.reward for s in other), rel=1e-12)

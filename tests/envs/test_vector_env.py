@@ -10,11 +10,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from env_helpers import IDS, JOINT, OFFLOAD, ROUTING, base, crowded
+from env_helpers import IDS, JOINT, OFFLOAD, ROUTING, base, crowded, structure
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from agentserve_gym.envs import AgentServeVectorEnv
+from agentserve_gym.envs import AgentServeVectorEnv, metric_names
 from agentserve_gym.sim import Scenario
 
 N = 3
@@ -158,6 +158,34 @@ def test_disabled_autoreset_resets_whom_the_mask_names() -> None:
     assert resets > 2
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_infos_have_the_same_structure_at_every_step(mode: str) -> None:
+    envs = native(ROUTING, mode, scenario=short())
+    _, infos = envs.reset(seed=0)
+    shape = structure(infos)
+    assert infos["metrics"].shape == (N, len(metric_names()))
+    jct_s = metric_names().index("mean_jct_s/all")
+    ends = 0
+    for _ in range(90):
+        actions = masked_actions(infos["action_mask"], envs, np.random.default_rng(1))
+        _, _, terminations, _, infos = envs.step(actions)
+        old = infos["final_info"]["metrics"] if "final_info" in infos else infos["metrics"]
+        assert np.isfinite(old[terminations, jct_s]).all()
+        if mode == "NextStep":
+            assert np.isinf(infos["metrics"][~terminations]).all()
+        assert shape.items() <= structure(infos).items()
+        ends += terminations.sum()
+    assert ends > N
+
+
+def test_data_parallel_engines_are_instances() -> None:
+    cluster = short().cluster.model_dump(mode="json")
+    cluster["nodes"][0]["instances"][0]["data_parallel"] = 2
+    options: dict[str, Any] = {"scenario": short(cluster=cluster)}
+    for env_id in IDS:
+        assert assert_same_runs(native(env_id, **options), sync(env_id, **options), 60, seed=2) > N
+
+
 def test_masks_and_spaces() -> None:
     for env_id in IDS:
         envs = native(env_id, scenario=short())
@@ -190,8 +218,8 @@ def test_make_vec_prefers_it_and_gymnasiums_wrappers_take_it() -> None:
         *_, infos = counted.step(counted.action_space.sample())
         if "episode" in infos:
             episodes += 1
-            lengths = infos["episode"]["l"][infos["_episode"]]
-            assert np.array_equal(lengths, infos["steps"][infos["_steps"]])
+            ended = infos["_episode"]
+            assert np.array_equal(infos["episode"]["l"][ended], infos["steps"][ended])
     assert episodes > 1
     counted.close()
 
@@ -263,12 +291,23 @@ def test_rendering_and_calls() -> None:
         (ROUTING, np.zeros((N, 1), np.int64)),
         (ROUTING, [0] * (N + 1)),
         (OFFLOAD, [None] * N),
+        (OFFLOAD, [True, 1, 0]),
+        (OFFLOAD, np.ones(N, np.bool_)),
+        (OFFLOAD, [0, -1, 0]),
+        (OFFLOAD, [0, 6, 0]),
+        (ROUTING, np.array([0, 99, 0], np.uint8)),
+        (ROUTING, np.zeros(N)),
+        (ROUTING, None),
+        (JOINT, [[0, 0], [0, 6], [0, 0]]),
+        (JOINT, [[0, 0], [3, 0], [0, 0]]),
+        (JOINT, [[0, 0], [0], [0, 0]]),
+        (JOINT, [[0, 0], [0, True], [0, 0]]),
     ],
 )
 def test_wrong_actions_are_refused_before_anything_runs(env_id: str, actions: Any) -> None:
     envs = native(env_id, scenario=short())
     envs.reset(seed=0)
-    with pytest.raises(ValueError, match=f"integers of shape .{N}"):
+    with pytest.raises(ValueError, match="allowed: integers"):
         envs.step(actions)
     assert [env.simulation.metrics.invalid_answers for env in envs.unwrapped.envs] == [0] * N
     assert envs.unwrapped.batch.lengths == [0] * N
@@ -281,19 +320,46 @@ def test_wrong_actions_are_refused_before_anything_runs(env_id: str, actions: An
         ({"options": {"reset_mask": np.zeros(N, np.bool_)}}, "reset_mask is"),
         ({"options": {"reset_mask": [1, 0, 0]}}, "reset_mask is"),
         ({"options": {"workload": 1}}, "unknown option 'workload'"),
+        ({"options": 3}, "options is 3; allowed: None or a mapping"),
+        ({"options": [1]}, "options is .1.; allowed: None or a mapping"),
+        ({"seed": 1.5}, "seed is 1.5; allowed: None, a list of 3 or an integer of at least 0"),
+        ({"seed": -1}, "seed is -1; allowed"),
+        ({"seed": True}, "seed is True; allowed"),
+        ({"seed": "3"}, "seed is '3'; allowed"),
+        ({"seed": [0, 1, 2.5]}, r"seed\[2\] is 2.5; allowed: None or an integer of at least 0"),
+        ({"seed": [0, True, 2]}, r"seed\[1\] is True; allowed"),
+        ({"seed": [-4, 1, 2]}, r"seed\[0\] is -4; allowed"),
+        ({"seed": [[0], [1], [2]]}, r"seed\[0\] is \[0\]; allowed"),
+        ({"seed": np.zeros((N, 1), np.int64)}, r"seed\[0\] is array.*; allowed"),
     ],
 )
 def test_bad_arguments_of_reset(arguments: dict[str, Any], message: str) -> None:
+    envs = native(JOINT, scenario="toy")
     with pytest.raises(ValueError, match=message):
-        native(JOINT, scenario="toy").reset(**arguments)
+        envs.reset(**arguments)
+    with pytest.raises(RuntimeError, match="has not begun"):
+        envs.step(np.zeros((N, 2), np.int64))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"number": 0}, "num_envs is 0"),
-        ({"max_episode_steps": 0}, "max_episode_steps is 0"),
-        ({"mode": "Never"}, "Never"),
+        ({"number": 0}, "num_envs is 0; allowed: an integer of at least 1"),
+        ({"number": "2"}, "num_envs is '2'; allowed: an integer of at least 1"),
+        ({"number": True}, "num_envs is True; allowed"),
+        ({"number": 2.0}, "num_envs is 2.0; allowed"),
+        ({"number": 10**9, "scenario": "toy"}, "num_envs is 1000000000; .* at most 10000"),
+        ({"number": 101, "max_instances": 1000}, "num_envs is 101; .* at most 100"),
+        ({"max_episode_steps": 0}, "max_episode_steps is 0; allowed: None or an integer"),
+        ({"max_episode_steps": 1.5}, "max_episode_steps is 1.5; allowed"),
+        ({"max_episode_steps": True}, "max_episode_steps is True; allowed"),
+        ({"mode": "Never"}, "autoreset_mode is 'Never'; allowed: NextStep, SameStep, Disabled"),
+        ({"mode": 3}, "autoreset_mode is 3; allowed: NextStep, SameStep, Disabled"),
+        ({"mode": None}, "autoreset_mode is None; allowed: NextStep, SameStep, Disabled"),
+        ({"render_mode": "human"}, "render_mode is 'human'; allowed: None, ansi, rgb_array"),
+        ({"reward": None}, "reward is None; allowed"),
+        ({"scenario": None}, "scenario is None; allowed"),
+        ({"max_instances": "4"}, "max_instances is '4'; allowed"),
         ({"scenario": "defualt"}, "did you mean 'default'"),
         ({"reward": "latency"}, "reward is 'latency'"),
         ({"max_instances": 3}, "max_instances is 3"),

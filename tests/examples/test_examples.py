@@ -18,8 +18,29 @@ CASES = {
     "custom_scenario.py": ((), "dram: mean JCT"),
     "async_workers.py": ((), "rewards of 2 workers"),
     "many_at_once.py": ((), "observations (8, "),
-    "train_with_sb3.py": (("--steps", "256"), "after 256 steps: mean JCT"),
+    "train_with_sb3.py": (("--steps", "256"), "lmetric+dram: mean JCT"),
+    "train_with_rllib.py": (("--steps", "200"), "actions masked out"),
+    "train_with_tianshou.py": (("--steps", "200"), "actions masked out"),
+    "record_with_minari.py": ((), "3 episodes, "),
 }
+
+# What a script needs besides the package: modules, and what brings them.
+NEEDS = {
+    "train_with_sb3.py": (("sb3_contrib",), "the train extra"),
+    "train_with_rllib.py": (("torch", "ray.rllib"), "ray[rllib]"),
+    "train_with_tianshou.py": (("torch", "tianshou"), "tianshou"),
+    "record_with_minari.py": (("minari", "h5py", "jax"), "minari[create,hdf5]"),
+}
+
+
+def missing(name: str) -> list[str]:
+    """Modules that a script needs and that are not installed."""
+    modules, _ = NEEDS.get(name, ((), ""))
+    return [
+        module
+        for module in modules
+        if find_spec(module.split(".")[0]) is None or find_spec(module) is None
+    ]
 
 
 def test_every_example_is_run():
@@ -28,17 +49,38 @@ def test_every_example_is_run():
 
 @pytest.mark.parametrize("name", CASES)
 def test_example(name, tmp_path):
-    if name == "train_with_sb3.py" and find_spec("sb3_contrib") is None:
-        pytest.skip("sb3-contrib is not installed; it comes with the train extra")
+    if missing(name):
+        pytest.skip(f"{missing(name)[0]} is not installed; it comes with {NEEDS[name][1]}")
     arguments, expected = CASES[name]
     finished = subprocess.run(
         [sys.executable, EXAMPLES / name, *arguments],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
     assert expected in finished.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_what_is_missing_is_said_in_one_line(name, tmp_path):
+    """With the library hidden, whether it is installed or not."""
+    module = NEEDS[name][0][0]
+    hidden = (
+        f"import runpy, sys; sys.modules[{module!r}] = None;"
+        f"runpy.run_path({str(EXAMPLES / name)!r}, run_name='__main__')"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", hidden],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode == 1
+    assert len(finished.stderr.splitlines()) == 1
+    assert "pip install" in finished.stderr

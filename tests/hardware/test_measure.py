@@ -79,3 +79,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 def test_a_bad_grid_is_refused(field):
     with pytest.raises(ValueError, match=next(iter(field))):
         MeasureGrid(**field)
+
+
+def test_an_earlier_profile_is_kept(tmp_path):
+    (tmp_path / "dense.csv").write_text("hours of measuring")
+    with pytest.raises(ValueError, match=r"holds dense.csv already; name another folder"):
+        measure_profile("cpu", tmp_path, GRID, model("llama-3.1-8b"))
+    assert [path.name for path in tmp_path.iterdir()] == ["dense.csv"]

@@ -20,6 +20,7 @@ from hardware_helpers import (
 
 from agentserve_gym.hardware import (
     BatchStep,
+    find_profile,
     latency_model,
     load_profile,
 )
@@ -100,6 +101,29 @@ def test_gzipped_files_read_the_same(tmp_path):
     again = load_profile(packed)
     assert np.array_equal(again.attention, plain.attention)
     assert again.dense.keys() == plain.dense.keys()
+
+
+def test_profiles_are_found_in_either_layout(tmp_path):
+    own = write_profile(tmp_path / "own" / "rtx-4090" / "qwen3-32b" / "tp2")
+    published = write_profile(
+        tmp_path / "perf" / "RTXPRO6000" / "Qwen" / "Qwen3-32B" / "bf16" / "tp2"
+    )
+    write_profile(tmp_path / "perf" / "RTXPRO6000" / "Qwen" / "Qwen3-32B" / "fp8" / "tp1")
+    assert find_profile(tmp_path / "own", "rtx-4090", "qwen3-32b", 2) == own
+    assert find_profile(tmp_path / "perf", "rtx-pro-6000", "qwen3-32b", 2) == published
+    for absent in (("rtx-4090", "qwen3-32b", 2), ("rtx-pro-6000", "qwen3-32b", 1)):
+        assert find_profile(tmp_path / "perf", *absent) is None
+
+
+def test_of_expert_tables_the_whole_ones_are_read(tmp_path):
+    folder = write_profile(tmp_path / "tp1")
+    columns = ["ep", "tokens", "activated_experts", "time_us"]
+    rows = [(1, 1, 8, 48.0), (1, 2, 8, 56.0), (2, 1, 4, 35.0), (2, 2, 8, 49.0)]
+    write_csv(folder / "moe.csv", columns, rows)
+    assert load_profile(folder).experts.tolist() == [[1, 8, 48.0], [2, 8, 56.0]]
+    write_csv(folder / "moe.csv", columns, rows[2:])
+    with pytest.raises(ValueError, match=r"moe\.csv has no rows with ep 1"):
+        load_profile(folder)
 
 
 def test_skew_buckets_are_averaged_by_batch_size_and_by_rate(tmp_path):

@@ -88,7 +88,7 @@ def run_both(
     ranks=st.booleans(),
 )
 def test_fused_and_plain_steps_agree(scenario: Scenario, seed: int, ranks: bool) -> None:
-    count = sum(node.instances[0].count for node in scenario.cluster.nodes)
+    count = scenario.cluster.num_instances
     run_both(scenario, seed, lambda: Chooser(seed, count, hold=0.1, ranks=ranks))
 
 
@@ -178,7 +178,7 @@ def test_what_waits_is_measured_against_what_is_cached_now(fused: bool) -> None:
 @given(scenario=scenarios(horizon=False, delays=False), seed=st.integers(0, 10_000))
 def test_looking_at_the_cluster_changes_nothing(scenario: Scenario, seed: int) -> None:
     """Views, restorables and estimates synchronize engines; a policy may ask at will."""
-    count = sum(node.instances[0].count for node in scenario.cluster.nodes)
+    count = scenario.cluster.num_instances
     chooser = Chooser(seed, count)
 
     def look(decision: Decision) -> Answer:

@@ -101,6 +101,31 @@ def test_a_run_without_a_finished_turn_has_a_report() -> None:
     assert report["turns"] == report["programs"] == 0
     assert report["jct_s"]["p99"] == 0.0
     assert report["truncated"]
+    # It arrived at 0, and counts with its time up to the horizon.
+    assert report["mean_jct_s"] == {"finished": 0.0, "all": 2.5}
+
+
+def test_means_over_all_programs_take_in_those_that_the_horizon_cuts_off() -> None:
+    programs = [
+        program((32, 2), program_id="done"),
+        program((32, 50), program_id="cut", arrival_s=1.0),
+        program((32, 50), program_id="to come", arrival_s=9.0),
+    ]
+    simulation = drive(simulate(scenario(programs, engine=PLAIN, horizon_s=4.0), SECOND))
+    report = simulation.report()
+    (done_s,) = simulation.metrics.jct_s
+    assert report["mean_jct_s"]["finished"] == report["jct_s"]["mean"] == done_s
+    assert report["mean_jct_s"]["all"] == pytest.approx((done_s + 3.0 + 0.0) / 3)
+    assert report["mean_slowdown"]["finished"] == report["slowdown"]["mean"]
+    plain_s, weighted = simulation.unfinished_time()
+    assert report["mean_jct_s"]["all"] == pytest.approx(plain_s / 3, rel=1e-12)
+    assert report["mean_slowdown"]["all"] == pytest.approx(weighted / 3, rel=1e-12)
+
+
+def test_without_a_cut_both_means_are_the_same() -> None:
+    report = small_run().report()
+    for figure in ("mean_jct_s", "mean_slowdown"):
+        assert report[figure]["finished"] == report[figure]["all"] > 0.0
 
 
 def test_records_match_the_packed_figures() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agentserve_gym.sim import Scenario, Simulation, load_scenario, preset_names
+from agentserve_gym.sim.scenario import ClusterSpec
 
 GOOD: dict[str, Any] = {
     "name": "good",
@@ -315,7 +316,7 @@ def test_files_of_both_kinds_are_read(tmp_path: Path) -> None:
     [
         ("bad.json", "{", "not valid JSON"),
         ("bad.toml", "a = = 1", "not valid TOML"),
-        ("list.json", "[1]", "must hold a mapping"),
+        ("list.json", "[1]", "must hold a table of keys"),
         ("wrong.json", '{"name": 3}', "wrong.json"),
     ],
 )
@@ -328,10 +329,78 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, content: str, match: 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="cannot read scenario file") as caught:
+    with pytest.raises(ValueError, match="cannot read") as caught:
         load_scenario(tmp_path / "nowhere.toml")
     assert "nowhere.toml" in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [None, 3, [], True, b"default"], ids=repr)
+def test_what_is_no_scenario_is_refused_in_one_line(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^scenario is .*; allowed: the name of") as caught:
+        load_scenario(value)
+    assert "\n" not in str(caught.value)
+
+
+def test_instances_are_counted_over_groups_and_nodes() -> None:
+    group = {"accelerator": "h100-sxm", "count": 3, "data_parallel": 2, "tensor_parallel": 4}
+    nodes = [{"name": name, "instances": [group, {"accelerator": "h200"}]} for name in "ab"]
+    cluster = ClusterSpec.model_validate({"model": "llama-3.1-8b", "nodes": nodes})
+    assert cluster.nodes[0].instances[0].num_instances == 6
+    assert cluster.num_instances == 14
+
+
 def test_every_field_can_be_given_by_its_scenario_type() -> None:
     assert isinstance(Scenario.model_validate(GOOD), Scenario)
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("cluster.nodes.0.instances.0.count", 1_000_000),
+        ("cluster.nodes.0.instances.0.data_parallel", 1_000_000),
+        ("cluster.nodes.0.dram.capacity_gib", 1e308),
+        ("cluster.cxl.capacity_gib", 1e308),
+        ("engine.block_size_tokens", 10**9),
+        ("tools.max_retries", 10**9),
+        ("arrivals", {"kind": "closed_loop", "concurrency": 10**9}),
+        ("arrivals", {"kind": "gamma", "rate_per_s": 1.0, "cv": 1e200}),
+        ("arrivals", {"kind": "diurnal", "rate_per_s": 1.0, "cv": 1e-200}),
+        ("workload", {"kind": "generated", "mix": {"coding_auto": 1.0}, "programs": 10**12}),
+    ],
+)
+def test_a_wrong_digit_does_not_take_all_memory(path: str, value: Any) -> None:
+    field = path.rpartition(".")[2] if not isinstance(value, dict) else list(value)[-1]
+    with pytest.raises(ValueError, match=f"{field} is .*(less|greater) than or equal to"):
+        load_scenario(changed(path, value))
+
+
+def test_instances_are_counted_over_all_nodes() -> None:
+    group = {"accelerator": "rtx-4090", "count": 2500, "data_parallel": 2, "kv_blocks": 100}
+    assert load_scenario(changed("cluster.nodes.0.instances", [group, group]))
+    with pytest.raises(ValueError, match=r"15000 instances .* allowed: at most 10000"):
+        load_scenario(changed("cluster.nodes.0.instances", [group, group, group]))
+
+
+def test_a_thousand_instances_run() -> None:
+    simulation = Simulation(load_scenario(changed("cluster.nodes.0.instances.0.count", 1000)))
+    assert simulation.advance() is not None
+    assert len(simulation.engines) == 1000
+
+
+@pytest.mark.parametrize(
+    ("turn", "message"),
+    [
+        ({"new_input_tokens": 10**12, "output_tokens": 5}, "input_tokens is 1000000000000"),
+        (
+            {"new_input_tokens": 5, "output_tokens": 5,
+             "tools": [{"duration_s": 1.0, "failures": 10**9}]},
+            "failures is 1000000000",
+        ),
+    ],
+)  # fmt: skip
+def test_programs_written_out_have_limits_too(turn: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Simulation(load_scenario(changed("workload.programs.0.turns", [turn])))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 
 import pytest
 from typer.testing import CliRunner
@@ -49,6 +52,32 @@ def test_train_and_evaluate_print_one_json_document(scenario_file, tmp_path):
     assert "was trained in AgentServe-v0" in elsewhere.stderr
 
 
+@pytest.mark.training
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on(scenario_file, tmp_path, monkeypatch, number):
+    run = tmp_path / "a run"
+
+    def stopped(*_):
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("agentserve_gym.train.callbacks.BetweenRollouts._on_step", stopped)
+    outcome = call("train", "--scenario", scenario_file, *SMALL, "--out", run)
+    assert outcome.exit_code == 128 + number
+    last = outcome.stderr.splitlines()[-1]
+    assert last == f"stopped; to go on: agentserve train --resume '{run}'"
+    monkeypatch.undo()
+    shutil.copytree(run / "checkpoints" / "step_000000000", run / "checkpoints" / "step_000000032")
+    (run / "checkpoints" / "step_000000032" / "model.zip").write_bytes(b"")
+    resumed = call("train", "--resume", run)
+    assert resumed.exit_code == 0
+    warnings = [line for line in resumed.stderr.splitlines() if line.startswith("warning")]
+    assert len(warnings) == 1
+    assert "going on from" in warnings[0]
+    kept = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert kept == ["damaged_step_000000032", "step_000000000", "step_000000064"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -56,6 +85,8 @@ def test_train_and_evaluate_print_one_json_document(scenario_file, tmp_path):
         (("train", "--algorithm", "dqn"), "discrete actions"),
         (("train", "--set", "ppo.gama=1"), "unknown key 'ppo.gama'; did you mean 'gamma'?"),
         (("train", "--set", "gamma"), "write KEY=VALUE"),
+        (("train", "--set", "workers=100000"), "workers is 100000"),
+        (("train", "--set", "ppo.rollout_steps=1000000000"), "at most 125000"),
         (("train", "--resume", "no/such/run"), "holds no run"),
         (("train", "--resume", "runs/x", "--steps", "5"), "give it alone"),
         (("train", "--settings", "no-such.toml"), "cannot read settings file no-such.toml"),

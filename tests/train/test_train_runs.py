@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -16,7 +17,7 @@ from train_helpers import SMALL_RUN, small_scenario
 from agentserve_gym.baselines import parse_policy, run_policy
 from agentserve_gym.sim import Simulation, load_scenario
 from agentserve_gym.train import load_policy, make_settings, resume, runs, train
-from agentserve_gym.train.checkpoints import list_checkpoints
+from agentserve_gym.train.checkpoints import list_checkpoints, save_checkpoint
 from agentserve_gym.train.learned import find_model
 from agentserve_gym.train.runs import silent
 from agentserve_gym.train.workers import make_env
@@ -157,7 +158,7 @@ def test_dqn_resumes_with_its_replay_buffer(small_run, tmp_path):
 
 def test_it_decides_as_the_model_does_in_the_environment(trained):
     run, _, _ = trained
-    settings = make_settings(runs.read_settings(run / "settings.json"))
+    settings = make_settings(runs.read_table(run / "settings.json"))
     env = make_env(settings)
     model = MaskablePPO.load(find_model(run), device="cpu")
     observation, _ = env.reset(options={"workload_seed": 7})
@@ -239,6 +240,53 @@ def test_a_device_that_is_not_there_is_refused(small_run, tmp_path):
     with pytest.raises(ValueError, match="device 'cuda' cannot be used"):
         train(small_run(device="cuda"), tmp_path / "run", silent)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def stopped(small_run, tmp_path):
+    """A run that was stopped with two checkpoints."""
+    run = tmp_path / "first"
+    with pytest.raises(Killed):
+        train(small_run(), run, kill_at(130))
+    assert [path.name for path in list_checkpoints(run)] == ["step_000000064", "step_000000128"]
+    return run
+
+
+def damage(file, how):
+    if how == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:100] if how == "cut off" else b"garbage")
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("progress.pickle", "cut off"), ("model.zip", "garbage"), ("model.zip", "gone")],
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(trained, stopped, name, how):
+    damage(list_checkpoints(stopped)[-1] / name, how)
+    with pytest.warns(UserWarning, match=r"cannot read .*128 \(.*; going on from .*064"):
+        _, resumed = resume(stopped, silent)
+    assert without_wall_time(resumed) == without_wall_time(trained[2])
+    assert equal(weights(stopped), weights(trained[0]))
+
+
+def test_damaged_checkpoints_are_named_where_none_is_left(stopped):
+    for checkpoint in list_checkpoints(stopped):
+        damage(checkpoint / "progress.pickle", "cut off")
+    with pytest.raises(ValueError, match=r"no checkpoint can be read: .*128 \(.*064 \("):
+        resume(stopped, silent)
+    assert len(list_checkpoints(stopped)) == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing(stopped, small_run, monkeypatch):
+    learner = runs.make_learner(small_run(), runs.make_workers(small_run()))
+    before = sorted((stopped / "checkpoints").iterdir())
+    monkeypatch.setattr(learner, "save", lambda file: 1 / 0)
+    (stopped / "checkpoints" / f".step_000000000.{os.getpid()}.part").mkdir()  # of a killed process
+    with pytest.raises(ZeroDivisionError):
+        save_checkpoint(stopped, learner, {})
+    assert sorted((stopped / "checkpoints").iterdir()) == before
 
 
 def test_half_written_checkpoints_are_not_seen(trained, tmp_path):

@@ -7,11 +7,12 @@ import pytest
 pytest.importorskip("torch")
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.sim import load_scenario
+from agentserve_gym.tables import read_table
 from agentserve_gym.train import EVALUATION_SEEDS, SELECTION_SEEDS, evaluate, evaluation_seeds
 from agentserve_gym.train.imitation import TEACHER_WORKER
 from agentserve_gym.train.runs import silent
 from agentserve_gym.train.seeds import FIRST_TRAINING_SEED, training_seed
-from agentserve_gym.train.settings import make_settings, read_settings, set_key
+from agentserve_gym.train.settings import make_settings, set_key
 from agentserve_gym.train.workers import make_workers
 
 
@@ -47,7 +48,7 @@ def test_settings_survive_their_file(tmp_path, small_run):
     settings = small_run(seed=3)
     file = tmp_path / "settings.json"
     file.write_text(settings.model_dump_json())
-    assert make_settings(read_settings(file)) == settings
+    assert make_settings(read_table(file)) == settings
 
 
 def test_nested_keys_are_set_and_groups_are_not_overwritten():

@@ -97,7 +97,7 @@ def assert_same_step(one, other):
         assert left["episode"]["t"] >= 0.0
         assert np.array_equal(left["terminal_observation"], right["terminal_observation"])
         assert np.array_equal(left["action_mask"], right["action_mask"])
-        assert left.get("metrics") == right.get("metrics")
+        assert np.array_equal(left["metrics"], right["metrics"])
 
 
 def assert_same_steps(one, other, steps, seed=0):

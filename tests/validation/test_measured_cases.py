@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from validation_helpers import meta, small_case
 
-from agentserve_gym.validation import find_cases, read_case
+from agentserve_gym.validation import find_cases, read_case, replay
 from agentserve_gym.validation.targets import PUBLISHED_RUNS
 
 
@@ -37,6 +39,56 @@ def test_the_published_pool_is_used_where_meta_names_none(case: Path) -> None:
     assert read_case(case).settings.kv_blocks == 2588
     (case / "meta.json").write_text(json.dumps({**meta(), "kv_blocks": 3000}), encoding="utf-8")
     assert read_case(case).settings.kv_blocks == 3000
+
+
+def test_the_pool_that_the_engines_reported_is_shared_among_them(case: Path) -> None:
+    pool = {"kv_cache": {"num_gpu_blocks": 4001, "block_size": 16}}
+    (case / "meta.json").write_text(json.dumps(meta(data_parallel_size=2) | pool), encoding="utf-8")
+    assert read_case(case).settings.kv_blocks == 2000
+    pool["kv_cache"]["block_size"] = 32
+    (case / "meta.json").write_text(json.dumps(meta() | pool), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"kv_cache\.block_size is 32; allowed: 16"):
+        read_case(case)
+
+
+def test_runs_are_read_as_they_were_published(case: Path, tmp_path: Path) -> None:
+    """<GPU>/<model>/vllm, and a workload of token ids that meta.json names from the root."""
+    published = tmp_path / "repository" / "examples" / "RTX4090" / "Llama-3.1-8B" / "vllm"
+    shutil.copytree(case, published)
+    name = "workloads/sharegpt.jsonl"
+    (published / "meta.json").write_text(
+        json.dumps(meta() | {"dataset_path": name}), encoding="utf-8"
+    )
+    rows = [json.loads(line) for line in (case.parent / "workload.jsonl").read_text().splitlines()]
+    workload = tmp_path / "repository" / name
+    workload.parent.mkdir()
+    workload.write_text("".join(json.dumps(_with_ids(row)) + "\n" for row in rows))
+    measured, reduced = read_case(published), read_case(case)
+    assert find_cases(tmp_path / "repository") == [published]
+    assert measured.name == "RTX4090_Llama-3.1-8B"
+    assert measured.settings.workload == workload
+    assert measured.settings == replace(reduced.settings, workload=workload)
+    exact, same = replay(measured.settings), replay(reduced.settings)  # but for whole nanoseconds
+    assert exact.e2e_s() == pytest.approx(same.e2e_s(), abs=1e-8)
+    assert exact.report["hit_tokens"] == same.report["hit_tokens"]
+    workload.unlink()
+    with pytest.raises(ValueError, match=rf"looked at none \(meta\.json names {name}\)"):
+        read_case(published)
+
+
+def _with_ids(row: dict[str, Any]) -> dict[str, Any]:
+    """A request with token ids that share what its block ids share."""
+    tokens = [16 * block + place for block in row["block_ids"] for place in range(16)]
+    alone = range(10**6 * row["block_ids"][-1], 10**6 * row["block_ids"][-1] + 400)
+    ids = [*tokens, *alone][: row["input_tokens"]]
+    output = row["output_tokens"]
+    return {
+        "input_toks": len(ids),
+        "output_toks": output,
+        "arrival_time_ns": round(row["arrival_s"] * 1e9),
+        "input_tok_ids": ids,
+        "output_tok_ids": [7] * output,
+    }
 
 
 def test_experts_spread_over_the_group(case: Path) -> None:

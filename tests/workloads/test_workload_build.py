@@ -106,7 +106,7 @@ def test_an_inline_gap_after_the_last_turn_is_refused() -> None:
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
     def program(number: int, arrival_s: float | None, *labels: str) -> Program:
-        child = Program("child", "toy", (Turn(30, 30, 1, 0),), (), 1.0)
+        child = Program(f"child{number}", "toy", (Turn(30, 30, 1, 0),), (), 1.0)
         return Program(
             f"p{number}",
             "toy",

@@ -45,7 +45,7 @@ def with_children(program: Program) -> list[Program]:
 @given(
     agent_class=st.sampled_from(AGENT_CLASSES),
     seed=st.integers(0, 2**63),
-    index=st.integers(0, 2**40),
+    index=st.integers(0, 10**9 - 1),
     window=st.one_of(st.none(), st.integers(45_000, 300_000)),
     max_turns=st.one_of(st.none(), st.integers(1, 40)),
     timeout=st.floats(0.01, 600),

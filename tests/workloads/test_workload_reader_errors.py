@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,17 @@ OWN = {
     ],
 }
 TURN = OWN["turns"][0]
+WEKA = {"id": "c", "block_size": 64, "requests": [{"in": 1, "out": 1, "hash_ids": "x"}]}
+USER = {"role": "user", "timestamp": "noon"}
+CALL = {
+    "role": "assistant",
+    "timestamp": "2025-10-31T07:35:13",
+    "usage": {"prompt_tokens": 5, "completion_tokens": 1},
+}
+TAU2 = {
+    "info": {"environment_info": {"domain_name": "airline"}},
+    "simulations": [{"id": "s", "messages": [USER, {"role": "assistant", "usage": None}]}],
+}
 
 
 def dump(*rows: Any) -> bytes:
@@ -42,6 +56,33 @@ def dump(*rows: Any) -> bytes:
         ("latin.jsonl", b'{"timestamp": 0, "input_length": "\xe9"}\n', "line 1: not UTF-8"),
         ("what.jsonl", dump({"a": 1, "b": 2}), r"unknown format \(keys here: a, b\)"),
         ("words.txt", b"hello\n", "words.txt, line 1: not valid JSON"),
+        (
+            "cut.json",
+            b'{\n"a": 1,\n\n"b": [\n',
+            r"cut.json, line 4: not valid JSON: Expecting value",
+        ),
+        ("two.json", b'{\n"a": 1\n}\n{\n}\n', "two.json, line 4: not valid JSON: Extra data"),
+        (
+            "ids.json",
+            dump(WEKA),
+            "line 1, requests\\[0\\]: hash_ids is 'x'; allowed: a list of int",
+        ),
+        (
+            "noids.json",
+            dump(WEKA | {"requests": [{"in": 1, "out": 1}]}),
+            "key 'hash_ids' is missing",
+        ),
+        ("info.json", dump(TAU2 | {"info": None}), "line 1: info is None; allowed: an object"),
+        (
+            "usage.json",
+            json.dumps(TAU2, indent=1).encode(),
+            r"usage.json, simulations\[0\], messages\[1\]: usage is None; allowed: an object",
+        ),
+        (
+            "time.json",
+            dump(TAU2 | {"simulations": [{"id": "s", "messages": [CALL, USER, CALL]}]}),
+            r"messages\[1\]: timestamp is 'noon'; allowed: a time like",
+        ),
         ("schema.jsonl", dump({"schema": "agentprog/2"}), "did you mean 'agentprog/1'"),
         ("key.jsonl", dump(MOONCAKE, {"timestamp": 1}), "line 2: key 'input_length' is missing"),
         ("neg.jsonl", dump(MOONCAKE | {"input_length": -4}), "input_length is -4; allowed"),
@@ -124,7 +165,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match=r"'moncake' \(did you mean 'mooncake'\?\); allowed: auto"):
+    with pytest.raises(TraceError, match=r"'moncake'; did you mean 'mooncake'\? allowed: auto"):
         read_programs(tmp_path / "x", "moncake")
 
 
@@ -146,3 +187,37 @@ def test_errors_reach_the_workload(tmp_path: Path) -> None:
     path.write_bytes(dump(MOONCAKE, "nonsense"))
     with pytest.raises(ValueError, match=r"bad.jsonl, line 2"):
         build_workload(TraceWorkload(path=str(path)), PoissonArrivals(rate_per_s=1), 0)
+
+
+def test_a_folder_without_traces_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
+    with pytest.raises(TraceError, match=r"the folder has no \.json or \.jsonl files"):
+        read_programs(tmp_path)
+
+
+# --- pipes ----------------------------------------------------------------------------------------
+
+
+def _through(pipe: Path, content: bytes) -> threading.Thread:
+    """Write to a pipe in the background."""
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    return writer
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs")
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_pipe_is_read_once(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    writer = _through(tmp_path / "pipe", pack(dump(MOONCAKE)))
+    assert len(read_programs(tmp_path / "pipe")) == 1
+    writer.join(10)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs")
+def test_errors_in_a_pipe_name_the_pipe(tmp_path: Path) -> None:
+    writer = _through(tmp_path / "pipe", dump(MOONCAKE, "nonsense"))
+    with pytest.raises(TraceError, match=r"not valid JSON") as caught:
+        read_programs(tmp_path / "pipe")
+    assert str(caught.value).startswith(f"{tmp_path / 'pipe'}, line 2: ")
+    writer.join(10)

@@ -390,6 +390,122 @@ def test_runs_are_compared_as_blocks(
     assert program.turns[1].reuse_tokens == 4 * blocks
 
 
+def conversation(name: str, *prompts: tuple[int, list[int]], **more: Any) -> dict[str, Any]:
+    """A file of kv-cache-tester's traces; ``prompts`` are (input tokens, block ids)."""
+    requests = [
+        {
+            "t": 20.0 * number,
+            "type": "s",
+            "model": "m",
+            "in": tokens,
+            "out": 7,
+            "hash_ids": ids,
+            "input_types": ["tool_result"],
+            "output_types": ["text"],
+            "stop": "",
+            "api_time": 3.5,
+            "think_time": 16.5 * (number > 0),
+        }
+        for number, (tokens, ids) in enumerate(prompts)
+    ]
+    head = {"id": name, "models": ["m"], "block_size": 64, "hash_id_scope": "local"}
+    return head | {"tool_tokens": 100, "system_tokens": 28, "requests": requests} | more
+
+
+def test_block_ids_are_read_as_runs_are(write: Write) -> None:
+    ids = [[1, 2, 3, 9, 10], [1, 2, 3, 9, 11, 12], [5]]
+    runs = [[[1, 3], [9, 2]], [[1, 3], [9, 1], [11, 2]], [[5, 1]]]
+    listed = conversation("c", *((400, blocks) for blocks in ids))
+    packed = conversation("c", *((400, []) for _ in ids))
+    for request, blocks in zip(packed["requests"], runs, strict=True):
+        del request["hash_ids"]
+        request["hash_runs"] = blocks
+    (program,) = read(write(listed, name="trace_0001.json"), "block_runs")
+    assert [turn.reuse_tokens for turn in program.turns] == [0, 4 * 64, 0]
+    assert [turn.gap_s for turn in program.turns] == [16.5, 16.5, 0.0]
+    assert read(write(packed), "block_runs") == [program]
+
+
+def test_block_labels(write: Write) -> None:
+    late = conversation("late", (20_129, [1]), (20_200, [1]))
+    early = conversation("early", (20_128, [1]), (20_200, [1]))
+    del early["requests"][1]["think_time"]
+    first, second = read(write(late, early), "block_runs")
+    assert first.labels == ()
+    assert second.labels == ("fresh_start", "unknown_gaps")
+
+
+def test_a_folder_is_read_file_by_file(write: Write, tmp_path: Path) -> None:
+    write(conversation("b", (300, [1, 2])), name="trace_0002.json")
+    write(conversation("a", (300, [1, 2])), name="trace_0001.json.gz")
+    write("hit rates", name="cache_hit_rates.txt")
+    write("{", name="._trace_0001.json")
+    assert [program.program_id for program in read(tmp_path, "block_runs")] == ["a", "b"]
+
+
+def test_an_indented_file_is_one_record(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps(conversation("a", (300, [1, 2])), indent=2), encoding="utf-8")
+    (program,) = read(path, "block_runs")
+    assert program.turns == (Turn(300, 300, 7, 0),)
+
+
+# -------------------------------------------------------------------------------------------- tau2
+
+
+def message(role: str, second: float, tokens: tuple[int, int] | None = None, **more: Any) -> Any:
+    usage = None if tokens is None else dict(zip(TAU2_USAGE, tokens, strict=True))
+    time = f"2025-10-31T07:35:{second:09.6f}"
+    return {"role": role, "content": "x", "timestamp": time, "usage": usage} | more
+
+
+TAU2_USAGE = ("prompt_tokens", "completion_tokens")
+
+
+def tau2_results(*simulations: list[Any]) -> dict[str, Any]:
+    rows = [
+        {"id": f"sim-{number}", "task_id": "7", "messages": messages, "trial": 0}
+        for number, messages in enumerate(simulations)
+    ]
+    info = {"environment_info": {"domain_name": "airline"}, "agent_info": {"llm": "m"}}
+    return {"timestamp": "2025-10-31T08:00:00", "info": info, "tasks": [], "simulations": rows}
+
+
+def test_tau2_simulations(tmp_path: Path) -> None:
+    calls = [{"id": "a", "name": "find"}, {"id": "b", "name": "book"}, {"id": "lost"}]
+    conversation = [
+        message("assistant", 0.0),  # the greeting, which no model wrote
+        message("user", 1.0, (9, 9)),
+        message("assistant", 3.0, (500, 20)),
+        message("user", 4.5, (9, 9), tool_calls=[{"id": "u", "name": "look"}]),
+        message("tool", 4.75, id="u", requestor="user"),
+        message("user", 5.0, (9, 9)),
+        message("assistant", 7.0, (530, 40), tool_calls=calls),
+        message("tool", 7.25, id="a", content="x" * 30),
+        message("tool", 7.5, id="b", content="x" * 10),
+        message("assistant", 9.0, (690, 8)),
+        message("user", 9.5, (9, 9)),
+        message("assistant", 11.0, (650, 8)),
+        message("user", 12.0, (9, 9)),
+    ]
+    path = tmp_path / "airline.json"
+    path.write_text(json.dumps(tau2_results(conversation, []), indent=2), encoding="utf-8")
+    (program,) = read(path, "tau2")
+    assert (program.program_id, program.agent_class) == ("sim-0", "function_calling")
+    assert program.arrival_s is None
+    tools = (
+        ToolCall("api:airline", 0.25, 90),  # 120 new tokens, by the lengths of the texts
+        ToolCall("api:airline", 0.5, 30),
+        ToolCall("api:airline", 0.5, 0),  # never answered
+    )
+    assert program.turns == (
+        Turn(500, 500, 20, 0, 2.0, "user"),
+        Turn(530, 10, 40, 520, 0.5, "tool", tools),
+        Turn(690, 120, 8, 570, 0.5, "user"),
+        Turn(650, 0, 8, 649),  # thinking was dropped: shorter than what went before
+    )
+
+
 # ------------------------------------------------------------------------------------- real traces
 
 
@@ -413,6 +529,7 @@ def test_block_runs_agree_with_the_reduced_trace() -> None:
     inputs = reused = 0
     for a, b in zip(exact, reduced, strict=True):
         assert (a.program_id, a.prefix) == (b.program_id, b.prefix)
+        assert set(a.labels) == {label for label in b.labels if not label.startswith("split:")}
         for s, t in zip(a.turns, b.turns, strict=True):
             assert (s.input_tokens, s.output_tokens, s.reuse_tokens) == (
                 t.input_tokens,

@@ -33,9 +33,16 @@ _STATUS_COLORS: dict[ProgramStatus, Color] = {
     ProgramStatus.PLANNED: _EMPTY,
 }
 
-_LEGEND = (("in use", _DECODE), ("pinned", _PINNED), ("cached", _CACHED), ("free", _EMPTY))
+_POOL_LEGEND = (("in use", _DECODE), ("pinned", _PINNED), ("cached", _CACHED), ("free", _EMPTY))
+_TURN_LEGEND = (
+    ("prefill", _PREFILL),
+    ("decode", _DECODE),
+    ("loading", _LOADING),
+    ("queued", _QUEUED),
+)
 
 _MARGIN = 16
+_HEADER = 96
 _GAP = 12
 _PANEL_WIDTH = 436
 _PANEL_HEIGHT = 122
@@ -50,10 +57,10 @@ def draw(scene: Scene) -> NDArray[np.uint8]:
     columns = 2 if len(scene.instances) <= 8 else 4
     rows = -(-len(scene.instances) // columns)
     width = 2 * _MARGIN + columns * (_PANEL_WIDTH + _GAP) - _GAP
-    height = 72 + rows * (_PANEL_HEIGHT + _GAP) + _tier_rows(scene, columns) * _ROW + 140
+    height = _HEADER + rows * (_PANEL_HEIGHT + _GAP) + _tier_rows(scene, columns) * _ROW + 140
     canvas = Canvas(_up(width), _up(height), _BACKGROUND)
     _header(canvas, scene, width)
-    y = 72
+    y = _HEADER
     for number, instance in enumerate(scene.instances):
         x = _MARGIN + number % columns * (_PANEL_WIDTH + _GAP)
         top = y + number // columns * (_PANEL_HEIGHT + _GAP)
@@ -84,13 +91,22 @@ def _header(canvas: Canvas, scene: Scene, width: int) -> None:
     canvas.text_right(width - _MARGIN, 12, clock, _INK, 3)
     figures = f"{scene.turns_done} turns, mean JCT {scene.mean_jct_s:.1f} s"
     canvas.text(_MARGIN, 47, figures, _FAINT)
-    x = width - _MARGIN
-    for name, color in reversed(_LEGEND):
+    _legend(canvas, width - _MARGIN, 47, "bars:", _POOL_LEGEND)
+    _legend(canvas, width - _MARGIN, 71, "squares are turns:", _TURN_LEGEND)
+
+
+def _legend(
+    canvas: Canvas, right: int, y: int, title: str, entries: tuple[tuple[str, Color], ...]
+) -> None:
+    """What colours mean, in a line that ends at ``right``."""
+    x = right
+    for name, color in reversed(entries):
         x -= text_width(name, 2)
-        canvas.text(x, 47, name, _FAINT)
+        canvas.text(x, y, name, _FAINT)
         x -= _SQUARE + 6
-        canvas.fill(x, 48, _SQUARE, _SQUARE, color)
+        canvas.fill(x, y + 1, _SQUARE, _SQUARE, color)
         x -= 18
+    canvas.text_right(x, y, title, _FAINT)
 
 
 def _instance(canvas: Canvas, x: int, y: int, instance: InstanceScene, asked: bool) -> None:

@@ -1,7 +1,7 @@
 """Readers of workload files, one module per format, and writers of our own and Mooncake's."""
 
 from agentserve_gym.workloads.readers.detection import READERS, detect_format, read_programs
-from agentserve_gym.workloads.readers.lines import TraceError
+from agentserve_gym.workloads.readers.lines import TraceError, rereadable
 from agentserve_gym.workloads.readers.mooncake_writer import write_mooncake
 from agentserve_gym.workloads.readers.own import write_programs
 
@@ -10,6 +10,7 @@ __all__ = [
     "TraceError",
     "detect_format",
     "read_programs",
+    "rereadable",
     "write_mooncake",
     "write_programs",
 ]

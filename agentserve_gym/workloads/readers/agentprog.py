@@ -29,14 +29,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from agentserve_gym.workloads.program import GapKind, PrefixSegment, Program, ToolCall
-from agentserve_gym.workloads.readers.lines import Record, read_records
+from agentserve_gym.workloads.readers.lines import Record, distinct_records, read_records
 from agentserve_gym.workloads.readers.steps import Step, chain_turns
 
 
 def read(path: Path) -> Iterator[Program]:
     """Programs of an ``agentprog/1`` file, in file order."""
-    for record in read_records(path):
-        yield _program(record)
+    return distinct_records((record, _program(record)) for record in read_records(path))
 
 
 def _program(record: Record) -> Program:

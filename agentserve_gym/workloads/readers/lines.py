@@ -5,16 +5,50 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import shutil
+import sys
+import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agentserve_gym.files import is_pipe
+from agentserve_gym.messages import shown
+from agentserve_gym.workloads.program import Program, distinct
+
 _GZIP_MAGIC = b"\x1f\x8b"
+_BYTE_ORDER_MARK = "\ufeff"
+_LARGEST_INTEGER = 2**53  # beyond, a float is not exact
 
 
 class TraceError(ValueError):
     """A trace file that cannot be read; the message names the file and, where known, the line."""
+
+
+@contextmanager
+def rereadable(path: Path) -> Iterator[Path]:
+    """A file that can be read again: ``path``, or a copy of what a pipe or device gives only once.
+
+    ``-`` is standard input. Messages of `TraceError` raised within name ``path``.
+    """
+    standard_input = str(path) == "-"
+    if not standard_input and not is_pipe(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "workload"
+        try:
+            with copy.open("wb") as target:
+                if standard_input:
+                    shutil.copyfileobj(sys.stdin.buffer, target)
+                else:
+                    with path.open("rb") as source:
+                        shutil.copyfileobj(source, target)
+            yield copy
+        except TraceError as error:
+            raise TraceError(str(error).replace(str(copy), str(path))) from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -43,6 +77,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         with gzip.open(path, "rb") if head == _GZIP_MAGIC else path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 text = line.decode("utf-8").strip()
+                if number == 1:
+                    text = text.removeprefix(_BYTE_ORDER_MARK).strip()
                 if text:
                     empty = False
                     yield number, text
@@ -70,15 +106,17 @@ class Record:
         if key not in self.values:
             keys = ", ".join(sorted(self.values)) or "none"
             return TraceError(f"{self.where}: key {key!r} is missing (keys here: {keys})")
-        shown = repr(self.values[key])
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
-        return TraceError(f"{self.where}: {key} is {shown}; allowed: {allowed}")
+        return TraceError(f"{self.where}: {key} is {shown(self.values[key])}; allowed: {allowed}")
 
     def integer(self, key: str, low: int = 0) -> int:
         value = self.values.get(key)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        if (
+            not isinstance(value, int)
+            or isinstance(value, bool)
+            or not low <= value <= _LARGEST_INTEGER
+        ):
             raise self.error(key, f"an integer of at least {low}")
         return value
 
@@ -87,8 +125,7 @@ class Record:
         if (
             not isinstance(value, (int, float))
             or isinstance(value, bool)
-            or not math.isfinite(value)
-            or value < 0
+            or not 0 <= value < math.inf
         ):
             raise self.error(key, "a finite number of at least 0")
         return float(value)
@@ -131,19 +168,48 @@ class Record:
             raise self.error(key, "at least 1 entry")
         return found
 
+    def record(self, key: str) -> Record:
+        """The object at ``key``."""
+        value = self.values.get(key)
+        if not isinstance(value, dict):
+            raise self.error(key, "an object")
+        return Record(value, f"{self.where}, {key}")
+
     def optional_records(self, key: str) -> list[Record]:
         """The list of objects at ``key``; empty where it is missing or null."""
         return self.records(key) if self.has(key) else []
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The JSON objects of a JSON-lines file.
+    """The JSON objects of a JSON-lines file, or the one of an indented JSON file.
 
     Raises:
         TraceError: as `read_lines`, and for a line that is not a JSON object.
     """
     for number, text in read_lines(path):
+        if text == "{":  # nobody's first line but that of an object which goes on below
+            yield _indented_record(path)
+            return
         yield parse_record(path, number, text)
+
+
+def _indented_record(path: Path) -> Record:
+    lines = list(read_lines(path))
+    try:
+        return Record(json.loads("\n".join(text for _, text in lines)), f"{path}")
+    except json.JSONDecodeError as error:
+        number, _ = lines[min(error.lineno, len(lines)) - 1]
+        raise TraceError(f"{path}, line {number}: not valid JSON: {error.msg}") from error
+
+
+def distinct_records(placed: Iterable[tuple[Record, Program]]) -> Iterator[Program]:
+    """Programs of a file with one a line; a TraceError names both lines of an id that is twice."""
+    try:
+        yield from distinct((record.where, program) for record, program in placed)
+    except TraceError:
+        raise
+    except ValueError as error:
+        raise TraceError(str(error)) from error
 
 
 def parse_record(path: Path, number: int, text: str) -> Record:
@@ -154,6 +220,8 @@ def parse_record(path: Path, number: int, text: str) -> Record:
         raise TraceError(
             f"{where}: not valid JSON: {error.msg} at column {error.colno} (of {len(text)})"
         ) from error
+    except (ValueError, RecursionError) as error:  # too many digits, or nested too deeply
+        raise TraceError(f"{where}: not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise TraceError(f"{where}: a JSON object is needed, not {type(value).__name__}")
     return Record(value, where)

@@ -18,9 +18,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from agentserve_gym.files import open_packed
 from agentserve_gym.workloads.program import Program, validate_program
 from agentserve_gym.workloads.readers.mooncake import BLOCK_TOKENS
-from agentserve_gym.workloads.readers.whole_file import whole_file
 
 
 def write_mooncake(programs: Iterable[Program], path: str | Path) -> None:
@@ -28,11 +28,12 @@ def write_mooncake(programs: Iterable[Program], path: str | Path) -> None:
 
     Raises:
         ValueError: for a program that `validate_program` refuses, that has no ``arrival_s``, has
-            sub-agents, or the id of an earlier one; nothing is written then.
+            sub-agents, or the id of an earlier one; no file is changed then.
+        OSError: naming ``path``, which cannot be written.
     """
     ids = _BlockIds()
     names: set[str] = set()
-    with whole_file(Path(path)) as stream:
+    with open_packed(Path(path)) as stream:
         for program in programs:
             validate_program(program)
             _require_expressible(program)

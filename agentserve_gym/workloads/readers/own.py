@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from agentserve_gym.files import open_packed
 from agentserve_gym.workloads.program import (
     GapKind,
     PrefixSegment,
@@ -21,23 +22,30 @@ from agentserve_gym.workloads.program import (
     Turn,
     validate_program,
 )
-from agentserve_gym.workloads.readers.lines import Record, TraceError, read_records
-from agentserve_gym.workloads.readers.whole_file import whole_file
+from agentserve_gym.workloads.readers.lines import (
+    Record,
+    TraceError,
+    distinct_records,
+    read_records,
+)
 
 SCHEMA = "agentserve/1"
 
 
 def read(path: Path) -> Iterator[Program]:
     """Programs of an ``agentserve/1`` file, in file order, each checked by `validate_program`."""
-    for record in read_records(path):
-        if record.text("schema") != SCHEMA:
-            raise record.error("schema", repr(SCHEMA))
-        program = _program(record)
-        try:
-            validate_program(program)
-        except ValueError as error:
-            raise TraceError(f"{record.where}: {error}") from error
-        yield program
+    return distinct_records((record, _checked(record)) for record in read_records(path))
+
+
+def _checked(record: Record) -> Program:
+    if record.text("schema") != SCHEMA:
+        raise record.error("schema", repr(SCHEMA))
+    program = _program(record)
+    try:
+        validate_program(program)
+    except ValueError as error:
+        raise TraceError(f"{record.where}: {error}") from error
+    return program
 
 
 def _program(record: Record) -> Program:
@@ -48,11 +56,18 @@ def _program(record: Record) -> Program:
         program_id=record.text("program_id"),
         agent_class=record.text("agent_class"),
         turns=tuple(_turn(row) for row in record.filled_records("turns")),
-        prefix=tuple(_segment(record, item) for item in record.values.get("prefix", ())),
+        prefix=tuple(_segment(record, item) for item in _prefix(record)),
         arrival_s=record.optional_number("arrival_s"),
         source=record.text("source") if record.has("source") else "",
         labels=tuple(labels),
     )
+
+
+def _prefix(record: Record) -> list[Any]:
+    prefix = record.values.get("prefix", [])
+    if not isinstance(prefix, list):
+        raise record.error("prefix", "a list of [key, tokens] pairs")
+    return prefix
 
 
 def _segment(record: Record, item: Any) -> PrefixSegment:
@@ -98,13 +113,13 @@ def _tool(row: Record) -> ToolCall:
 def write_programs(programs: Iterable[Program], path: str | Path) -> None:
     """Write programs as ``agentserve/1`` JSON lines, compressed if the name ends in ``.gz``.
 
-    The file appears whole or not at all (it is written under another name and renamed), and its
-    bytes depend on the programs only.
+    The file appears whole or not at all, and its bytes depend on the programs only.
 
     Raises:
-        ValueError: for a program that `validate_program` refuses; nothing is written then.
+        ValueError: for a program that `validate_program` refuses; no file is changed then.
+        OSError: naming ``path``, which cannot be written.
     """
-    with whole_file(Path(path)) as stream:
+    with open_packed(Path(path)) as stream:
         _write_lines(programs, stream)
 
 

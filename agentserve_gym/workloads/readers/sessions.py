@@ -23,7 +23,7 @@ from pathlib import Path
 
 from agentserve_gym.workloads.prefixes import PrefixTree, common_length
 from agentserve_gym.workloads.program import Program, ToolCall
-from agentserve_gym.workloads.readers.lines import Record, read_records
+from agentserve_gym.workloads.readers.lines import Record, distinct_records, read_records
 from agentserve_gym.workloads.readers.steps import Step, chain_turns
 
 BLOCK_TOKENS = 16
@@ -57,20 +57,23 @@ def read(path: Path) -> Iterator[Program]:
     """Programs of a session file, in file order."""
     names = _BlockNames()
     tree = PrefixTree(BLOCK_TOKENS, "sessions")
-    sessions: list[_Session] = []
+    sessions: list[tuple[Record, _Session]] = []
     for number, record in enumerate(read_records(path)):
         session = _session(record, number, names)
         tree.insert(session.blocks)
-        sessions.append(session)
-    for session in sessions:
-        yield Program(
-            program_id=session.name,
-            agent_class="session",
-            turns=chain_turns(session.steps),
-            prefix=tree.segments(session.blocks),
-            arrival_s=session.arrival_s,
-            source="sessions",
-        )
+        sessions.append((record, session))
+    return distinct_records((record, _program(session, tree)) for record, session in sessions)
+
+
+def _program(session: _Session, tree: PrefixTree) -> Program:
+    return Program(
+        program_id=session.name,
+        agent_class="session",
+        turns=chain_turns(session.steps),
+        prefix=tree.segments(session.blocks),
+        arrival_s=session.arrival_s,
+        source="sessions",
+    )
 
 
 def _session(record: Record, number: int, names: _BlockNames) -> _Session:

@@ -1,0 +1,131 @@
+"""How messages about wrong input are put: one line with the field, its value and what is allowed.
+
+The ground floor: nothing of this package is imported here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+_MOST_SHOWN = 60
+_MOST_NAMED = 3
+_VALUE_ERROR = "Value error, "
+
+Schema = dict[str, Any]
+
+
+def shown(value: object) -> str:
+    """A value as it is written in a message: never more than some letters of it."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the known name that is nearest; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """A message about a name that is not among the known ones, with the nearest and all of them."""
+    names = list(known)
+    hint = did_you_mean(str(name), names) or ";"
+    return f"unknown {kind} {shown(name)}{hint} allowed: {', '.join(names) or 'none'}"
+
+
+def explain(error: ValidationError, where: str, model: type[BaseModel], content: object) -> str:
+    """What pydantic refused, in one line.
+
+    Args:
+        error: what ``model`` raised for ``content``.
+        where: what was read: a file, or words such as ``settings``.
+    """
+    items = error.errors(include_url=False)
+    lines = [_explain(item, model, content) for item in items[:_MOST_NAMED]]
+    if len(items) > _MOST_NAMED:
+        lines.append(f"and {len(items) - _MOST_NAMED} more")
+    return f"{where}: {'; '.join(lines)}"
+
+
+def _explain(item: Any, model: type[BaseModel], content: object) -> str:
+    field = ".".join(_written(item["loc"], content))
+    message = str(item["msg"])
+    match item["type"]:
+        case "extra_forbidden":
+            *_, name = item["loc"]
+            keys = _keys_at(model.model_json_schema(), item["loc"][:-1])
+            return f"unknown key {field!r}{did_you_mean(str(name), keys) or _allowed(keys)}"
+        case "missing":
+            return f"{field} is missing"
+        case "union_tag_not_found":
+            discriminator = str(item["ctx"]["discriminator"]).strip("'")
+            return f"{field}.{discriminator} is missing"
+        case "union_tag_invalid":
+            discriminator = str(item["ctx"]["discriminator"]).strip("'")
+            tag, expected = item["ctx"]["tag"], item["ctx"]["expected_tags"]
+            return f"{field}.{discriminator} is {shown(tag)}; allowed: {expected}"
+        case "value_error" if not field or isinstance(item["input"], dict | BaseModel):
+            # A rule about several fields, which its own text names.
+            text = message.removeprefix(_VALUE_ERROR)
+            return f"{field}: {text}" if field else text
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"{field or 'the content'} is {shown(item['input'])}; allowed: a table of keys"
+    return f"{field} is {shown(item['input'])}: {message.removeprefix(_VALUE_ERROR)}"
+
+
+def _written(loc: tuple[int | str, ...], content: object) -> Iterator[str]:
+    """The keys as the user wrote them: without the tags that pydantic puts in for unions."""
+    for part in loc:
+        if isinstance(content, dict) and part not in content and part in content.values():
+            continue
+        yield str(part)
+        try:
+            content = content[part]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            content = None
+
+
+def _allowed(keys: list[str]) -> str:
+    return f"; allowed: {', '.join(keys)}" if keys else ""
+
+
+def _keys_at(schema: Schema, loc: tuple[int | str, ...]) -> list[str]:
+    """Keys that are allowed at a place of a model's JSON schema."""
+    places = list(_variants(schema, schema))
+    for part in loc:
+        places = [
+            variant
+            for place in places
+            for child in _children(place, part)
+            for variant in _variants(child, schema)
+        ]
+    return sorted({key for place in places for key in place.get("properties", {})})
+
+
+def _variants(node: Schema, schema: Schema) -> Iterator[Schema]:
+    """A node, or what its references and unions stand for."""
+    if "$ref" in node:
+        yield from _variants(schema["$defs"][str(node["$ref"]).rpartition("/")[2]], schema)
+        return
+    choices = [*node.get("anyOf", ()), *node.get("oneOf", ())]
+    for choice in choices:
+        yield from _variants(choice, schema)
+    if not choices:
+        yield node
+
+
+def _children(node: Schema, part: int | str) -> Iterator[Schema]:
+    """Where a key or position leads; a union's tag leads to the variant that has it."""
+    properties: Schema = node.get("properties", {})
+    if part in properties:
+        yield properties[str(part)]
+    elif isinstance(part, int) and "items" in node:
+        yield node["items"]
+    elif any(value.get("const") == part for value in properties.values()):
+        yield node
+    elif isinstance(node.get("additionalProperties"), dict):
+        yield node["additionalProperties"]

@@ -1,0 +1,165 @@
+"""No sentence of the report claims what was not run: small studies of every shape."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from bench_helpers import outcomes, toy_suite
+
+from agentserve_gym.bench import Study, write_report
+from agentserve_gym.bench.cell_pages import cells_page
+from agentserve_gym.bench.conclusions import conclusions
+from agentserve_gym.bench.page import benchmark_page
+from agentserve_gym.bench.report import summary
+
+POLICIES = {
+    "random": ("random", "stock"),
+    "affinity": ("affinity", "stock"),
+    "least-loaded": ("least_loaded", "routing"),
+    "ttl": ("ttl", "residency"),
+    "write-through": ("write_through", "tiers"),
+    "plas": ("plas", "order"),
+    "gate": ("gate", "admission"),
+    "belady": ("belady", "oracle"),
+}
+JCT_S = {
+    "random": [20.0, 22.0, 21.0],
+    "affinity": [10.0, 11.0, 10.5],
+    "least-loaded": [9.0, 9.8, 9.5],
+    "ttl": [8.0, 8.8, 8.5],
+    "write-through": [7.0, 7.8, 7.4],
+    "plas": [9.5, 10.4, 10.0],
+    "gate": [9.6, 10.5, 10.1],
+    "belady": [7.0, 7.7, 7.4],
+}
+HBM_ONLY, WITH_DRAM = "functions-8b-4", "toy"
+
+
+def make(*labels: str, scenario: str = HBM_ONLY, seeds: int = 3, **changes: object) -> Study:
+    """A study of one cell, 81 % busy, under these policies beside random and affinity."""
+    names = ("random", "affinity", *labels)
+    suite = toy_suite(
+        seeds=seeds,
+        cells=[{"scenario": scenario, "load": "saturated", "measured_programs": 2}],
+        policies=[
+            {"label": name, "policy": POLICIES[name][0], "lever": POLICIES[name][1]}
+            for name in names
+        ],
+    )
+    jct_s = {**JCT_S, **changes}
+    found = {name: jct_s[name][:seeds] for name in names}
+    return Study(suite, outcomes(suite, found, scenario=scenario, busy=0.81))
+
+
+def said(study: Study) -> str:
+    return " ".join(conclusions(study))
+
+
+def test_two_policies_say_nothing_about_levers():
+    text = said(make())
+    assert "nothing separates" not in text
+    assert "beats" not in text
+    assert "moves one of these alone: routing, residency, tiers, order, admission" in text
+    assert "`affinity` scores highest" in text
+    assert "the stock policy `affinity`" not in text  # it is the first already
+
+
+def test_a_single_policy_beside_the_reference_is_no_control():
+    assert not make().cells[0].is_control
+
+
+def test_policies_that_do_not_differ_are_said_to_be_alike_not_the_load_light():
+    text = said(make("ttl", ttl=[10.0, 11.0, 10.5]))
+    assert "no policy is ranked" in text
+    assert f"less than 1% of mean JCT: `{HBM_ONLY}` (0.00% over 2, 81% busy)" in text
+    assert "scarce" not in text
+
+
+def test_a_reference_at_the_lower_bound_leaves_no_room():
+    study = make("ttl", random=[5.0, 5.0, 5.0])
+    assert study.cells[0].is_control
+    assert "the reference `random` is at the lower bound already" in said(study)
+    benchmark_page(study, "benchmark")
+
+
+def test_one_lever_is_compared_with_no_other():
+    text = said(make("least-loaded"))
+    assert "**Routing** alone beats the stock policy in 1 of 1 cell" in text
+    assert "worth most" not in text
+    assert "alone: residency, tiers, order, admission" in text
+
+
+def test_the_strongest_is_named_among_those_that_were_moved():
+    text = said(make("least-loaded", "ttl"))
+    assert (
+        "of those that were moved (routing, residency) that is worth most: residency in 1" in text
+    )
+
+
+def test_every_lever_needs_no_such_words():
+    text = said(make("least-loaded", "ttl", "write-through", "plas", "gate", scenario=WITH_DRAM))
+    assert "The single lever that is worth most: tiers in 1" in text
+    assert "was run that moves" not in text
+
+
+def test_no_gain_is_said_of_the_levers_that_ran():
+    worse = [10.5, 11.5, 11.0]
+    text = said(make("least-loaded", "ttl", ttl=worse, **{"least-loaded": worse}))
+    assert "No single lever of those that were moved (routing, residency) beats" in text
+
+
+def test_a_tier_is_not_judged_where_there_is_none():
+    text = said(make("write-through"))
+    assert "A lower tier** alone" not in text
+    assert "No cell that ranks has DRAM or CXL for KV" in text
+    assert "A lower tier** alone beats" in said(make("write-through", scenario=WITH_DRAM))
+
+
+def test_one_seed_separates_nothing():
+    text = said(make("least-loaded", "belady", seeds=1))
+    assert "One seed has no interval" in text
+    assert f"One seed was run in `{HBM_ONLY}`: nothing is said of levers there" in text
+    assert "beats" not in text
+    assert "No oracle ran" not in text
+
+
+def test_no_oracle_means_no_section_of_headroom():
+    study = make("ttl")
+    assert "No oracle ran" in said(study)
+    assert "## Headroom" not in benchmark_page(study, "benchmark")
+    assert "## Headroom" in benchmark_page(make("ttl", "belady"), "benchmark")
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("scenario", [HBM_ONLY, WITH_DRAM])
+@pytest.mark.parametrize("labels", [(), ("ttl",), ("write-through",), ("least-loaded", "belady")])
+def test_every_report_is_written_and_its_tables_are_whole(labels, scenario, seeds, tmp_path):
+    study = make(*labels, scenario=scenario, seeds=seeds)
+    page = write_report(study, tmp_path).read_text(encoding="utf-8")
+    for text in (page, cells_page(study)):
+        for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+            assert len({row.count("|") for row in block.splitlines()}) == 1, block
+    assert not re.search(r"\b(nan|inf)\b", page)
+    for picture in re.findall(r"!\[\w+\]\((\S+)\)", page):
+        assert (tmp_path / picture).is_file()
+    summary(study)
+
+
+def test_parallel_cells_without_a_tier_policy_are_reported():
+    suite = make().suite
+    pair = [
+        {"scenario": name, "load": "saturated", "measured_programs": 2, "parallel": "pair"}
+        for name in (HBM_ONLY, "coding-8b-hbm")
+    ]
+    both = toy_suite(cells=pair, policies=[entry.model_dump() for entry in suite.policies])
+    found = []
+    for cell in both.cells:
+        one = both.model_copy(update={"cells": [cell]})
+        jct_s = {label: JCT_S[label] for label in ("random", "affinity")}
+        found += outcomes(one, jct_s, scenario=cell.scenario)
+    assert "The same work on other tiers: pair" in benchmark_page(Study(both, found), "benchmark")
+
+
+def test_tuning_is_told_of_policies_that_ran():
+    assert "## Tuning" not in benchmark_page(make(), "benchmark")
