@@ -17,6 +17,7 @@ from agentserve_gym.workloads import ArrivalSpec, WorkloadSpec
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
+CapacityGib = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 GIB = 1024**3
 
 
@@ -40,7 +41,7 @@ class LinkSpec(StrictModel):
 class DramSpec(StrictModel):
     """Host memory of a node that may hold KV; its bandwidth is shared by the node's instances."""
 
-    capacity_gib: Positive
+    capacity_gib: CapacityGib
     bandwidth_gbps: Positive = 256.0
     latency_us: NonNegative = 0.1
 
@@ -50,7 +51,7 @@ class CxlSpec(StrictModel):
     caps the sum over all nodes (default: no cap)."""
 
     nodes: list[str] = Field(min_length=1)
-    capacity_gib: Positive
+    capacity_gib: CapacityGib
     bandwidth_gbps: Positive
     pool_bandwidth_gbps: Positive | None = None
     latency_us: NonNegative = 0.6
@@ -245,12 +246,12 @@ def load_scenario(scenario: str | Path | Scenario | dict[str, Any]) -> Scenario:
     path = Path(scenario)
     if path.suffix in (".toml", ".json"):
         return _validated(read_table(path), str(path))
-    preset = _preset_folder() / f"{scenario}.toml"
-    if not preset.is_file():
+    if str(scenario) not in preset_names():
         raise ValueError(
             f"{unknown('scenario', str(scenario), preset_names())}, or a file that ends in .toml "
             "or .json"
         )
+    preset = _preset_folder() / f"{scenario}.toml"
     return _validated(tomllib.loads(preset.read_text(encoding="utf-8")), f"preset {scenario!r}")
 
 
