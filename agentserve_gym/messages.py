@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 _MOST_SHOWN = 60
-_MOST_NAMED = 3
+_MOST_ERRORS = 3
+_MOST_NAMES = 20
 _VALUE_ERROR = "Value error, "
 
 Schema = dict[str, Any]
@@ -26,15 +27,19 @@ def shown(value: object) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the known name that is nearest; empty if none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    written = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), list(written), n=1)
+    return f"; did you mean {written[near[0]]!r}?" if near else ""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """A message about a name that is not among the known ones, with the nearest and all of them."""
+    """A message about a name that is not among the known ones: the nearest, and what is allowed."""
     names = list(known)
     hint = did_you_mean(str(name), names) or ";"
-    return f"unknown {kind} {shown(name)}{hint} allowed: {', '.join(names) or 'none'}"
+    allowed = ", ".join(names[:_MOST_NAMES]) or "none"
+    if len(names) > _MOST_NAMES:
+        allowed += f" and {len(names) - _MOST_NAMES} more"
+    return f"unknown {kind} {shown(name)}{hint} allowed: {allowed}"
 
 
 def explain(error: ValidationError, where: str, model: type[BaseModel], content: object) -> str:
@@ -45,9 +50,9 @@ def explain(error: ValidationError, where: str, model: type[BaseModel], content:
         where: what was read: a file, or words such as ``settings``.
     """
     items = error.errors(include_url=False)
-    lines = [_explain(item, model, content) for item in items[:_MOST_NAMED]]
-    if len(items) > _MOST_NAMED:
-        lines.append(f"and {len(items) - _MOST_NAMED} more")
+    lines = [_explain(item, model, content) for item in items[:_MOST_ERRORS]]
+    if len(items) > _MOST_ERRORS:
+        lines.append(f"and {len(items) - _MOST_ERRORS} more")
     return f"{where}: {'; '.join(lines)}"
 
 

@@ -22,7 +22,7 @@ class WholePolicy:
         """Build the policy.
 
         Raises:
-            ValueError: if the factory refuses its parameters, or what it builds has no ``decide``.
+            ValueError: if the factory fails, or what it builds has no ``decide``.
         """
         self._name = name
         self._factory = factory
@@ -51,8 +51,10 @@ class WholePolicy:
         """Build the policy anew."""
         try:
             self.policy = self._factory(**self._parameters)
-        except TypeError as error:
-            raise ValueError(f"policy {self._name!r}: {error}") from error
+        except Exception as error:  # whatever a user's class raises
+            raise ValueError(
+                f"policy {self._name!r} cannot be built: {type(error).__name__}: {error}"
+            ) from error
         if not callable(getattr(self.policy, "decide", None)):
             raise ValueError(f"policy {self._name!r} has no method decide(decision)")
 

@@ -25,7 +25,7 @@ from agentserve_gym.baselines.registry import (
     known_parts,
     part_info,
 )
-from agentserve_gym.messages import unknown
+from agentserve_gym.messages import did_you_mean, shown, unknown
 
 ENTRY_POINTS = "agentserve_gym.policies"
 DEFAULTS = {"routing": "affinity", "residency": "lru", "admission": "none"}
@@ -136,7 +136,7 @@ def _load_user_class(name: str) -> Callable[..., Any]:
     module_name, _, class_name = points.get(name, name).partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a user's module raises
+    except (Exception, SystemExit) as error:  # whatever a user's module raises
         raise ValueError(
             f"{where}: cannot import {module_name!r}: {type(error).__name__}: {error}"
         ) from error
@@ -147,7 +147,11 @@ def _load_user_class(name: str) -> Callable[..., Any]:
 
 
 def _unknown_part(name: str, known: list[str]) -> str:
-    return f"{unknown('policy part', name, sorted(known))}, or a class as package.module:ClassName"
+    hint = did_you_mean(name, known) or ";"
+    return (
+        f"unknown policy part {shown(name)}{hint} allowed: what `agentserve policies` lists, or a "
+        "class as package.module:ClassName"
+    )
 
 
 def _unknown_parameter(part: str, parameter: str, known: list[str]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 import agentserve_gym
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.bench.measure import Outcome, measure
-from agentserve_gym.bench.suite import Cell, Suite, find_scenario, with_trace
+from agentserve_gym.bench.suite import Cell, Suite, find_scenario, program_count, with_trace
 from agentserve_gym.bench.workers import without_interrupts, worker_pool
 from agentserve_gym.sim import Scenario
 
@@ -66,7 +66,7 @@ def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
     """Every outcome that the suite asks for, seed by seed.
 
     Raises:
-        ValueError: for an unknown scenario or policy.
+        ValueError: for an unknown scenario or policy, or a window beyond a scenario's programs.
     """
     jobs = []
     planned = []
@@ -74,6 +74,7 @@ def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
     for cell in suite.cells:
         # A digest must not depend on where the trace lies.
         scenario = find_scenario(cell.scenario)
+        _require_window(cell, scenario)
         ready = with_trace(scenario, traces)
         planned += [
             (cell, entry, ready, digest(scenario, cell, entry.policy))
@@ -85,6 +86,16 @@ def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
             if entry.seeds is None or number < entry.seeds:
                 jobs.append(Job(scenario, cell, entry.label, entry.policy, seed, mark, code))
     return jobs
+
+
+def _require_window(cell: Cell, scenario: Scenario) -> None:
+    programs = program_count(scenario)
+    needed = cell.warmup_programs + cell.measured_programs
+    if programs is not None and needed > programs:
+        raise ValueError(
+            f"cell {cell.scenario!r}: warmup_programs {cell.warmup_programs} and measured_programs "
+            f"{cell.measured_programs} need {needed} programs; its scenario has {programs}"
+        )
 
 
 def run_job(job: Job) -> Outcome:

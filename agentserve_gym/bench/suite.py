@@ -157,11 +157,7 @@ class Suite(StrictModel):
                 return cell
         if name in self.skipped:
             raise ValueError(f"scenario {name!r} cannot run here: {self.skipped[name]}")
-        scenario = find_scenario(name)
-        if isinstance(scenario.workload, InlineWorkload):
-            programs: int | None = len(scenario.workload.programs)
-        else:
-            programs = scenario.workload.programs
+        programs = program_count(find_scenario(name))
         if programs is None:
             raise ValueError(f"scenario {name!r}: workload.programs must be set")
         return Cell(scenario=name, load="near saturation", measured_programs=programs)
@@ -264,12 +260,18 @@ def find_scenario(name: str) -> Scenario:
     Raises:
         ValueError: for an unknown name.
     """
-    inside = _folder() / "scenarios" / f"{name}.toml"
-    if inside.is_file():
+    if name in scenario_names():
+        inside = _folder() / "scenarios" / f"{name}.toml"
         scenario = load_scenario(tomllib.loads(inside.read_text(encoding="utf-8")))
     else:
         scenario = load_scenario(name)
     return scenario.model_copy(update={"horizon_s": None})
+
+
+def program_count(scenario: Scenario) -> int | None:
+    """How many programs the scenario asks for; ``None`` for all of a trace."""
+    workload = scenario.workload
+    return len(workload.programs) if isinstance(workload, InlineWorkload) else workload.programs
 
 
 def has_lower_tier(scenario: Scenario) -> bool:

@@ -38,7 +38,7 @@ def demo(
     picture: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path(
         "demo/comparison.png"
     ),
-    seed: Annotated[int, typer.Option(help="Of the arrivals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the arrivals.")] = 0,
     json: JsonOption = False,
 ) -> None:
     """Compare two policies on coding-agent programs, and draw a picture.

@@ -191,7 +191,13 @@ def _fits(rows: Array, pool_tokens: int) -> Mask:
 
 
 def held_out_error(predicted: Array, true: Array, whole: Array) -> HeldOutError:
-    """Errors of predictions as shares of the time of the whole step."""
+    """Errors of predictions as shares of the time of the whole step.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if len(predicted) == 0:
+        raise ValueError("the tables have too few points to fit: none is left to be held out")
     shares = 100 * (predicted - true) / whole
     return HeldOutError(
         len(shares),

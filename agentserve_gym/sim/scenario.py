@@ -279,12 +279,12 @@ def load_scenario(scenario: str | Path | Scenario | dict[str, Any]) -> Scenario:
     path = Path(scenario)
     if path.suffix in (".toml", ".json"):
         return _validated(read_table(path), str(path))
-    preset = _preset_folder() / f"{scenario}.toml"
-    if not preset.is_file():
+    if str(scenario) not in preset_names():
         raise ValueError(
             f"{unknown('scenario', str(scenario), preset_names())}, or a file that ends in .toml "
             "or .json"
         )
+    preset = _preset_folder() / f"{scenario}.toml"
     return _validated(tomllib.loads(preset.read_text(encoding="utf-8")), f"preset {scenario!r}")
 
 

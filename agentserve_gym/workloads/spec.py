@@ -18,6 +18,7 @@ PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+GapScale = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 Variation = Annotated[FiniteFloat, Field(ge=1e-3, le=1e3)]
 Programs = Annotated[int, Field(ge=1, le=10**9)]
 Concurrency = Annotated[int, Field(ge=1, le=10**6)]
@@ -126,8 +127,8 @@ class GeneratedWorkload(SpecModel):
     max_turns: PositiveInt | None = None
     tool_timeout_s: PositiveFloat = 120.0
     host_factor: PositiveFloat = 1.0
-    gap_scale: NonNegativeFloat = 1.0
-    token_scale: PositiveFloat = 1.0
+    gap_scale: GapScale = 1.0
+    token_scale: Annotated[FiniteFloat, Field(gt=0, le=1000)] = 1.0
     user_gaps: Literal["human", "simulated"] = "human"
     max_user_gap_s: PositiveFloat = 43_200.0
     sub_agents: bool = True
@@ -169,7 +170,7 @@ class TraceWorkload(SpecModel):
     programs: PositiveInt | None = None
     max_turns: PositiveInt | None = None
     max_context_tokens: PositiveInt | None = None
-    gap_scale: NonNegativeFloat = 1.0
+    gap_scale: GapScale = 1.0
     max_gap_s: NonNegativeFloat | None = None
     tool_timeout_s: PositiveFloat | None = None
     shuffle: bool = False
@@ -203,7 +204,7 @@ class InlineTurn(SpecModel):
 
     new_input_tokens: NonNegativeInt
     output_tokens: PositiveInt
-    gap_s: NonNegativeFloat | None = None
+    gap_s: Annotated[FiniteFloat, Field(ge=0, le=1e9)] | None = None
     gap_kind: Literal["tool", "user"] = "tool"
     tools: tuple[InlineTool, ...] = ()
     children: tuple[InlineProgram, ...] = ()
