@@ -58,7 +58,7 @@ def test_train_and_evaluate_print_one_json_document(scenario_file, tmp_path):
         (("train", "--set", "gamma"), "write KEY=VALUE"),
         (("train", "--resume", "no/such/run"), "holds no run"),
         (("train", "--resume", "runs/x", "--steps", "5"), "give it alone"),
-        (("train", "--settings", "no-such.toml"), "cannot read settings file no-such.toml"),
+        (("train", "--settings", "no-such.toml"), "cannot read no-such.toml"),
         (("evaluate", "--model", "no/such/run"), "no run folder or model file"),
     ],
 )
