@@ -34,12 +34,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """A message about a name that is not among the known ones: the nearest, and what is allowed."""
+    return f"unknown {kind} {shown(name)}{choices(str(name), known)}"
+
+
+def choices(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a wrong name: the nearest known one, and what is allowed."""
     names = list(known)
-    hint = did_you_mean(str(name), names) or ";"
     allowed = ", ".join(names[:_MOST_NAMES]) or "none"
     if len(names) > _MOST_NAMES:
         allowed += f" and {len(names) - _MOST_NAMES} more"
-    return f"unknown {kind} {shown(name)}{hint} allowed: {allowed}"
+    return f"{did_you_mean(name, names) or ';'} allowed: {allowed}"
 
 
 def explain(error: ValidationError, where: str, model: type[BaseModel], content: object) -> str:

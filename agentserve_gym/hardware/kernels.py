@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from agentserve_gym.extras import how_to_install
-from agentserve_gym.messages import unknown
+from agentserve_gym.messages import choices
 
 from .catalogue import Model, accelerator, model
 from .coefficient_file import CompactFile
@@ -121,9 +121,9 @@ def calibrate_import(on: str, of: str, tensor_parallel: int = 1) -> CompactFile:
         ValueError: the case is not among those, or aiconfigurator-core is not installed.
     """
     if on not in SYSTEMS:
-        raise ValueError(f"no kernel tables: {unknown('accelerator', on, SYSTEMS)}")
+        raise ValueError(f"no kernel tables for accelerator {on!r}{choices(on, SYSTEMS)}")
     if of not in MODELS:
-        raise ValueError(f"no kernel tables: {unknown('model', of, MODELS)}")
+        raise ValueError(f"no kernel tables for model {of!r}{choices(of, MODELS)}")
     gpu, llm = accelerator(on), model(of)
     llm.check_tensor_parallel(tensor_parallel)
     if llm.experts is not None and tensor_parallel > 1:

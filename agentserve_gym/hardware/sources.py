@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from agentserve_gym.messages import unknown
+from agentserve_gym.messages import choices, unknown
 
 from .catalogue import DATA, Accelerator, Model, accelerator, link, model
 from .coefficient_file import CompactFile, read_compact_file
@@ -169,7 +169,7 @@ def _compact_file(case: _Case, source: str) -> CompactFile:
         path = _catalogue_path(case)
         if not path.is_file():
             cases = [f"{a}/{m}/tp{t}" for a, m, t in list_compact_cases()]
-            raise ValueError(f"no compact coefficients: {unknown('case', str(case), cases)}")
+            raise ValueError(f"no compact coefficients for {case}{choices(str(case), cases)}")
         return _file(path)
     file = read_compact_file(source)
     of = f"{file.accelerator}/{file.model}/tp{file.tensor_parallel}"

@@ -94,7 +94,7 @@ def test_cases_without_tables_are_refused(arguments, message):
     importlib.util.find_spec("aiconfigurator_core") is not None, reason="the extra is installed"
 )
 def test_without_the_extra_the_message_says_what_to_install():
-    with pytest.raises(ValueError, match=r"agentserve-gym\[calibration\]"):
+    with pytest.raises(ValueError, match=r"pip install .* '\.\[calibration\]'"):
         calibrate_import("h100-sxm", "llama-3.1-8b", 1)
 
 

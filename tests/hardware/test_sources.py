@@ -86,7 +86,7 @@ def test_a_profile_folder_prices_an_engine(tmp_path):
     ("arguments", "message"),
     [
         ({"source": "rooflines"}, "unknown timing source 'rooflines'; did you mean 'roofline'"),
-        ({"source": "compact"}, "no compact coefficients: unknown case 'rtx-4090/qwen3-32b/tp2'"),
+        ({"source": "compact"}, "no compact coefficients for rtx-4090/qwen3-32b/tp2"),
         ({"source": "/nowhere/x.toml"}, r"cannot read .*x\.toml"),
         ({"tensor_parallel": 3}, "tensor_parallel = 3 does not divide"),
         ({"data_parallel": 0}, "data_parallel = 0 must be at least 1"),

@@ -89,7 +89,7 @@ def test_a_stopped_run_says_how_to_go_on(scenario_file, tmp_path, monkeypatch, n
         (("train", "--set", "ppo.rollout_steps=1000000000"), "at most 125000"),
         (("train", "--resume", "no/such/run"), "holds no run"),
         (("train", "--resume", "runs/x", "--steps", "5"), "give it alone"),
-        (("train", "--settings", "no-such.toml"), "cannot read settings file no-such.toml"),
+        (("train", "--settings", "no-such.toml"), "cannot read no-such.toml"),
         (("evaluate", "--model", "no/such/run"), "no run folder or model file"),
     ],
 )
