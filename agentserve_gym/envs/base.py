@@ -237,8 +237,8 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         return self._mask_of(decision)
 
     def answer(self, decision: Decision, action: Any) -> Answer:
-        """What an action answers to a decision; ``ValueError`` for a wrong shape."""
-        return self._answer(decision, action)
+        """What an action answers to a decision; ``ValueError`` for one outside the space."""
+        return self._answer(decision, self._read(action))
 
     # --- the parts of reset and step, for a batch of environments ------------------------------
 

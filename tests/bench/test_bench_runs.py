@@ -189,6 +189,6 @@ def test_results_are_not_overwritten(tmp_path):
 def test_a_file_of_other_columns_is_left_as_it_is(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text("a,b\n1,2\n3,4")
-    with pytest.raises(ValueError, match="other columns"):
+    with pytest.raises(ValueError, match="not those of this version"):
         ResultsFile(path)
     assert path.read_text() == "a,b\n1,2\n3,4"

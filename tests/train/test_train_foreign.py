@@ -158,7 +158,8 @@ def test_the_command_judges_models_and_functions(functions, scenario_file, tmp_p
 
 
 @pytest.mark.training
-def test_unfinished_programs_are_told_of_and_marked(functions, tmp_path):
+def test_unfinished_programs_are_told_of_and_marked(functions, tmp_path, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     content = {**small_scenario(), "horizon_s": 20.0}
     (tmp_path / "cut.json").write_text(json.dumps(content), encoding="utf-8")
     outcome = evaluate("--model", "outside:pair", "--scenario", "cut.json", "--seeds", 2,
@@ -185,7 +186,7 @@ def test_what_does_not_fit_is_refused(functions, tmp_path):
         ((*model, "ppo", "--vecnormalize", "none.pkl"), "No such file"),
         (("--model", "outside:none"), "has no function 'none'"),
         (("--model", "nowhere:pair"), "cannot import 'nowhere'"),
-        (("--model", "outside:first"), "two integers are needed"),
+        (("--model", "outside:first"), "allowed: two integers (route, placement)"),
         (("--model", "outside:pair", "--vecnormalize", "no.pkl"), "--algorithm"),
     ]:
         outcome = evaluate(*arguments, "--seeds", 2)

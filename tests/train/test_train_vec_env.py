@@ -227,7 +227,8 @@ def test_other_vector_environments_are_refused():
 
 def test_the_documented_snippet_runs():
     text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (snippet,) = [snippet for snippet in snippets if "AgentServeVecEnv" in snippet]
     variables = {}
     exec(snippet, variables)
     assert variables["model"].num_timesteps == 1024
