@@ -37,7 +37,7 @@ TPOT -1.0 / -1.7 % and E2E -1.9 / -2.2 % on the two runs, and takes minutes.
 
 _UNMEASURED = """## Published runs whose measurements were withheld
 
-Replayed here without their measurements; somebody else compares them.
+Replayed here without their measurements, for others to compare.
 """
 
 _ABLATIONS = """## What each mechanism is worth
