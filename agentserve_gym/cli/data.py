@@ -18,6 +18,7 @@ from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.datasets import DataSet, State, data_folder, data_sets
 from agentserve_gym.files import write_file
 from agentserve_gym.hardware.profile_tables import load_profile
+from agentserve_gym.messages import unknown
 from agentserve_gym.validation import find_cases, read_case
 from agentserve_gym.workloads import read_programs
 
@@ -75,7 +76,7 @@ def add(
     """Check files of a data set and copy them into the data folder."""
     known = data_sets()
     if name not in known:
-        raise ValueError(f"unknown data set {name!r}; allowed: {', '.join(known)}")
+        raise ValueError(unknown("data set", name, known))
     entry = known[name]
     for path in files:
         if not path.exists():

@@ -55,8 +55,11 @@ def test_train_and_evaluate_print_one_json_document(scenario_file, tmp_path):
 @pytest.mark.training
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_says_how_to_go_on(scenario_file, tmp_path, monkeypatch, number):
+def test_a_stopped_run_says_how_to_go_on(scenario_file, tmp_path, monkeypatch, request, number):
     run = tmp_path / "a run"
+    if number == signal.SIGINT:  # ignored where the tests run in the background
+        before = signal.signal(number, signal.default_int_handler)
+        request.addfinalizer(lambda: signal.signal(number, before))
 
     def stopped(*_):
         os.kill(os.getpid(), number)
