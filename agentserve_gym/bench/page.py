@@ -71,7 +71,9 @@ def benchmark_page(study: Study, folder: str) -> str:
             _overall(study, folder), _levers(study, folder), _tiers(study), _headroom(study),
             _by_cell(study, folder),
         ]  # fmt: skip
-    parts += [_directions(study), _silent(study), _tuning(study), _limits(study)]
+    parts += [
+        _directions(study), _silent(study), _invalid(study), _tuning(study), _limits(study),
+    ]  # fmt: skip
     return "\n".join(part for part in parts if part)
 
 
@@ -368,6 +370,21 @@ def _silent(study: Study) -> str:
         "## Mechanisms that never fired\n\nIn these cells the part's defining event happened for "
         "no seed: what the policy achieved there is not that part's doing.\n\n"
         + text_table(("policy", "part", "cells"), rows)
+    )
+
+
+def _invalid(study: Study) -> str:
+    rows = [
+        (code(entry.label), f"{count:,}")
+        for entry in study.suite.policies
+        if (count := study.invalid_answers(entry.label))
+    ]
+    if not rows:
+        return ""
+    return (
+        "## Answers that were not possible\n\nA safe answer stood in for these, so the figures of "
+        "the policy are partly those of the safe answers.\n\n"
+        + table(("policy", "invalid answers"), rows)
     )
 
 

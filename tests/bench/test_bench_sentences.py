@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from bench_helpers import outcomes, toy_suite
@@ -163,3 +164,14 @@ def test_parallel_cells_without_a_tier_policy_are_reported():
 
 def test_tuning_is_told_of_policies_that_ran():
     assert "## Tuning" not in benchmark_page(make(), "benchmark")
+
+
+def test_invalid_answers_are_told_where_there_are_some():
+    study = make("ttl")
+    assert "Answers that were not possible" not in benchmark_page(study, "benchmark")
+    (cell,) = study.cells
+    first, *others = cell.outcomes["ttl"]
+    cell.outcomes["ttl"] = [replace(first, invalid_answers=1234), *others]
+    page = benchmark_page(study, "benchmark")
+    assert "| `ttl` | 1,234 |" in page
+    assert "| `affinity` | 0 |" not in page

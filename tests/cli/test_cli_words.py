@@ -64,7 +64,6 @@ def test_no_word_of_invalid_answers_where_there_are_none(agentserve):
 
 @pytest.mark.usefixtures("here")
 def test_the_benchmark_counts_and_refuses_too(agentserve):
-    pytest.importorskip("scipy")
     quick = ("bench", "--suite", "quick", "--scenario", "toy", "--seeds", "2", "--jobs", "1")
     counted = agentserve(*quick, "--policy", "faulty_policies:Forgetful", "--out", "a", "--json")
     assert counted.code == 0, counted.stderr

@@ -373,13 +373,14 @@ class _Copy(Event):
         source, source_keys: entries that are held until then.
         destination, taken: where, and how many blocks were taken there.
         targets: how much each entry of the destination will hold at least.
+        stay_warm: whether the source keeps its place among the cached entries.
         instance: the program's home when it began; ``version``, ``gap``: the program's then. What
             ends later may find another chain, or another gap.
     """
 
     __slots__ = (
-        "_residency", "destination", "gap", "instance", "program", "source", "source_keys", "taken",
-        "targets", "version",
+        "_residency", "destination", "gap", "instance", "program", "source", "source_keys",
+        "stay_warm", "taken", "targets", "version",
     )  # fmt: skip
 
     def __init__(
@@ -390,9 +391,11 @@ class _Copy(Event):
         source_keys: tuple[Key, ...],
         destination: BlockPool,
         blocks: int,
+        stay_warm: bool = False,
     ) -> None:
         self._residency = residency
         self.program = program
+        self.stay_warm = stay_warm
         self.source = source
         self.source_keys = source_keys
         self.destination = destination
@@ -431,22 +434,9 @@ class _Copy(Event):
 
 
 class _Offload(_Copy):
-    """HBM to a lower tier. ``stay_warm``: the HBM copy keeps its place among the cached."""
+    """HBM to a lower tier."""
 
-    __slots__ = ("stay_warm",)
-
-    def __init__(
-        self,
-        residency: Residency,
-        program: ProgramState,
-        source: BlockPool,
-        source_keys: tuple[Key, ...],
-        destination: BlockPool,
-        blocks: int,
-        stay_warm: bool,
-    ) -> None:
-        super().__init__(residency, program, source, source_keys, destination, blocks)
-        self.stay_warm = stay_warm
+    __slots__ = ()
 
     def fire(self) -> None:
         self._residency.offload_ended(self)
