@@ -28,7 +28,7 @@ check: $(VENV)/.test-ready
 docs-check: $(VENV)/.test-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.docs_check
 
-# Trains (about 20 minutes, kept in runs/documents) and writes docs/training-results.md.
+# Trains (about 10 minutes, kept in runs/documents) and writes docs/training-results.md.
 training-results: $(VENV)/.test-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.training_results
 

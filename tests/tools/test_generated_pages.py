@@ -101,7 +101,6 @@ def run_results(policy: str) -> dict[str, object]:
                 {"policy": policy, "mean_jct": 100.0, "difference": difference},
             ],
         },
-        "wall_s": {"learning": 60.0, "evaluation": 30.0},
     }  # fmt: skip
 
 
