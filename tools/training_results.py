@@ -100,9 +100,10 @@ def _main_run(result: dict[str, Any]) -> str:
 
 `agentserve train {MAIN}`
 
-Teacher: `{result["teacher"]}`. Selection mean JCT before learning {means[0]:.1f} s, at the kept checkpoint ({best:,} decisions) {means[best]:.1f} s, at the end
-{history[-1]["mean"]:.1f} s. {len(result["evaluation"]["seeds"])} held-out seeds, mean JCT of the
-learned policy {learned["mean_jct"]:.1f} s. Differences are learned minus the row's, paired by seed,
+Teacher: `{result["teacher"]}`. Selection mean JCT before learning {means[0]:.1f} s, at the kept
+checkpoint ({best:,} decisions) {means[best]:.1f} s, at the end {history[-1]["mean"]:.1f} s.
+{len(result["evaluation"]["seeds"])} held-out seeds, mean JCT of the learned policy
+{learned["mean_jct"]:.1f} s. Differences are learned minus the row's, paired by seed,
 with 95 % intervals of a bootstrap over seeds; negative is better.
 
 | against | mean JCT, s | difference, s | relative | seeds won |

@@ -93,9 +93,7 @@ def test_what_is_there_is_replaced_with_force_only(agentserve, refused, tmp_path
 def test_wrong_files_are_refused_and_nothing_is_written(refused, folder, tmp_path):
     bad = tmp_path / "bad.jsonl"
     bad.write_text("no trace\n", encoding="utf-8")
-    assert "unknown data set 'tau3'; allowed: coding-sessions" in refused(
-        "data", "add", "tau3", bad
-    )
+    assert "unknown data set 'tau3'; did you mean 'tau2'?" in refused("data", "add", "tau3", bad)
     assert "there is no" in refused("data", "add", "tau2", tmp_path / "none.jsonl")
     assert "bad.jsonl" in refused("data", "add", "tau2", bad)
     assert "is one file; 2 are given" in refused("data", "add", "tau2", bad, bad)
