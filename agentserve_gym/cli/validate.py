@@ -91,11 +91,11 @@ def validate(
     json: JsonOption = False,
 ) -> None:
     """Replay measured runs of real engines and print how far the simulation is off."""
+    if report is not None:
+        require_report(report)
     runs = folder or find_data_set(_RUNS)
     if runs is None and not trends:
         raise ValueError(f"{missing(_RUNS)}; or name a folder of measured runs")
-    if report is not None:
-        require_report(report)
     findings = Findings()
     jobs: list[Job] = []
     absent: set[str] = set()
