@@ -16,13 +16,12 @@ from agentserve_gym.sim import (
     KEEP,
     Answer,
     Decision,
-    Place,
     PlacementDecision,
-    PlacementKind,
     Route,
     RouteDecision,
     Simulation,
     load_scenario,
+    offload,
     run,
 )
 
@@ -50,7 +49,7 @@ class Nearest:
     def _placement(self, decision: PlacementDecision) -> Answer:
         known = [decision.cluster.tools.kind(kind) for kind in decision.tool_kinds]
         expected_s = max((tool.mean_s for tool in known if tool is not None), default=0.0)
-        return Place(PlacementKind.DRAM) if expected_s > self.slow_s else KEEP
+        return offload("dram") if expected_s > self.slow_s else KEEP
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from agentserve_gym.sim import (
     RouteDecision,
     TurnState,
 )
-from agentserve_gym.sim.kernel.tiers import CXL, DRAM
 from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 
 
@@ -75,10 +74,14 @@ def blocks(tokens: int, size: int) -> int:
 def lower_credit_tokens(
     cluster: ClusterView, turn: TurnState, instance: int, hbm_tokens: int
 ) -> tuple[int, int]:
-    """Leading prompt tokens that DRAM and then CXL would add to the ``hbm_tokens`` in HBM."""
+    """Leading prompt tokens that DRAM, and then the tiers beyond it, would add to the
+    ``hbm_tokens`` in HBM."""
     host = pool = 0
-    if cluster.has_dram[instance]:
-        host = max(cluster.tier_tokens(turn, instance, DRAM) - hbm_tokens, 0)
-    if cluster.has_cxl[instance]:
-        pool = max(cluster.tier_tokens(turn, instance, CXL) - hbm_tokens - host, 0)
+    for tier in cluster.tiers:
+        more = cluster.tier_tokens(turn, instance, tier) - hbm_tokens - host - pool
+        if more > 0:
+            if tier == "dram":
+                host = more
+            else:
+                pool += more
     return host, pool

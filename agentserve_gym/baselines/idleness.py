@@ -10,7 +10,6 @@ from agentserve_gym.sim import (
     PlacementDecision,
     ProgramState,
     ProgramStatus,
-    Tier,
 )
 
 CYCLES = 5
@@ -29,7 +28,7 @@ class IdlenessRanking:
         self._hbm_share = hbm_share
         self._cycles: dict[int, deque[tuple[float, float]]] = {}
         self._totals: dict[int, tuple[float, float]] = {}
-        self._tiers: dict[int, Tier | None] = {}
+        self._tiers: dict[int, str | None] = {}
         self._settled_s: dict[int, float] = {}
         self._instance: dict[int, int] = {}
         self._context: dict[int, int] = {}
@@ -49,7 +48,7 @@ class IdlenessRanking:
         """The program runs on an instance now, with a context of this size."""
         self._instance[program.index] = instance
         self._context[program.index] = context_tokens
-        self._tiers[program.index] = Tier.HBM
+        self._tiers[program.index] = "hbm"
 
     def idleness(self, program: ProgramState, now_s: float) -> float:
         """Relative idleness in [0, 1]."""
@@ -61,7 +60,7 @@ class IdlenessRanking:
         total = acting + reasoning
         return acting / total if total > 0.0 else 0.0
 
-    def tier(self, cluster: ClusterView, program: ProgramState, instance: int) -> Tier | None:
+    def tier(self, cluster: ClusterView, program: ProgramState, instance: int) -> str | None:
         """Where the program may be, ``None`` for waiting."""
         now_s = cluster.now_s
         if now_s - self._settled_s.get(instance, -self._interval_s) >= self._interval_s:
@@ -79,7 +78,7 @@ class IdlenessRanking:
             if at == instance
             and index != program.index
             and index in cluster.programs
-            and self._tiers.get(index) is Tier.HBM
+            and self._tiers.get(index) == "hbm"
         )
         return used == 0 or used + context_tokens <= self._budget(cluster, instance)
 
@@ -100,14 +99,14 @@ class IdlenessRanking:
         hbm = self._budget(cluster, instance)
         here = cluster.instances[instance].node
         sharers = sum(view.node == here for view in cluster.instances)
-        dram = cluster.tier_capacity_tokens(Tier.DRAM, instance) / sharers
+        dram = cluster.tier_capacity_tokens("dram", instance) / sharers
         for index in members:
             context = self._context[index]
             if context <= hbm:
                 hbm -= context
-                self._tiers[index] = Tier.HBM
+                self._tiers[index] = "hbm"
             elif context <= dram:
                 dram -= context
-                self._tiers[index] = Tier.DRAM
+                self._tiers[index] = "dram"
             else:
                 self._tiers[index] = None

@@ -14,14 +14,14 @@ the ratio to the policy of smallest mean, with its 95 % interval (paired seeds);
 interval reaches 1 is not separated from it. *p99* is the mean over seeds of each seed's 99th
 percentile over the measured programs: of fewer than a hundred, close to the longest. *SLO* is the
 share of turns within both objectives. *Hits* are shares of prompt tokens found in HBM, or loaded
-from DRAM or CXL. *Recomputed* is the share of prompt tokens that were computed although the program
+from lower tiers. *Recomputed* is the share of prompt tokens that were computed although the program
 had computed them before. *Moved* is KV offloaded plus loaded. *Silent* names parts whose defining
 event fired for no seed: the result is not theirs.
 """
 
 _HEADING = (
     "policy", "mean JCT, s", "JCT / best", "p99, s", "slowdown", "TTFT p95, s", "SLO",
-    "hits HBM / DRAM / CXL", "recomputed", "moved, GB", "preempted", "holds", "silent",
+    "hits {tiers}", "recomputed", "moved, GB", "preempted", "holds", "silent",
 )  # fmt: skip
 
 
@@ -43,9 +43,10 @@ def _cell(cell: CellResult) -> str:
     facts += "."
     if cell.is_control:
         facts += " A control: the order below is no ranking."
+    heading = [title.format(tiers=cell.tier_names) for title in _HEADING]
     rows = [_row(cell, label) for label in cell.ranked]
     rows += [_row(cell, label) for label in cell.oracles]
-    return f"## {cell.name}\n\n{facts}\n\n{table(_HEADING, rows)}"
+    return f"## {cell.name}\n\n{facts}\n\n{table(heading, rows)}"
 
 
 def _row(cell: CellResult, label: str) -> tuple[str, ...]:
@@ -53,7 +54,6 @@ def _row(cell: CellResult, label: str) -> tuple[str, ...]:
         return cell.mean(label, column)
 
     name = f"{label} (oracle)" if label in cell.oracles else label
-    hits = " / ".join(f"{mean(f'hit_{tier}'):.0%}" for tier in ("hbm", "dram", "cxl"))
     return (
         name,
         f"{mean('jct_mean_s'):.1f}",
@@ -62,7 +62,7 @@ def _row(cell: CellResult, label: str) -> tuple[str, ...]:
         f"{mean('slowdown'):.2f}",
         f"{mean('ttft_p95_s'):.2f}",
         f"{mean('slo_goodput'):.1%}",
-        hits,
+        cell.hits(label),
         f"{mean('recomputed_tokens') / mean('prompt_tokens'):.1%}",
         f"{mean('offloaded_gb') + mean('loaded_gb'):.0f}",
         f"{mean('preemptions'):.0f}",

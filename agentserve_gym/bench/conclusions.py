@@ -130,7 +130,7 @@ def _left_out(study: Study) -> list[str]:
     if unmoved:
         lines.append(f"No policy was run that moves one of these alone: {', '.join(unmoved)}.")
     if "tiers" not in unmoved and not any(has_lower_tier(c.scenario) for c in study.ranking_cells):
-        lines.append("No cell that ranks has DRAM or CXL for KV: nothing is said of a lower tier.")
+        lines.append("No cell that ranks has a lower tier for KV: nothing is said of one.")
     single = [cell.name for cell in study.ranking_cells if len(cell.seeds) == 1]
     if single:
         names = ", ".join(code(name) for name in single)

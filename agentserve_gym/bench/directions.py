@@ -324,12 +324,10 @@ def _between_cells(
     count = min(len(a.values(first[1])), len(b.values(second[1])))
     estimate = ratio(a.values(first[1])[:count], b.values(second[1])[:count])
     measured = f"mean JCT, `{first[1]}` in {first[0]} / `{second[1]}` in {second[0]}"
-    evidence = f"hits HBM / DRAM / CXL: {_hits(a, first[1])} against {_hits(b, second[1])}"
+    evidence = (
+        f"hits {a.tier_names}: {a.hits(first[1])}, against {b.tier_names}: {b.hits(second[1])}"
+    )
     return Direction(number, statement, band, measured, estimate, evidence)
-
-
-def _hits(cell: CellResult, label: str) -> str:
-    return " / ".join(f"{cell.mean(label, f'hit_{tier}'):.0%}" for tier in ("hbm", "dram", "cxl"))
 
 
 def _dram(study: Study) -> Direction | None:

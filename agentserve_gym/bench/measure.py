@@ -24,7 +24,7 @@ class Outcome:
     TPOT objective. ``ideal_s`` is the mean JCT on an idle cluster with full reuse: no policy can
     be below it. ``digest`` and ``code`` are fingerprints of what was run (scenario, window, policy)
     and by which version of the simulation. ``silent`` names parts of the policy whose defining
-    event never fired.
+    event never fired. ``hit_lower`` are the hit rates of the lower tiers, by name.
     """
 
     scenario: str
@@ -45,8 +45,7 @@ class Outcome:
     tpot_p95_s: float
     slo_goodput: float
     hit_hbm: float
-    hit_dram: float
-    hit_cxl: float
+    hit_lower: str
     prompt_tokens: int
     recomputed_tokens: int
     offloaded_gb: float
@@ -152,6 +151,7 @@ def _reduce(
     p50_s, p99_s = np.percentile(jct_s, (50, 99))
     moved = report["residency"]
     gb = simulation.model.kv_bytes_per_token * simulation.scenario.engine.block_size_tokens / 1e9
+    rates = report["hit_rate"]
     counters = ";".join(f"{name}={count}" for name, count in policy.counters().items())
     silent = policy.silent_parts() if isinstance(policy, ComposedPolicy) else []
     busy_s = report["busy_s"]
@@ -173,9 +173,8 @@ def _reduce(
         ttft_p95_s=float(np.percentile(ttft_s, 95)),
         tpot_p95_s=_percentile_of_numbers(tpot_s, 95),
         slo_goodput=float(within.mean()),
-        hit_hbm=report["hit_rate"]["hbm"],
-        hit_dram=report["hit_rate"]["dram"],
-        hit_cxl=report["hit_rate"]["cxl"],
+        hit_hbm=rates["hbm"],
+        hit_lower=";".join(f"{tier}={rates[tier]!r}" for tier in list(rates)[1:]),
         prompt_tokens=report["prompt_tokens"],
         recomputed_tokens=report["recomputed_tokens"],
         offloaded_gb=sum(moved["offloaded_blocks"].values()) * gb,

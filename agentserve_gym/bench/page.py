@@ -152,9 +152,6 @@ def _facts(cell: CellResult, stock: str) -> tuple[str, ...]:
         tensor = f" tp{group.tensor_parallel}" if group.tensor_parallel > 1 else ""
         kind = group.accelerator + tensor
         kinds[kind] = kinds.get(kind, 0) + group.num_instances
-    tiers = ["HBM"]
-    tiers += ["DRAM"] if any(node.dram is not None for node in cluster.nodes) else []
-    tiers += ["CXL"] if cluster.cxl is not None else []
     workload = cell.scenario.workload
     match workload:
         case GeneratedWorkload():
@@ -169,7 +166,7 @@ def _facts(cell: CellResult, stock: str) -> tuple[str, ...]:
         code(cell.name),
         "control" if cell.is_control else cell.cell.load,
         f"{', '.join(f'{n} {kind}' for kind, n in kinds.items())}; {cluster.model}",
-        " + ".join(tiers),
+        cell.tier_names.replace(" / ", " + "),
         programs,
         str(runs[0].programs),
         f"{np.mean([run.turns for run in runs]):.0f}",
@@ -233,7 +230,7 @@ def _tiers(study: Study) -> str:
     for cell in study.ranking_cells:
         if cell.cell.parallel is not None:
             groups.setdefault(cell.cell.parallel, []).append(cell)
-    heading = ("cell", "stock", "best tier policy", "best of all", "its hits HBM / DRAM / CXL")
+    heading = ("cell", "stock", "best tier policy", "best of all", "its hits, HBM first")
     text = ""
     for name, cells in groups.items():
         if len(cells) < 2:
@@ -243,14 +240,13 @@ def _tiers(study: Study) -> str:
             tiers = [label for label in study.labels("tiers") if label in cell.ranked]
             tier = min(tiers, key=cell.mean, default=None)
             best = cell.ranked[0]
-            hits = " / ".join(f"{cell.mean(best, f'hit_{t}'):.0%}" for t in ("hbm", "dram", "cxl"))
             rows.append(
                 (
                     code(cell.name),
                     f"{cell.mean(study.suite.stock):.1f}",
                     "" if tier is None else f"{cell.mean(tier):.1f} {code(tier)}",
                     f"{cell.mean(best):.1f} {code(best)}",
-                    hits,
+                    cell.hits(best),
                 )
             )
         text += (

@@ -68,6 +68,22 @@ class CellResult:
         """Over seeds."""
         return float(self.values(label, column).mean())
 
+    @property
+    def tier_names(self) -> str:
+        """The memory tiers of the cell's cluster, HBM first."""
+        return " / ".join(["HBM", *(name.upper() for name in self.scenario.cluster.tier_names)])
+
+    def hits(self, label: str) -> str:
+        """A policy's hit rates in each of these tiers, mean over seeds."""
+        rates = [self.mean(label, "hit_hbm")]
+        for number, _ in enumerate(self.scenario.cluster.tier_names):
+            found = [
+                float(outcome.hit_lower.split(";")[number].partition("=")[2])
+                for outcome in self.outcomes[label]
+            ]
+            rates.append(sum(found) / len(found))
+        return " / ".join(f"{rate:.0%}" for rate in rates)
+
     @cached_property
     def ranked(self) -> list[str]:
         """Labels that a live system could run, best mean JCT first."""

@@ -275,9 +275,8 @@ def program_count(scenario: Scenario) -> int | None:
 
 
 def has_lower_tier(scenario: Scenario) -> bool:
-    """Whether any node has DRAM or CXL for KV."""
-    cluster = scenario.cluster
-    return cluster.cxl is not None or any(node.dram is not None for node in cluster.nodes)
+    """Whether any node has a memory tier below HBM."""
+    return bool(scenario.cluster.tier_names)
 
 
 def with_trace(scenario: Scenario, traces: Path | None) -> Scenario:

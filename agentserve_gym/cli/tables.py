@@ -15,9 +15,9 @@ _ROWS: tuple[tuple[str, Callable[[Run], str]], ...] = (
     ("TTFT mean, s", lambda run: f"{run.record.report['ttft_s']['mean']:.3f}"),
     ("TTFT p50, s", lambda run: f"{run.record.report['ttft_s']['p50']:.3f}"),
     ("TTFT p99, s", lambda run: f"{run.record.report['ttft_s']['p99']:.3f}"),
-    ("hit rate HBM", lambda run: f"{run.record.report['hit_rate']['hbm']:.1%}"),
-    ("hit rate DRAM", lambda run: f"{run.record.report['hit_rate']['dram']:.1%}"),
-    ("hit rate CXL", lambda run: f"{run.record.report['hit_rate']['cxl']:.1%}"),
+)
+_TIER = "hit rate {}"
+_REST: tuple[tuple[str, Callable[[Run], str]], ...] = (
     ("recomputed tokens", lambda run: f"{_of(run, 'recomputed_tokens'):,}"),
     ("makespan, s", lambda run: f"{run.record.report['makespan_s']:,.1f}"),
     ("wall time, s", lambda run: f"{run.wall_s:.2f}"),
@@ -29,7 +29,8 @@ def comparison(runs: Sequence[Run], title: str) -> Figures:
     """One row a metric, one column a run."""
     table = Figures(title, ["", *(run.record.policy for run in runs)])
     cut_off = any(_of(run, "unfinished_programs") for run in runs)
-    for label, cell in _ROWS:
+    tiers = [(_TIER.format(name.upper()), _hit_rate(name)) for name in _tiers(runs)]
+    for label, cell in (*_ROWS, *tiers, *_REST):
         mark = "*" if cut_off and label.startswith("JCT") else ""
         table.rows.append([label + mark, *(cell(run) for run in runs)])
     for label, key in (
@@ -59,6 +60,22 @@ def warnings(runs: Sequence[Run]) -> list[str]:
         if (count := _of(run, "invalid_answers"))
     ]
     return unfinished + invalid
+
+
+def _tiers(runs: Sequence[Run]) -> list[str]:
+    """Every memory tier that some run's cluster has, nearest first."""
+    names: dict[str, None] = {}
+    for run in runs:
+        names.update(dict.fromkeys(run.record.report["hit_rate"]))
+    return list(names)
+
+
+def _hit_rate(tier: str) -> Callable[[Run], str]:
+    def cell(run: Run) -> str:
+        rates = run.record.report["hit_rate"]
+        return f"{rates[tier]:.1%}" if tier in rates else ""
+
+    return cell
 
 
 def _of(run: Run, key: str) -> int:

@@ -1,10 +1,10 @@
 """Actions: numbers that stand for answers, and masks of those that are possible.
 
 A route is the number of an instance, or the last number, hold. A placement counts, in order: keep
-(leave in HBM under LRU), pin for each of the scenario's pin TTLs, offload to DRAM, offload to CXL,
-drop. Of these numbers, one that the mask excludes becomes an answer that is not possible either;
-the simulation then falls back to a safe one (home, else the instance with fewest turns; keep) and
-counts it. Anything else is an error of the caller.
+(leave in HBM under LRU), pin for each of the scenario's pin TTLs, offload to each of its lower
+tiers, drop. Of these numbers, one that the mask excludes becomes an answer that is not possible
+either; the simulation then falls back to a safe one (home, else the instance with fewest turns;
+keep) and counts it. Anything else is an error of the caller.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from agentserve_gym.sim import (
     PlacementKind,
     Route,
     RouteDecision,
+    offload,
 )
 
 Mask = NDArray[np.int8]
@@ -68,28 +69,16 @@ class RouteActions:
 
 
 class PlaceActions:
-    """Keep, pin for each TTL, DRAM, CXL, drop."""
+    """Keep, pin for each TTL, offload to each lower tier, drop."""
 
-    def __init__(self, pin_ttls_s: Sequence[float]) -> None:
+    def __init__(self, pin_ttls_s: Sequence[float], tiers: Sequence[str]) -> None:
         pins = [Place(PlacementKind.PIN, ttl_s=ttl_s) for ttl_s in pin_ttls_s]
-        lower = [Place(kind) for kind in (PlacementKind.DRAM, PlacementKind.CXL)]
+        lower = [offload(tier) for tier in tiers]
         self._answers = [KEEP, *pins, *lower, Place(PlacementKind.DROP)]
         self.size = len(self._answers)
-        self.names = (
-            "keep",
-            *(f"pin {ttl_s:g} s" for ttl_s in pin_ttls_s),
-            *("dram", "cxl", "drop"),
-        )
-        self._dram = 1 + len(pins)
-        self._cxl = self._dram + 1
+        self.names = ("keep", *(f"pin {ttl_s:g} s" for ttl_s in pin_ttls_s), *tiers, "drop")
         self._pin_ttls_s = tuple(pin_ttls_s)
-        self._without_ttl = {
-            PlacementKind.KEEP: 0,
-            PlacementKind.DRAM: self._dram,
-            PlacementKind.CXL: self._cxl,
-            PlacementKind.DROP: self.size - 1,
-            PlacementKind.PREFETCH: 0,
-        }
+        self._offloads = {tier: 1 + len(pins) + i for i, tier in enumerate(tiers)}
 
     def answer(self, action: int) -> Answer:
         """The answer that an action stands for."""
@@ -99,15 +88,17 @@ class PlaceActions:
         """The action closest to an answer.
 
         A pin: the TTL with the nearest logarithm, or keep where the scenario has no pins. Prefetch:
-        keep, which moves nothing; what lies in DRAM or CXL is then loaded when the program returns.
-        Ranks, asking again and staying warm are not expressed. An answer that is not a placement:
-        keep.
+        keep, which moves nothing; what lies in a lower tier is then loaded when the program
+        returns. Ranks, asking again and staying warm are not expressed. An offload to a tier that
+        there is no action for, or an answer that is not a placement: keep.
         """
         if not isinstance(answer, Place):
             return 0
         if answer.kind is PlacementKind.PIN:
             return self._nearest_pin(answer.ttl_s)
-        return self._without_ttl[answer.kind]
+        if answer.kind is PlacementKind.OFFLOAD:
+            return self._offloads.get(answer.tier, 0)
+        return self.size - 1 if answer.kind is PlacementKind.DROP else 0
 
     def _nearest_pin(self, ttl_s: float) -> int:
         wanted = log(min(max(ttl_s, 1e-9), _LONGEST_TTL_S))
@@ -118,8 +109,8 @@ class PlaceActions:
         """Write 1 for each possible action, 0 for tiers that the home instance does not reach."""
         assert not isinstance(decision, RouteDecision)
         mask[:] = 1
-        mask[self._dram] = decision.cluster.has_dram[decision.instance]
-        mask[self._cxl] = decision.cluster.has_cxl[decision.instance]
+        for tier, action in self._offloads.items():
+            mask[action] = decision.cluster.reaches(decision.instance, tier)
 
     def write_unasked(self, mask: Mask) -> None:
         """Only keep, as the one action that means nothing while no placement is asked."""

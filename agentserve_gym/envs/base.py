@@ -4,6 +4,7 @@ objects of their own, and the simulation knows nothing of them."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from agentserve_gym.baselines.policy import NamedPolicy
 from agentserve_gym.envs.actions import Mask, PlaceActions, RouteActions
 from agentserve_gym.envs.arguments import one_of, reset_options, whole_number
 from agentserve_gym.envs.episode import Episode, Snapshot
-from agentserve_gym.envs.features import INSTANCE_FEATURES
 from agentserve_gym.envs.metrics import EpisodeMetrics
 from agentserve_gym.envs.observation import ObservationBuilder
 from agentserve_gym.envs.rendering import Scene, describe, draw
@@ -58,6 +58,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         *,
         reward: str | Reward = "jct",
         max_instances: int | None = None,
+        tiers: Sequence[str] | None = None,
         render_mode: str | None = None,
     ) -> None:
         """Prepare observation and actions; the simulation itself is built by ``reset``.
@@ -68,6 +69,9 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
             max_instances: rows of the observation and routes of the action, at most 10,000;
                 default: as many instances as the scenario has. More are padding, so that one
                 policy fits clusters of different size.
+            tiers: names of the lower tiers that observation and actions have room for, nearest
+                first; default: those of the scenario. More are zero and never possible, so that one
+                policy fits clusters with different tiers.
             render_mode: ``ansi``, ``rgb_array`` or ``None``.
 
         Raises:
@@ -76,14 +80,15 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         self.scenario = load_scenario(scenario)
         self.num_instances = self.scenario.cluster.num_instances
         self.max_instances = _rows(max_instances, self.num_instances)
+        self.tiers = _tiers(tiers, self.scenario.cluster.tier_names)
         one_of("render_mode", render_mode, [None, *self.metadata["render_modes"]])
         self.render_mode = render_mode
         self.routes = RouteActions(self.max_instances)
-        self.placements = PlaceActions(self.scenario.pin_ttls_s)
+        self.placements = PlaceActions(self.scenario.pin_ttls_s, self.tiers)
         self._reward = make_reward(reward)
-        self._builder = ObservationBuilder(self.max_instances, self.scenario.pin_ttls_s)
+        self._builder = ObservationBuilder(self.max_instances, self.scenario.pin_ttls_s, self.tiers)
         self.observation_layout = self._builder.layout.slices()
-        self.instance_features = tuple(feature.name for feature in INSTANCE_FEATURES)
+        self.instance_features = tuple(feature.name for feature in self._builder.layout.row)
         self.observation_space = spaces.Box(0.0, 1.0, (self._builder.layout.size,), np.float32)
         self.action_space = self._make_action_space()
         self._episode: Episode | None = None
@@ -380,3 +385,16 @@ def _rows(max_instances: int | None, number: int) -> int:
     if rows > MOST_INSTANCES:
         raise ValueError(f"max_instances is {rows}; allowed: at most {MOST_INSTANCES}")
     return rows
+
+
+def _tiers(tiers: Sequence[str] | None, own: tuple[str, ...]) -> tuple[str, ...]:
+    if tiers is None:
+        return own
+    names = tuple(tiers) if isinstance(tiers, (list, tuple)) else (tiers,)
+    missing = [name for name in own if name not in names]
+    if missing or len(set(names)) != len(names) or not all(isinstance(n, str) for n in names):
+        raise ValueError(
+            f"tiers is {tiers!r}; allowed: a list of different names with at least those of the "
+            f"scenario, {list(own)}"
+        )
+    return names

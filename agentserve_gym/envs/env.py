@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ class AgentServeEnv(AgentServeBase):
         ``MultiDiscrete([max_instances + 1, placements])``: (route, placement). Only the component
         that is asked for is used; the observation's first two numbers and the mask say which. A
         route is an instance or, as the last number, hold. Placements are, in order: keep in HBM
-        under LRU, pin for each of the scenario's ``pin_ttls_s``, offload to DRAM, to CXL, drop.
+        under LRU, pin for each of the scenario's ``pin_ttls_s``, offload to each of its lower
+        tiers (``tiers``), drop.
     Action mask
         ``max_instances + 1`` entries for the route, then one per placement. The component that is
         not asked has exactly one possible entry (hold, or keep), so with masked sampling it adds
@@ -83,6 +85,7 @@ class _OneDecisionEnv(AgentServeBase):
         baseline: str = "affinity+lru",
         reward: str | Reward = "jct",
         max_instances: int | None = None,
+        tiers: Sequence[str] | None = None,
         render_mode: str | None = None,
     ) -> None:
         """See ``AgentServeBase.__init__``; ``baseline``: who takes the other decision.
@@ -91,7 +94,11 @@ class _OneDecisionEnv(AgentServeBase):
             ValueError: also for an unknown baseline.
         """
         super().__init__(
-            scenario, reward=reward, max_instances=max_instances, render_mode=render_mode
+            scenario,
+            reward=reward,
+            max_instances=max_instances,
+            tiers=tiers,
+            render_mode=render_mode,
         )
         if not isinstance(baseline, str):
             raise ValueError(
@@ -149,7 +156,7 @@ class AgentServeOffloadEnv(_OneDecisionEnv):
 
     Action space
         ``Discrete(placements)``, in order: keep in HBM under LRU, pin for each of the scenario's
-        ``pin_ttls_s``, offload to DRAM, to CXL, drop.
+        ``pin_ttls_s``, offload to each of its lower tiers (``tiers``), drop.
     Action mask
         One entry per action.
 

@@ -12,7 +12,7 @@ by one of three rules, so that a network sees numbers of one size and saturation
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log1p
 from typing import Literal
 
@@ -20,6 +20,7 @@ GROUPS = ("decision", "program", "tools", "global")
 """Groups that occur once, in order; the rows of the instances follow."""
 
 DEFAULT_PIN_TTLS_S = (2.0, 20.0)
+DEFAULT_TIERS = ("dram",)
 
 Scale = Literal["flag", "share", "log"]
 
@@ -115,8 +116,6 @@ _PROGRAM = (
     _flag("started", "it has finished a turn, so it has a home instance"),
     _flag("pinned", "its KV is pinned"),
     _work("recompute_s", "time to compute its whole context anew on its idle home (0 at a route)"),
-    _work("dram_offload_s", "time to offload to DRAM what is not there yet (0 at a route)"),
-    _work("cxl_offload_s", "time to offload to CXL what is not there yet (0 at a route)"),
 )
 
 _TOOLS = (
@@ -145,16 +144,12 @@ _GLOBAL = (
     _share("working_set", "contexts of live programs over the KV pools of all instances", 4.0),
     _share("used_share", "share of all KV pools in use (running, loading, pinned, moving)"),
     _share("cached_share", "share of all KV pools that is cached and reclaimable"),
-    _share("dram_used", "share of DRAM tiers in use, mean over instances"),
-    _share("cxl_used", "share of the CXL tier in use, mean over instances"),
 )
 
-INSTANCE_FEATURES = (
+_INSTANCE = (
     _flag("home", "the program's last turn ran here"),
     _share("hit_share", "share of the prompt (at a placement: context) cached in its HBM"),
     _tokens("uncached_tokens", "prompt (context) tokens not cached in its HBM"),
-    _share("dram_share", "share of the prompt (context) in its DRAM tier"),
-    _share("cxl_share", "share of the prompt (context) in its CXL tier"),
     _work("recompute_s", "time to the first token here if idle, recomputing (0 at a placement)"),
     _work("restore_s", "the same, with the soonest load if one is sooner (0 at a placement)"),
     _work("backlog_s", "time to prefill its backlog, alone and without history"),
@@ -170,23 +165,54 @@ INSTANCE_FEATURES = (
     _share("free_share", "share of the KV pool that is free"),
     _share("cached_share", "share that is cached and reclaimable"),
     _share("pinned_share", "share that is pinned"),
-    _share("dram_used", "share of its DRAM tier in use"),
-    _share("cxl_used", "share of its CXL tier in use"),
+)
+
+_STATIC_INSTANCE = (
     _flag("present", "the instance exists; 0 in padding"),
-    _flag("has_dram", "it reaches a DRAM tier"),
-    _flag("has_cxl", "it reaches a CXL tier"),
     _tokens("pool_tokens", "size of its KV pool", 2.0**23, 4096.0),
     _work("prefill_8k_s", "time to prefill 8192 tokens alone"),
     Feature(
         "decode_step_s", "log", "time of a decode step, 32 turns of 8192 tokens", "s", 1e-3, 1.0
     ),
-)  # fmt: skip
-"""Equal for every instance. The first ``DYNAMIC_INSTANCE_FEATURES`` change within an episode."""
-
-DYNAMIC_INSTANCE_FEATURES = 22
+)
 
 
-def single_features(pin_ttls_s: Sequence[float]) -> dict[str, tuple[Feature, ...]]:
+def _of_tiers(group: str, tiers: Sequence[str]) -> tuple[Feature, ...]:
+    """What a group says of each lower tier: tier by tier, in the order of ``TIER_FEATURES``."""
+    return tuple(
+        replace(feature, name=feature.name.format(tier), text=feature.text.format(tier.upper()))
+        for tier in tiers
+        for feature in TIER_FEATURES[group]
+    )
+
+
+TIER_FEATURES = {
+    "program": (
+        _work("{}_offload_s", "time to offload to {} what is not there yet (0 at a route)"),
+    ),
+    "global": (_share("{}_used", "share of {} in use, mean over instances"),),
+    "instance": (
+        _share("{}_share", "share of the prompt (context) in {}"),
+        _share("{}_used", "share of its {} in use"),
+    ),
+    "static": (_flag("has_{}", "it reaches {}"),),
+}
+"""What each group says of a lower tier, at the group's end."""
+
+
+def dynamic_instance_features(tiers: Sequence[str]) -> tuple[Feature, ...]:
+    """What changes of an instance within an episode: the first part of its row."""
+    return _INSTANCE + _of_tiers("instance", tiers)
+
+
+def static_instance_features(tiers: Sequence[str]) -> tuple[Feature, ...]:
+    """What never changes of an instance: the rest of its row."""
+    return _STATIC_INSTANCE + _of_tiers("static", tiers)
+
+
+def single_features(
+    pin_ttls_s: Sequence[float], tiers: Sequence[str]
+) -> dict[str, tuple[Feature, ...]]:
     """The features that occur once, by group; tools have one pair per pin TTL."""
     within = tuple(
         _share(f"within_ttl_{number}", f"share of its last 100 calls within pin TTL {number}"
@@ -200,9 +226,9 @@ def single_features(pin_ttls_s: Sequence[float]) -> dict[str, tuple[Feature, ...
     )  # fmt: skip
     return {
         "decision": _DECISION,
-        "program": _PROGRAM,
+        "program": _PROGRAM + _of_tiers("program", tiers),
         "tools": _TOOLS + within + _OVERALL + overall,
-        "global": _GLOBAL,
+        "global": _GLOBAL + _of_tiers("global", tiers),
     }
 
 
@@ -213,15 +239,24 @@ class ObservationLayout:
         features: every feature in order of the vector.
         size: length of the vector.
         groups: features of each group that occurs once.
-        max_instances: rows of ``INSTANCE_FEATURES`` at the end, from ``instances_start`` on.
+        tiers: names of the lower tiers that it has room for.
+        dynamic, static: features of an instance that do and do not change within an episode; a
+            row has them one after the other.
+        max_instances: rows at the end, from ``instances_start`` on.
     """
 
-    def __init__(self, max_instances: int, pin_ttls_s: Sequence[float]) -> None:
+    def __init__(
+        self, max_instances: int, pin_ttls_s: Sequence[float], tiers: Sequence[str]
+    ) -> None:
         self.max_instances = max_instances
-        self.groups = single_features(pin_ttls_s)
+        self.tiers = tuple(tiers)
+        self.groups = single_features(pin_ttls_s, tiers)
+        self.dynamic = dynamic_instance_features(tiers)
+        self.static = static_instance_features(tiers)
+        self.row = self.dynamic + self.static
         single = [feature for group in GROUPS for feature in self.groups[group]]
         self.instances_start = len(single)
-        self.features: tuple[Feature, ...] = (*single, *(INSTANCE_FEATURES * max_instances))
+        self.features: tuple[Feature, ...] = (*single, *(self.row * max_instances))
         self.size = len(self.features)
 
     def slices(self) -> dict[str, slice]:
@@ -233,7 +268,7 @@ class ObservationLayout:
             start = _add_group(found, group, self.groups[group], start)
         found["instances"] = slice(start, self.size)
         for number in range(self.max_instances):
-            start = _add_group(found, f"instance_{number}", INSTANCE_FEATURES, start)
+            start = _add_group(found, f"instance_{number}", self.row, start)
         return found
 
 
@@ -245,10 +280,12 @@ def _add_group(found: dict[str, slice], name: str, features: Sequence[Feature], 
     return stop
 
 
-def observation_table(pin_ttls_s: Sequence[float] = DEFAULT_PIN_TTLS_S) -> str:
+def observation_table(
+    pin_ttls_s: Sequence[float] = DEFAULT_PIN_TTLS_S, tiers: Sequence[str] = DEFAULT_TIERS
+) -> str:
     """Documentation of every feature: name, rule with unit and full scale, meaning."""
-    groups = single_features(pin_ttls_s)
-    groups["instance_<i>"] = INSTANCE_FEATURES
+    layout = ObservationLayout(1, pin_ttls_s, tiers)
+    groups = {**layout.groups, "instance_<i>": layout.row}
     lines: list[str] = []
     for group, features in groups.items():
         lines.append(f"{group}:")

@@ -19,7 +19,8 @@ from agentserve_gym.sim import Simulation, load_scenario
 class EpisodeMetrics(np.ndarray[tuple[int], np.dtype[np.float64]]):
     """A float64 array whose entries are also found by name: ``metrics["jct_s/mean"]``.
 
-    ``dict(metrics)`` gives all of them, by the names of ``metric_names()`` and in its order.
+    ``dict(metrics)`` gives all of them, by the names of ``metric_names()`` and in its order. What
+    the report says of single lower tiers is not among them, ``lower_hit_rate`` is.
     """
 
     @classmethod
@@ -47,11 +48,13 @@ class EpisodeMetrics(np.ndarray[tuple[int], np.dtype[np.float64]]):
 @cache
 def metric_names() -> tuple[str, ...]:
     """The report's numbers that every cluster has, which are the same for every environment: all
-    but those of single instances and links."""
-    report = Simulation(load_scenario("toy")).report()
+    but those of single instances, links and lower tiers."""
+    scenario = load_scenario("toy")
+    report = Simulation(scenario).report()
     for name in ("seed", "busy_s", "moved_bytes"):
         del report[name]
-    return tuple(flat_metrics(report))
+    tiers = scenario.cluster.tier_names
+    return tuple(name for name in flat_metrics(report) if name.split("/")[-1] not in tiers)
 
 
 @cache

@@ -27,7 +27,6 @@ from agentserve_gym.sim import (
     Phase,
     PlacementDecision,
     RouteDecision,
-    Tier,
 )
 from agentserve_gym.sim.kernel.tool_statistics import KindStatistics, ToolStatistics
 
@@ -39,7 +38,6 @@ _REFERENCE_DECODE = BatchStep(
     sampled_count=32,
 )
 _QUEUE = int(Phase.QUEUE)
-_NOT_PRICED = (0.0, 0.0, 0.0)
 
 
 class ObservationBuilder:
@@ -50,15 +48,23 @@ class ObservationBuilder:
         writer: packs the raw numbers.
     """
 
-    def __init__(self, max_instances: int, pin_ttls_s: Sequence[float]) -> None:
-        """Lay out observations with ``max_instances`` rows and shares for these pin TTLs."""
-        self.layout = ObservationLayout(max_instances, pin_ttls_s)
+    def __init__(
+        self, max_instances: int, pin_ttls_s: Sequence[float], tiers: Sequence[str]
+    ) -> None:
+        """Lay out observations with ``max_instances`` rows, shares for these pin TTLs, and room for
+        these lower tiers; those that a cluster lacks are zero."""
+        self.layout = ObservationLayout(max_instances, pin_ttls_s, tiers)
         self.writer = FeatureWriter(self.layout, pin_ttls_s)
         self._ttls_s = tuple(pin_ttls_s)
         self._scaling = Scaling(self.layout, max_instances, 1)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"max_instances": self.layout.max_instances, "pin_ttls_s": self._ttls_s}
+        layout = self.layout
+        return {
+            "max_instances": layout.max_instances,
+            "pin_ttls_s": self._ttls_s,
+            "tiers": layout.tiers,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Lay out anew: whoever copies or unpickles a builder attaches it before use."""
@@ -93,7 +99,9 @@ class FeatureWriter:
         )
         self._unknown_tool = KindFeatures(KindStatistics(), self._ttls_s).values()
         self._once = Struct(f"{layout.instances_start}d")
-        self._rows = InstanceRows()
+        self._tiers = layout.tiers
+        self._not_priced = (0.0,) * (1 + len(layout.tiers))
+        self._rows = InstanceRows(layout)
         self._cluster: ClusterView
         self._prefill_s: list[PrefillEstimate] = []
         self._kinds: dict[str, KindFeatures] = {}
@@ -113,11 +121,10 @@ class FeatureWriter:
         for view, prefill_s in zip(cluster.instances, self._prefill_s, strict=True):
             values += [
                 1.0,
-                float(cluster.has_dram[view.index]),
-                float(cluster.has_cxl[view.index]),
                 float(view.kv_blocks * view.block_size_tokens),
                 prefill_s(_REFERENCE_PREFILL_TOKENS, 0),
                 view.latency.step_s(_REFERENCE_DECODE),
+                *(float(cluster.reaches(view.index, tier)) for tier in self._tiers),
             ]
         return values
 
@@ -152,7 +159,7 @@ class FeatureWriter:
             decision.offers,
             decision.time_s - turn.ready_s,
             *_program_features(decision, prompt_tokens, prompt_tokens - turn.reuse_tokens),
-            *_NOT_PRICED,
+            *self._not_priced,
         ]
 
     def _placement_features(self, decision: PlacementDecision) -> list[float]:
@@ -168,17 +175,16 @@ class FeatureWriter:
             *self._offload_times(decision),
         ]
 
-    def _offload_times(self, decision: PlacementDecision) -> tuple[float, float]:
-        """Seconds to offload to DRAM and CXL what is not there yet; 0 where there is no tier."""
+    def _offload_times(self, decision: PlacementDecision) -> list[float]:
+        """Seconds to offload to each lower tier what is not there yet; 0 for one out of reach."""
         cluster, program, home = decision.cluster, decision.program, decision.instance
         context, rows = program.context_tokens, self._rows
-        dram_s = cxl_s = 0.0
-        if cluster.has_dram[home]:
-            there = rows.dram_tokens[cluster.instances[home].node]
-            dram_s = cluster.offload_s(program, Tier.DRAM, max(context - there, 0))
-        if cluster.has_cxl[home]:
-            cxl_s = cluster.offload_s(program, Tier.CXL, max(context - rows.cxl_tokens, 0))
-        return dram_s, cxl_s
+        return [
+            cluster.offload_s(program, tier.name, max(context - tier.tokens_at(home), 0))
+            if cluster.reaches(home, tier.name)
+            else 0.0
+            for tier in rows.tiers
+        ]
 
     def _tool_features(
         self, tools: ToolStatistics, kinds: tuple[str, ...], gap_kind: str
@@ -224,8 +230,7 @@ class FeatureWriter:
             cluster.live_context_tokens / rows.pool_tokens,
             1.0 - (rows.free_blocks + rows.cached_blocks) * share,
             rows.cached_blocks * share,
-            rows.dram_used,
-            rows.cxl_used,
+            *(tier.mean_used for tier in rows.tiers),
         )
 
     def _estimates_of(self, views: Sequence[InstanceView]) -> list[PrefillEstimate]:

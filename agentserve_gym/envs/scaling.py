@@ -16,15 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agentserve_gym.envs.features import (
-    DYNAMIC_INSTANCE_FEATURES,
-    INSTANCE_FEATURES,
-    Feature,
-    ObservationLayout,
-)
-
-_ROW = len(INSTANCE_FEATURES)
-_STATIC = INSTANCE_FEATURES[DYNAMIC_INSTANCE_FEATURES:]
+from agentserve_gym.envs.features import Feature, ObservationLayout
 
 
 class Scaling:
@@ -81,7 +73,7 @@ class Scaling:
 
     def write_static(self, row: int, values: list[float]) -> None:
         """Set what is constant in an episode: the static features of each instance, raw."""
-        slope, factor, is_log = _rules(list(_STATIC) * self.instances)
+        slope, factor, is_log = _rules(list(self._layout.static) * self.instances)
         scaled = np.array(values) * slope
         np.copyto(scaled, np.log1p(scaled), where=is_log)
         self._static[row] = np.minimum(scaled * factor, 1.0)
@@ -101,10 +93,11 @@ def _columns(layout: ObservationLayout, instances: int) -> tuple[list[int], list
     """Where a row's raw numbers, in order, lie in the observation; and where static ones do."""
     dynamic = list(range(layout.instances_start))
     static: list[int] = []
+    width, changing = len(layout.row), len(layout.dynamic)
     for number in range(instances):
-        start = layout.instances_start + number * _ROW
-        dynamic += range(start, start + DYNAMIC_INSTANCE_FEATURES)
-        static += range(start + DYNAMIC_INSTANCE_FEATURES, start + _ROW)
+        start = layout.instances_start + number * width
+        dynamic += range(start, start + changing)
+        static += range(start + changing, start + width)
     return dynamic, static
 
 

@@ -102,7 +102,7 @@ class Link(Entry):
 class MemoryTier(Entry):
     """A memory for offloaded KV blocks: its own bandwidth, apart from the link to the GPU."""
 
-    kind: Literal["dram", "cxl"]
+    kind: Literal["dram", "cxl", "nvme"]
     shared_by_nodes: bool
     capacity_gib: float = Field(gt=0)
     read_gb_per_s: float = Field(gt=0)

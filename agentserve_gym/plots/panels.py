@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agentserve_gym.plots import style
 from agentserve_gym.plots.record import RunRecord, binned_mean
-from agentserve_gym.sim import ProgramStatus, Tier
+from agentserve_gym.sim import ProgramStatus
 from agentserve_gym.sim.timeline import Timeline
 
 Edges = NDArray[np.float64]
@@ -72,24 +72,26 @@ def hbm_occupancy(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges)
     report = run.report
     name = _short(run.policy, _LONGEST_TITLE)
     style.tidy(axes, f"{name}\nHBM (hit rate {_hit_rate(report, 'hbm')})")
-    held = binned_mean(timeline.time_s, timeline.held[Tier.HBM], edges_s)
+    held = binned_mean(timeline.time_s, timeline.held["hbm"], edges_s)
     pinned = binned_mean(timeline.time_s, timeline.pinned, edges_s)
-    used = binned_mean(timeline.time_s, timeline.occupancy[Tier.HBM], edges_s)
+    used = binned_mean(timeline.time_s, timeline.occupancy["hbm"], edges_s)
     bands = {"in use": held - pinned, "pinned": pinned, "cached": used - held}
     _stack(axes, edges_s, list(bands.values()), list(style.HBM_COLOURS.values()), list(bands))
     _share_of_tier(axes, edges_s)
 
 
 def lower_tiers(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges) -> None:
-    """Occupancy of DRAM and CXL over time."""
-    dram, cxl = (_hit_rate(run.report, tier) for tier in ("dram", "cxl"))
-    style.tidy(axes, f"DRAM (hit rate {dram}) and CXL ({cxl})")
+    """Occupancy of the lower tiers over time."""
+    tiers = list(run.report["hit_rate"])[1:]
+    rates = [f"{tier.upper()} (hit rate {_hit_rate(run.report, tier)})" for tier in tiers]
+    style.tidy(axes, ", ".join(rates) or "No lower tier")
     middle = (edges_s[:-1] + edges_s[1:]) / 2
-    for tier, colour in ((Tier.DRAM, style.DRAM_COLOUR), (Tier.CXL, style.CXL_COLOUR)):
+    for number, tier in enumerate(tiers):
+        colour = style.TIER_COLOURS[number % len(style.TIER_COLOURS)]
         share = binned_mean(timeline.time_s, timeline.occupancy[tier], edges_s)
         axes.fill_between(middle, share, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(middle, share, color=colour, linewidth=1.8, label=tier.name)
-    if not any(timeline.occupancy[Tier.DRAM]) and not any(timeline.occupancy[Tier.CXL]):
+        axes.plot(middle, share, color=colour, linewidth=1.8, label=tier.upper())
+    if not any(any(timeline.occupancy[tier]) for tier in tiers):
         axes.text(
             0.5,
             0.5,

@@ -39,8 +39,7 @@ _TICKS_APART = 0.09
 _MARGIN = 0.012
 
 HBM_COLOURS = {"in use": "#12476b", "pinned": "#e07a1f", "cached": "#a9cce3"}
-DRAM_COLOUR = "#8a5a2b"
-CXL_COLOUR = "#3d8b5f"
+TIER_COLOURS = ("#8a5a2b", "#3d8b5f", "#b5651d", "#5b7db1")
 
 STATUS_COLOURS = {
     ProgramStatus.RUNNING: "#00798c",

@@ -12,9 +12,9 @@ from agentserve_gym.sim.kernel.answers import (
     PlacementKind,
     Restore,
     Route,
+    offload,
 )
 from agentserve_gym.sim.kernel.programs import Phase, ProgramState, ProgramStatus, TurnState
-from agentserve_gym.sim.kernel.tiers import Tier
 from agentserve_gym.sim.scenario import Scenario, load_scenario, preset_names
 from agentserve_gym.sim.signals import Load
 from agentserve_gym.sim.simulation import Simulation, run
@@ -40,9 +40,9 @@ __all__ = [
     "RouteDecision",
     "Scenario",
     "Simulation",
-    "Tier",
     "TurnState",
     "load_scenario",
+    "offload",
     "preset_names",
     "run",
 ]

@@ -16,7 +16,7 @@ import numpy as np
 from agentserve_gym.sim.decisions import Decision
 from agentserve_gym.sim.kernel.answers import Answer
 from agentserve_gym.sim.kernel.programs import Phase, ProgramState, TurnState
-from agentserve_gym.sim.kernel.tiers import Tier
+from agentserve_gym.sim.kernel.tiers import HBM
 from agentserve_gym.sim.scenario import ObjectiveSpec
 
 
@@ -63,23 +63,26 @@ class Metrics:
         jct_s, slowdown: per finished root program, in order of completion.
         ttft_s, tpot_s, e2e_s: per finished turn; TPOT of turns with at least two tokens.
         phase_s: seconds by ``Phase`` over finished root programs.
-        hit_tokens: prompt tokens found in HBM, or loaded, by ``Tier``; ``migrated_tokens``: loaded
-            from another instance's HBM. ``prompt_tokens``: all prompt tokens admitted.
+        tiers: names of the cluster's memory tiers by number, HBM first.
+        hit_tokens: prompt tokens found in HBM, or loaded from a lower tier, by its number;
+            ``migrated_tokens``: loaded from another instance's HBM. ``prompt_tokens``: all prompt
+            tokens admitted.
         recomputed_tokens: prefilled though the program had computed them before.
         holds, invalid_answers, preemptions: counts. ``first_invalid``: the first invalid answer, in
             words.
         slo_turns: turns within both the TTFT and TPOT objective.
     """
 
-    def __init__(self, objective: ObjectiveSpec) -> None:
+    def __init__(self, objective: ObjectiveSpec, tiers: list[str]) -> None:
         self.objective = objective
+        self.tiers = tiers
         self.jct_s = array("d")
         self.slowdown = array("d")
         self.ttft_s = array("d")
         self.tpot_s = array("d")
         self.e2e_s = array("d")
         self.phase_s = [0.0] * len(Phase)
-        self.hit_tokens = [0] * len(Tier)
+        self.hit_tokens = [0] * len(tiers)
         self.migrated_tokens = 0
         self.prompt_tokens = 0
         self.output_tokens = 0
@@ -98,15 +101,15 @@ class Metrics:
         known_tokens: int,
         hit_tokens: int,
         loaded_tokens: int,
-        tier: Tier | None,
+        tier: int | None,
     ) -> None:
         """Book where the prompt of an admitted turn came from: HBM, a load from ``tier``, or, of
         the ``known_tokens`` that the program had computed before, nowhere."""
         if turn.preemptions == 0:
             self.prompt_tokens += turn.prompt_tokens
-            self.hit_tokens[0] += hit_tokens
+            self.hit_tokens[HBM] += hit_tokens
             if tier is not None:
-                if tier is Tier.HBM:
+                if tier == HBM:
                     self.migrated_tokens += loaded_tokens
                 else:
                     self.hit_tokens[tier] += loaded_tokens
@@ -142,7 +145,7 @@ class Metrics:
         if self.first_invalid is None:
             kind = "" if isinstance(answer, Answer) else " (no Route, Hold or Place)"
             self.first_invalid = (
-                f"{shorten(repr(answer), 120)} to a {type(decision).__name__}{kind}"
+                f"{shorten(repr(answer), 160)} to a {type(decision).__name__}{kind}"
             )
 
     def program_finished(self, program: ProgramState, now_s: float, ideal_s: float) -> None:
@@ -159,7 +162,9 @@ class Metrics:
     def hit_rate(self) -> dict[str, float]:
         """Share of prompt tokens found in HBM or loaded from a lower tier."""
         total = max(self.prompt_tokens, 1)
-        return {tier.name.lower(): self.hit_tokens[tier] / total for tier in Tier}
+        return {
+            name: tokens / total for name, tokens in zip(self.tiers, self.hit_tokens, strict=True)
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain numbers."""
@@ -180,7 +185,8 @@ class Metrics:
             "phase_s": {phase.name.lower(): self.phase_s[phase] for phase in Phase},
             "prompt_tokens": self.prompt_tokens,
             "hit_rate": self.hit_rate(),
-            "hit_tokens": {tier.name.lower(): self.hit_tokens[tier] for tier in Tier},
+            "lower_hit_rate": sum(self.hit_tokens[HBM + 1 :]) / max(self.prompt_tokens, 1),
+            "hit_tokens": dict(zip(self.tiers, self.hit_tokens, strict=True)),
             "migrated_tokens": self.migrated_tokens,
             "recomputed_tokens": self.recomputed_tokens,
             "slo_goodput": self.slo_turns / turns if turns else 0.0,

@@ -223,10 +223,8 @@ class Router:
                 return answer.ttl_s > 0.0
         except TypeError:  # not numbers
             return False
-        if answer.kind is PlacementKind.DRAM:
-            return self._cluster.has_dram[home]
-        if answer.kind is PlacementKind.CXL:
-            return self._cluster.has_cxl[home]
+        if answer.kind is PlacementKind.OFFLOAD:
+            return type(answer.tier) is str and self._cluster.reaches(home, answer.tier)
         return isinstance(answer.kind, PlacementKind)
 
     def ask_again(self, program: ProgramState, gaps: int) -> None:

@@ -63,6 +63,32 @@ class CxlSpec(StrictModel):
     latency_us: NonNegative = 0.6
 
 
+class TierSpec(StrictModel):
+    """A further memory tier, such as the NVMe SSDs of each node. Tiers count down from HBM in this
+    order: DRAM, CXL, then these as they are listed.
+
+    Attributes:
+        name: what policies, observations and reports call it.
+        nodes: who has it; default: every node.
+        shared: one pool that its nodes share, instead of one per node.
+        capacity_gib: of each pool.
+        read_gbps, write_gbps: of each node, gigabytes per second; ``mixed_gbps`` caps their sum.
+        latency_us: per transfer.
+        staged: transfers also cross the DRAM of the node. Without it, devices reach HBM directly
+            (GPUDirect Storage).
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=24)]
+    nodes: Annotated[list[str], Field(min_length=1)] | None = None
+    shared: bool = False
+    capacity_gib: Gibibytes
+    read_gbps: Positive
+    write_gbps: Positive
+    mixed_gbps: Positive | None = None
+    latency_us: NonNegative = 100.0
+    staged: bool = True
+
+
 class InstanceSpec(StrictModel):
     """``count`` equal serving engines, or groups of them.
 
@@ -118,12 +144,20 @@ class ClusterSpec(StrictModel):
     model: str
     nodes: list[NodeSpec] = Field(min_length=1)
     cxl: CxlSpec | None = None
+    tiers: list[TierSpec] = []
     network: LinkSpec | None = Field(default=None, description="between nodes, per node")
 
     @property
     def num_instances(self) -> int:
         """Instances that a router sees, over all nodes."""
         return sum(spec.num_instances for node in self.nodes for spec in node.instances)
+
+    @property
+    def tier_names(self) -> tuple[str, ...]:
+        """The tiers below HBM, nearest first."""
+        found = ["dram"] if any(node.dram is not None for node in self.nodes) else []
+        found += ["cxl"] if self.cxl is not None else []
+        return (*found, *(tier.name for tier in self.tiers))
 
     @model_validator(mode="after")
     def _instances_fit_in_memory(self) -> ClusterSpec:
@@ -145,6 +179,17 @@ class ClusterSpec(StrictModel):
         for name in self.cxl.nodes if self.cxl else ():
             if name not in names:
                 raise ValueError(f"cxl.nodes names {name!r}; the nodes are {names}")
+        taken = ["hbm", "dram", "cxl"]
+        for number, tier in enumerate(self.tiers):
+            if tier.name in taken:
+                raise ValueError(
+                    f"tiers.{number}.name is {tier.name!r}; allowed: a name that no other tier has "
+                    f"({', '.join(taken)})"
+                )
+            taken.append(tier.name)
+            for name in tier.nodes or ():
+                if name not in names:
+                    raise ValueError(f"tiers.{number}.nodes names {name!r}; the nodes are {names}")
         return self
 
 

@@ -23,7 +23,6 @@ from agentserve_gym.sim.kernel.answers import Answer
 from agentserve_gym.sim.kernel.events import LAST, Clock, Event
 from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
 from agentserve_gym.sim.kernel.residency import Residency
-from agentserve_gym.sim.kernel.tiers import Tier
 from agentserve_gym.sim.metrics import Metrics, mean
 from agentserve_gym.sim.orchestrator import Orchestrator
 from agentserve_gym.sim.router import Router
@@ -71,12 +70,12 @@ class Simulation:
         self.clock = Clock()
         self.truncated = False
         self.timeline = Timeline() if record_timeline else None
-        self.metrics = Metrics(scenario.objective)
-        if record_turns:
-            self.metrics.records = []
         size = scenario.engine.block_size_tokens
         self.model = model(scenario.cluster.model)
         topology = build_topology(scenario.cluster, size, self.model.kv_bytes_per_token)
+        self.metrics = Metrics(scenario.objective, topology.tier_names)
+        if record_turns:
+            self.metrics.records = []
         self.engines = build_engines(scenario, self.clock, self, fused=fused)
         self.workload = fitting_workload(scenario, self.engines, seed)
         self.residency = Residency(topology, self.engines, self.clock, self._on_blocks_freed)
@@ -181,6 +180,8 @@ class Simulation:
         what the rewards pay. Once all programs are done both are the same.
         """
         counters = self.residency.counters
+        tiers = self.metrics.tiers
+        lower = tiers[1:]
         figures = self.metrics.as_dict()
         jct_s, slowdown = self.orchestrator.times_so_far()
         return {
@@ -214,10 +215,10 @@ class Simulation:
                 "prefetches": counters.prefetches,
                 "prefetched_blocks": counters.prefetched_blocks,
                 "refused_prefetches": counters.refused_prefetches,
-                "offloads": _by_tier(counters.offloads),
-                "loads": _by_tier(counters.loads),
-                "offloaded_blocks": _by_tier(counters.offloaded_blocks),
-                "loaded_blocks": _by_tier(counters.loaded_blocks),
+                "offloads": dict(zip(lower, counters.offloads[1:], strict=True)),
+                "loads": dict(zip(tiers, counters.loads, strict=True)),
+                "offloaded_blocks": dict(zip(lower, counters.offloaded_blocks[1:], strict=True)),
+                "loaded_blocks": dict(zip(tiers, counters.loaded_blocks, strict=True)),
             },
             "tools": {"failures": self.tools.failures, "timeouts": self.tools.timeouts},
         }
@@ -284,7 +285,3 @@ def run(simulation: Simulation, policy: Policy) -> dict[str, Any]:
     while decision is not None:
         decision = simulation.advance(policy.decide(decision))
     return simulation.report()
-
-
-def _by_tier(values: dict[Tier, int]) -> dict[str, int]:
-    return {tier.name.lower(): value for tier, value in values.items()}

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from agentserve_gym.sim.kernel.links import Link, Path
 from agentserve_gym.sim.kernel.memory import Links, Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
-from agentserve_gym.sim.scenario import GIB, ClusterSpec, InstanceSpec, LinkSpec, NodeSpec
+from agentserve_gym.sim.scenario import (
+    GIB,
+    ClusterSpec,
+    CxlSpec,
+    InstanceSpec,
+    LinkSpec,
+    NodeSpec,
+    TierSpec,
+)
 
 GIGA = 1e9
 
@@ -19,9 +29,13 @@ def build_topology(
         ValueError: a tier holds less than one block.
     """
     topology = Topology(block_size_tokens, block_size_tokens * kv_bytes_per_token)
-    topology.cxl = _build_cxl(topology, cluster)
     for number, node in enumerate(cluster.nodes):
         _build_node(topology, number, node, cluster)
+    drams = _build_dram(topology, cluster)
+    if cluster.cxl is not None:
+        _build_cxl(topology, cluster, cluster.cxl)
+    for spec in cluster.tiers:
+        _build_tier(topology, cluster, spec, drams)
     return topology
 
 
@@ -50,29 +64,11 @@ def _blocks(topology: Topology, capacity_gib: float, where: str) -> int:
     return blocks
 
 
-def _build_cxl(topology: Topology, cluster: ClusterSpec) -> BlockPool | None:
-    if cluster.cxl is None:
-        return None
-    if cluster.cxl.pool_bandwidth_gbps is not None:
-        _link(topology, "cxl pool", cluster.cxl.pool_bandwidth_gbps)
-    return BlockPool("cxl", _blocks(topology, cluster.cxl.capacity_gib, "cluster.cxl"))
-
-
 def _build_node(topology: Topology, number: int, node: NodeSpec, cluster: ClusterSpec) -> None:
-    name = node.name
-    dram, pool = node.dram, None
-    links: Links = ()
-    if dram is not None:
-        blocks = _blocks(topology, dram.capacity_gib, f"{name}.dram")
-        pool = BlockPool(f"{name} dram", blocks)
-        links = (_link(topology, f"{name} dram", dram.bandwidth_gbps, dram.latency_us),)
-    topology.dram.append(pool)
-    peer = node.peer_link
+    name, peer, network = node.name, node.peer_link, cluster.network
     topology.peer.append(
         _link(topology, f"{name} peer", peer.bandwidth_gbps, peer.latency_us) if peer else None
     )
-    ports = _cxl_port(topology, node, cluster)
-    network = cluster.network
     topology.network.append(
         (
             (_link(topology, f"{name} network out", network.bandwidth_gbps, network.latency_us),),
@@ -83,28 +79,10 @@ def _build_node(topology: Topology, number: int, node: NodeSpec, cluster: Cluste
     )
     for spec in node.instances:
         for _ in range(spec.num_instances):
-            _build_instance(topology, number, spec, node.host_link, links, ports)
+            _build_instance(topology, number, spec, node.host_link)
 
 
-def _cxl_port(topology: Topology, node: NodeSpec, cluster: ClusterSpec) -> tuple[Links, Links]:
-    """Links for writing to and reading from the CXL pool."""
-    cxl = cluster.cxl
-    if cxl is None or node.name not in cxl.nodes:
-        return (), ()
-    shared = (topology.links["cxl pool"],) if "cxl pool" in topology.links else ()
-    write = _link(topology, f"{node.name} cxl write", cxl.bandwidth_gbps, cxl.latency_us)
-    read = _link(topology, f"{node.name} cxl read", cxl.bandwidth_gbps, cxl.latency_us)
-    return (write, *shared), (read, *shared)
-
-
-def _build_instance(
-    topology: Topology,
-    node: int,
-    spec: InstanceSpec,
-    host: LinkSpec,
-    dram: Links,
-    cxl: tuple[Links, Links],
-) -> None:
+def _build_instance(topology: Topology, node: int, spec: InstanceSpec, host: LinkSpec) -> None:
     index = len(topology.node_of)
     gbps = host.bandwidth_gbps * spec.tensor_parallel
     out = _link(topology, f"instance {index} d2h", gbps, host.latency_us)
@@ -113,10 +91,86 @@ def _build_instance(
     if host.duplex_gbps is not None:
         duplex_gbps = host.duplex_gbps * spec.tensor_parallel
         both = (_link(topology, f"instance {index} duplex", duplex_gbps),)
-    to_host, from_host = (out, *both), (back, *both)
     topology.node_of.append(node)
-    topology.reaches_cxl.append(bool(cxl[0]))
-    topology.to_host.append(to_host)
-    topology.from_host.append(from_host)
-    topology.offload_paths.append((Path(to_host + dram), Path(to_host + cxl[0])))
-    topology.load_paths.append((Path(dram + from_host), Path(cxl[1] + from_host)))
+    topology.to_host.append((out, *both))
+    topology.from_host.append((back, *both))
+
+
+def _build_dram(topology: Topology, cluster: ClusterSpec) -> list[Links]:
+    """The tier, where any node has it; returns the link of each node's memory, if it is known."""
+    drams: list[Links] = []
+    reached: list[_Reached | None] = []
+    for node in cluster.nodes:
+        spec = node.dram
+        if spec is None:
+            drams.append(())
+            reached.append(None)
+            continue
+        name = f"{node.name} dram"
+        pool = BlockPool(name, _blocks(topology, spec.capacity_gib, f"{node.name}.dram"))
+        links: Links = (_link(topology, name, spec.bandwidth_gbps, spec.latency_us),)
+        drams.append(links)
+        reached.append(_Reached(pool, links, links))
+    if any(reached):
+        _connect(topology, "dram", reached)
+    return drams
+
+
+def _build_cxl(topology: Topology, cluster: ClusterSpec, spec: CxlSpec) -> None:
+    pool = BlockPool("cxl", _blocks(topology, spec.capacity_gib, "cluster.cxl"))
+    shared: Links = ()
+    if spec.pool_bandwidth_gbps is not None:
+        shared = (_link(topology, "cxl pool", spec.pool_bandwidth_gbps),)
+    reached: list[_Reached | None] = []
+    for node in cluster.nodes:
+        if node.name not in spec.nodes:
+            reached.append(None)
+            continue
+        write = _link(topology, f"{node.name} cxl write", spec.bandwidth_gbps, spec.latency_us)
+        read = _link(topology, f"{node.name} cxl read", spec.bandwidth_gbps, spec.latency_us)
+        reached.append(_Reached(pool, (write, *shared), (*shared, read)))
+    _connect(topology, "cxl", reached)
+
+
+def _build_tier(
+    topology: Topology, cluster: ClusterSpec, spec: TierSpec, drams: list[Links]
+) -> None:
+    """A further tier; staged transfers cross the node's memory on their way."""
+    blocks = _blocks(topology, spec.capacity_gib, f"cluster.tiers: {spec.name}")
+    common = BlockPool(spec.name, blocks) if spec.shared else None
+    reached: list[_Reached | None] = []
+    for node, dram in zip(cluster.nodes, drams, strict=True):
+        if spec.nodes is not None and node.name not in spec.nodes:
+            reached.append(None)
+            continue
+        name = f"{node.name} {spec.name}"
+        write = _link(topology, f"{name} write", spec.write_gbps, spec.latency_us)
+        read = _link(topology, f"{name} read", spec.read_gbps, spec.latency_us)
+        mixed: Links = ()
+        if spec.mixed_gbps is not None:
+            mixed = (_link(topology, f"{name} mixed", spec.mixed_gbps),)
+        stage = dram if spec.staged else ()
+        pool = common or BlockPool(name, blocks)
+        reached.append(_Reached(pool, (*stage, write, *mixed), (*mixed, read, *stage)))
+    _connect(topology, spec.name, reached)
+
+
+class _Reached(NamedTuple):
+    """What the instances of a node reach of a tier: its pool, and the links to and from it."""
+
+    pool: BlockPool
+    write: Links
+    read: Links
+
+
+def _connect(topology: Topology, name: str, reached: list[_Reached | None]) -> None:
+    """Add a tier that the instances of some nodes reach."""
+    tier = topology.add_tier(name)
+    for node, to_host, from_host in zip(
+        topology.node_of, topology.to_host, topology.from_host, strict=True
+    ):
+        found = reached[node]
+        if found is None:
+            tier.connect(None, None, None)
+        else:
+            tier.connect(found.pool, Path(to_host + found.write), Path(found.read + from_host))

@@ -13,9 +13,11 @@ from math import inf
 from agentserve_gym.hardware.timing import LatencyModel
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
+from agentserve_gym.sim.kernel.links import Path
+from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
 from agentserve_gym.sim.kernel.residency import Residency, Restorable
-from agentserve_gym.sim.kernel.tiers import CXL, DRAM, HBM, Tier
+from agentserve_gym.sim.kernel.tiers import HBM, HBM_NAME
 from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
 from agentserve_gym.sim.signals import Load, Signals
 
@@ -69,7 +71,8 @@ class ClusterView:
     Attributes:
         instances: one view per instance.
         tools: statistics of completed tool calls.
-        has_dram, has_cxl: per instance, whether it reaches such a tier.
+        tiers: names of the memory tiers below HBM, nearest first. Methods that take the name of a
+            tier treat one that the cluster lacks as one that no instance reaches.
         held_turns, live_programs: turns held back; programs (and sub-agents) that are not done.
         programs: those programs by index, as the router's own table knows them.
         live_context_tokens: sum of the contexts that live programs had when they last ended a turn.
@@ -85,14 +88,13 @@ class ClusterView:
     ) -> None:
         self.instances = instances
         self.tools = tools
-        everywhere = range(len(instances))
-        self.has_dram = [residency.tier_pool(DRAM, i) is not None for i in everywhere]
-        self.has_cxl = [residency.tier_pool(CXL, i) is not None for i in everywhere]
+        self.tiers = tuple(tier.name for tier in residency.topology.tiers)
         self.held_turns = 0
         self.live_programs = 0
         self.programs: Mapping[int, ProgramState] = {}
         self.live_context_tokens = 0
         self._residency = residency
+        self._topology = residency.topology
         self._engines = engines
         self._clock = clock
 
@@ -100,31 +102,51 @@ class ClusterView:
     def now_s(self) -> float:
         return self._clock.time_s
 
-    def tier_tokens(self, turn: TurnState, instance: int, tier: Tier) -> int:
-        """Prompt tokens whose KV the instance could load from its DRAM or CXL tier."""
-        pool = self._residency.tier_pool(tier, instance)
+    def reaches(self, instance: int, tier: str) -> bool:
+        """Whether an instance reaches a pool of a lower tier."""
+        return self._pool(tier, instance) is not None
+
+    def reached_tiers(self, instance: int) -> list[str]:
+        """Names of the lower tiers that an instance reaches, nearest first."""
+        return [tier.name for tier in self._topology.tiers if tier.pool_of[instance] is not None]
+
+    def pool_number(self, instance: int, tier: str) -> int:
+        """Which of a lower tier's pools an instance reaches, counted from 0; -1 for none."""
+        pool = self._pool(tier, instance)
+        if pool is None:
+            return -1
+        return self._topology.tiers[self._topology.number_of(tier) - 1].pools.index(pool)
+
+    def _pool(self, tier: str, instance: int) -> BlockPool | None:
+        number = self._topology.number_of(tier)
+        return self._topology.pool(number, instance) if number > HBM else None
+
+    def tier_tokens(self, turn: TurnState, instance: int, tier: str) -> int:
+        """Prompt tokens whose KV the instance could load from a lower tier."""
+        pool = self._pool(tier, instance)
         if pool is None:
             return 0
         size = self.instances[instance].block_size_tokens
         return pool.match(turn.program, turn.match_limit_blocks) * size
 
-    def chain_tokens(self, program: ProgramState, instance: int, tier: Tier) -> int:
-        """Tokens of a program's context whose KV lies in a tier that the instance reaches."""
+    def chain_tokens(self, program: ProgramState, instance: int, tier: str) -> int:
+        """Tokens of a program's context whose KV lies in a tier that the instance reaches, or, for
+        ``hbm``, in its own."""
         view = self.instances[instance]
         limit = program.context_tokens // view.block_size_tokens
-        if tier is HBM:
+        if tier == HBM_NAME:
             return view.signals.cached_blocks(program, limit) * view.block_size_tokens
-        pool = self._residency.tier_pool(tier, instance)
+        pool = self._pool(tier, instance)
         return pool.match(program, limit) * view.block_size_tokens if pool is not None else 0
 
-    def tier_occupancy(self, tier: Tier, instance: int) -> float:
+    def tier_occupancy(self, tier: str, instance: int) -> float:
         """Share of a lower tier's blocks in use, 0 where there is none."""
-        pool = self._residency.tier_pool(tier, instance)
+        pool = self._pool(tier, instance)
         return 1.0 - pool.free / pool.capacity if pool is not None else 0.0
 
-    def tier_capacity_tokens(self, tier: Tier, instance: int) -> int:
+    def tier_capacity_tokens(self, tier: str, instance: int) -> int:
         """Tokens whose KV a lower tier can hold, 0 where there is none."""
-        pool = self._residency.tier_pool(tier, instance)
+        pool = self._pool(tier, instance)
         size = self.instances[instance].block_size_tokens
         return pool.capacity * size if pool is not None else 0
 
@@ -145,23 +167,33 @@ class ClusterView:
         signals = self.instances[instance].signals
         return signals.cached_blocks(turn.program, turn.match_limit_blocks)
 
-    def load_s(self, instance: int, tier: Tier, tokens: int, source: int = -1) -> float:
-        """Time to load ``tokens`` from a lower tier, or from the HBM of instance ``source``.
+    def load_s(self, instance: int, tier: str, tokens: int, source: int = -1) -> float:
+        """Time to load ``tokens`` from a lower tier or, for ``hbm``, from that of instance
+        ``source``.
 
-        The links' queues are included; infinite where no link joins the two instances."""
-        topology = self._residency.topology
-        if tier is HBM and not topology.can_migrate(source, instance):
+        The links' queues are included; infinite where no links join the two."""
+        topology = self._topology
+        number = topology.number_of(tier)
+        if number == HBM:
+            if not topology.can_migrate(source, instance):
+                return inf
+        elif self._pool(tier, instance) is None:
             return inf
-        now = self._clock.time_s
-        size = tokens * topology.block_bytes / topology.block_size_tokens
-        return topology.load_path(tier, source, instance).end_s(now, size) - now
+        return self._transfer_s(topology.load_path(number, source, instance), tokens)
 
-    def offload_s(self, program: ProgramState, tier: Tier, tokens: int) -> float:
-        """Time to move ``tokens`` from the program's home to a lower tier, as links are queued."""
-        topology = self._residency.topology
-        now = self._clock.time_s
+    def offload_s(self, program: ProgramState, tier: str, tokens: int) -> float:
+        """Time to move ``tokens`` from the program's home to a lower tier, as links are queued;
+        infinite where its home does not reach it."""
+        if self._pool(tier, program.home) is None:
+            return inf
+        topology = self._topology
+        path = topology.offload_path(program.home, topology.number_of(tier))
+        return self._transfer_s(path, tokens)
+
+    def _transfer_s(self, path: Path, tokens: int) -> float:
+        topology, now = self._topology, self._clock.time_s
         size = tokens * topology.block_bytes / topology.block_size_tokens
-        return topology.offload_path(program.home, tier).end_s(now, size) - now
+        return path.end_s(now, size) - now
 
     def is_pinned(self, program: ProgramState) -> bool:
         """Whether the program's chain is pinned somewhere."""

@@ -237,7 +237,8 @@ def _load_statistics(file: Path) -> VecNormalize:
 def _rows_of(model: BaseAlgorithm, scenario: Scenario) -> int | None:
     """The ``max_instances`` with which an observation has as many features as the model takes."""
     for rows in range(1, _MOST_ROWS + 1):
-        if (ObservationLayout(rows, scenario.pin_ttls_s).size,) == model.observation_space.shape:
+        layout = ObservationLayout(rows, scenario.pin_ttls_s, scenario.cluster.tier_names)
+        if (layout.size,) == model.observation_space.shape:
             return rows
     return None
 
@@ -251,5 +252,5 @@ def _check_fit(file: Path, model: BaseAlgorithm, env: AgentServeBase) -> None:
             raise ValueError(
                 f"{file} was trained with {what} {learned}, but those of this environment in "
                 f"scenario {env.scenario.name!r} are {given}; name its environment with --env, and "
-                "a scenario with as many pin_ttls_s and no more instances"
+                "a scenario with as many pin_ttls_s and tiers and no more instances"
             )

@@ -33,7 +33,7 @@ class ModelCard(StrictModel):
 
     Attributes:
         env, algorithm, scenario, reward, steps, seed: how it was trained.
-        pin_ttls_s: what its pin actions mean.
+        pin_ttls_s: what its pin actions mean. ``tiers``: the lower tiers that it knows.
         baseline: takes the decisions that it does not.
         width: of the network.
     """
@@ -45,26 +45,30 @@ class ModelCard(StrictModel):
     steps: int
     seed: int
     pin_ttls_s: list[float]
+    tiers: list[str]
     baseline: str
     width: int
 
     def shape(self) -> NetworkShape:
         """The network's shape."""
         return NetworkShape.of(
-            ObservationLayout(1, self.pin_ttls_s),
+            ObservationLayout(1, self.pin_ttls_s, self.tiers),
             routes=self.env != "AgentServeOffload-v0",
-            placements=(
-                0 if self.env == "AgentServeRouting-v0" else PlaceActions(self.pin_ttls_s).size
-            ),
+            placements=0 if self.env == "AgentServeRouting-v0" else self.place_actions().size,
             width=self.width,
         )
+
+    def place_actions(self) -> PlaceActions:
+        """What its placements mean."""
+        return PlaceActions(self.pin_ttls_s, self.tiers)
 
 
 class LearnedPolicy:
     """The most probable (or most valuable) possible action at every decision.
 
-    The cluster may have any number of instances. Decisions of a kind that the policy was not
-    trained for go to the baseline that took them in training.
+    The cluster may have any number of instances. It may lack tiers that the policy knows; others it
+    does not use. Decisions of a kind that the policy was not trained for go to the baseline that
+    took them in training.
     """
 
     def __init__(self, scorer: Scorer, card: ModelCard, name: str = "learned") -> None:
@@ -72,7 +76,7 @@ class LearnedPolicy:
         self.card = card
         self._name = name
         self._other = parse_policy(card.baseline)
-        self._placements = PlaceActions(card.pin_ttls_s)
+        self._placements = card.place_actions()
         self._cluster: ClusterView | None = None
         self._counts = {"routes": 0, "placements": 0, "delegated": 0}
 
@@ -126,7 +130,7 @@ class LearnedPolicy:
         """Fit observation and actions to a cluster."""
         number = len(cluster.instances)
         self._cluster = cluster
-        self._builder = ObservationBuilder(number, self.card.pin_ttls_s)
+        self._builder = ObservationBuilder(number, self.card.pin_ttls_s, self.card.tiers)
         self._builder.attach(cluster)
         self._routes = RouteActions(number)
         self._route_mask: Mask = np.zeros(self._routes.size, np.int8)

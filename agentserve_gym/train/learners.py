@@ -25,6 +25,7 @@ _LAST_RATE_SHARE = 0.1
 
 def make_card(settings: TrainSettings) -> ModelCard:
     """What a model of this run needs to be used."""
+    scenario = load_scenario(settings.scenario)
     return ModelCard(
         env=settings.env,
         algorithm=settings.algorithm,
@@ -32,7 +33,8 @@ def make_card(settings: TrainSettings) -> ModelCard:
         reward=settings.reward,
         steps=settings.steps,
         seed=settings.seed,
-        pin_ttls_s=load_scenario(settings.scenario).pin_ttls_s,
+        pin_ttls_s=scenario.pin_ttls_s,
+        tiers=list(scenario.cluster.tier_names),
         baseline=settings.baseline,
         width=settings.width,
     )

@@ -14,7 +14,6 @@ from agentserve_gym.sim import (
     RouteDecision,
     Scenario,
     Simulation,
-    Tier,
     TurnState,
     load_scenario,
 )
@@ -71,12 +70,11 @@ class FakeCluster:
     ) -> None:
         self.instances = list(instances)
         self.tools = ToolStatistics()
-        self.has_dram = [dram] * len(instances)
-        self.has_cxl = [cxl] * len(instances)
+        self.tiers = tuple(name for name, there in (("dram", dram), ("cxl", cxl)) if there)
         self.held_turns = 0
         self.programs: dict[int, ProgramState] = {}
         self.pinned: set[int] = set()
-        self.tier: dict[tuple[int, Tier], int] = {}
+        self.tier: dict[tuple[int, str], int] = {}
         self.copies: dict[int, list[Any]] = {}
         self.now_s = now_s
         self.link_bytes_s = 1e9
@@ -85,17 +83,23 @@ class FakeCluster:
     def is_pinned(self, program: ProgramState) -> bool:
         return program.index in self.pinned
 
-    def tier_tokens(self, turn: TurnState, instance: int, tier: Tier) -> int:
+    def reaches(self, instance: int, tier: str) -> bool:
+        return tier in self.tiers
+
+    def reached_tiers(self, instance: int) -> list[str]:
+        return list(self.tiers)
+
+    def tier_tokens(self, turn: TurnState, instance: int, tier: str) -> int:
         return self.tier.get((instance, tier), 0)
 
-    def tier_capacity_tokens(self, tier: Tier, instance: int) -> int:
-        return self.dram_tokens if self.has_dram[instance] else 0
+    def tier_capacity_tokens(self, tier: str, instance: int) -> int:
+        return self.dram_tokens if "dram" in self.tiers else 0
 
     def prefill_s(self, instance: int, new_tokens: int, history_tokens: int) -> float:
         return PREFILL_S * new_tokens
 
-    def offload_s(self, program: ProgramState, tier: Tier, tokens: int) -> float:
-        slower = 4.0 if tier is Tier.CXL else 1.0
+    def offload_s(self, program: ProgramState, tier: str, tokens: int) -> float:
+        slower = 4.0 if tier == "cxl" else 1.0
         return slower * tokens * 131072 / self.link_bytes_s
 
     def restorables(self, turn: TurnState, instance: int) -> list[Any]:

@@ -14,10 +14,10 @@ from agentserve_gym.baselines.residency.infercept import (
     fit_forward,
     waste_of_recompute,
 )
-from agentserve_gym.sim import KEEP, Phase, Place, PlacementKind, ProgramStatus
+from agentserve_gym.sim import KEEP, Phase, Place, PlacementKind, ProgramStatus, offload
 from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 
-PIN, DRAM, CXL = PlacementKind.PIN, PlacementKind.DRAM, PlacementKind.CXL
+PIN = PlacementKind.PIN
 
 
 def residency(name: str) -> Residency:
@@ -43,8 +43,8 @@ def test_fixed_rules() -> None:
     assert placed("evict", here, program).kind is PlacementKind.DROP
     assert placed("ttl(seconds=5)", here, program) == Place(PIN, ttl_s=5.0)
     assert placed("retain", here, program) == Place(PIN, ttl_s=inf, until_admitted=True)
-    assert placed("dram", here, program) == Place(DRAM)
-    assert placed("write_through", here, program) == Place(DRAM, stay_warm=True)
+    assert placed("dram", here, program) == offload("dram")
+    assert placed("write_through", here, program) == offload("dram", stay_warm=True)
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_long_gaps_go_to_cxl() -> None:
     both, program = cluster(dram=True, cxl=True), waiting()
     teach(both, "bash", 5.0)
     teach(both, "build", 60.0)
-    assert placed("dram_cxl", both, program, "bash").kind is DRAM
-    assert placed("dram_cxl", both, program, "build").kind is CXL
-    assert placed("dram_cxl", both, program, "bash", "build").kind is CXL
-    assert placed("dram_cxl", both, program, "unseen").kind is DRAM
-    assert placed("dram", both, program, "build").kind is DRAM
+    assert placed("dram_cxl", both, program, "bash").tier == "dram"
+    assert placed("dram_cxl", both, program, "build").tier == "cxl"
+    assert placed("dram_cxl", both, program, "bash", "build").tier == "cxl"
+    assert placed("dram_cxl", both, program, "unseen").tier == "dram"
+    assert placed("dram", both, program, "build").tier == "dram"
     only_cxl = cluster(cxl=True)
-    assert placed("dram_cxl", only_cxl, program, "unseen").kind is CXL
+    assert placed("dram_cxl", only_cxl, program, "unseen").tier == "cxl"
 
 
 def test_continuum_pins_fast_and_unseen_tools_until_admitted() -> None:
@@ -101,7 +101,7 @@ def test_ski_rental_pins_for_as_long_as_recomputing_takes() -> None:
 def test_pin_then_offload() -> None:
     here, program = cluster(dram=True), waiting()
     assert placed("pin_offload", here, program) == Place(PIN, ttl_s=1.0, ask_again_s=1.0)
-    assert placed("pin_offload", here, program, elapsed_s=1.0) == Place(DRAM)
+    assert placed("pin_offload", here, program, elapsed_s=1.0) == offload("dram")
     assert placed("pin_offload", cluster(), program) == Place(PIN, ttl_s=1.0)
 
 
@@ -260,11 +260,11 @@ def test_infercept_swaps_within_the_links_budget_largest_waste_first() -> None:
     assert rule.place(gap(here, last, time_s=0.1)).kind is PIN
     asked = {"elapsed_s": 0.2, "time_s": 0.2}
     assert rule.place(gap(here, small, **asked)).kind is PIN  # the large one wastes more
-    assert rule.place(gap(here, large, **asked)).kind is DRAM
+    assert rule.place(gap(here, large, **asked)).tier == "dram"
     assert rule.place(gap(here, last, elapsed_s=0.2, time_s=0.3)).kind is PIN  # overdrawn
-    assert placed("infercept_no_swap", here, large, **asked).kind is not DRAM
+    assert placed("infercept_no_swap", here, large, **asked).tier != "dram"
     # In 5 s the link has moved the 9000 tokens.
-    assert rule.place(gap(here, last, elapsed_s=4.9, time_s=5.0)).kind is DRAM
+    assert rule.place(gap(here, last, elapsed_s=4.9, time_s=5.0)).tier == "dram"
     assert rule.counts == {"swapped": 2, "discarded": 0, "preserved": 5}
 
 
@@ -281,7 +281,7 @@ def test_tokencake_offloads_only_under_pressure_with_someone_waiting() -> None:
     teach(here, "bash", 10.0)
     moving_s = here.offload_s(program, None, 4000)  # type: ignore[arg-type]
     answer = placed("tokencake", here, program, "bash")
-    assert answer.kind is DRAM
+    assert answer.tier == "dram"
     assert answer.ask_again_s == pytest.approx(10.0 - moving_s - 0.1)
     assert placed("tokencake", here, program, "bash", elapsed_s=9.0).kind is PlacementKind.PREFETCH
     nobody = FakeCluster(FakeInstance(0, free_blocks=50), dram=True)
@@ -289,7 +289,7 @@ def test_tokencake_offloads_only_under_pressure_with_someone_waiting() -> None:
     for calm in (nobody, roomy):
         teach(calm, "bash", 10.0)
         assert placed("tokencake", calm, program, "bash") == KEEP
-        assert placed("dram", calm, program, "bash").kind is DRAM
+        assert placed("dram", calm, program, "bash").tier == "dram"
     teach(here, "cat", 2 * moving_s)
     assert placed("tokencake", here, program, "cat") == KEEP
 
@@ -301,7 +301,7 @@ def test_kvflow_evicts_the_farthest_step_first_and_prefetches() -> None:
     far = placed("kvflow", here, waiting(0), "bash")
     near = placed("kvflow", here, waiting(1), "cat")
     assert far.rank < near.rank < 0
-    assert far.kind is DRAM
+    assert far.tier == "dram"
     assert far.stay_warm
     assert far.ask_again_s is not None
     assert 5.0 < far.ask_again_s < 10.0
@@ -316,9 +316,9 @@ def test_kvflow_evicts_the_farthest_step_first_and_prefetches() -> None:
 def test_kvbm_copies_to_cxl_what_was_used_twice() -> None:
     both = cluster(dram=True, cxl=True)
     once, twice = waiting(0), make_program(1, turns_done=2, home=0, context=100)
-    assert placed("kvbm", both, once) == Place(DRAM, stay_warm=True)
-    assert placed("kvbm", both, twice) == Place(DRAM, stay_warm=True, ask_again_s=0.05)
-    assert placed("kvbm", both, twice, elapsed_s=0.05) == Place(CXL, stay_warm=True)
+    assert placed("kvbm", both, once) == offload("dram", stay_warm=True)
+    assert placed("kvbm", both, twice) == offload("dram", stay_warm=True, ask_again_s=0.05)
+    assert placed("kvbm", both, twice, elapsed_s=0.05) == offload("cxl", stay_warm=True)
 
 
 def test_unison_moves_what_fits_the_gap() -> None:
@@ -326,13 +326,13 @@ def test_unison_moves_what_fits_the_gap() -> None:
     program = waiting(context=10_000)  # 1.31 s
     teach(both, "slow", 2.7)
     teach(both, "fast", 2.5)
-    assert placed("unison", both, program, "slow").kind is DRAM
+    assert placed("unison", both, program, "slow").tier == "dram"
     assert placed("unison", both, program, "fast") == KEEP
     only_cxl = cluster(cxl=True)
     teach(only_cxl, "slow", 2.7)
     teach(only_cxl, "slower", 10.6)
     assert placed("unison", only_cxl, program, "slow") == KEEP
-    assert placed("unison", only_cxl, program, "slower").kind is CXL
+    assert placed("unison", only_cxl, program, "slower").tier == "cxl"
 
 
 def test_mori_ranks_by_idleness_into_hbm_dram_and_waiting() -> None:
@@ -348,7 +348,7 @@ def test_mori_ranks_by_idleness_into_hbm_dram_and_waiting() -> None:
         programs.append(program)
     busy, middle, idle = (rule.place(gap(here, program)) for program in programs)
     assert busy == Place(PIN, ttl_s=10.0, ask_again_s=5.0)
-    assert (middle.kind, middle.ask_again_s) == (DRAM, 5.0)
+    assert (middle.tier, middle.ask_again_s) == ("dram", 5.0)
     assert idle.kind is PlacementKind.KEEP
     assert idle.rank < 0
     here.now_s = 106.0

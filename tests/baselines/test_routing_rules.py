@@ -8,7 +8,7 @@ import pytest
 from baseline_helpers import BLOCK, FakeCluster, FakeInstance, gap, make_program, route
 
 from agentserve_gym.baselines import Routing, parse_policy
-from agentserve_gym.sim import Phase, Tier
+from agentserve_gym.sim import Phase
 
 
 def routing(name: str) -> Routing:
@@ -137,10 +137,10 @@ def test_dynamo_trades_overlap_against_decode_blocks() -> None:
 
 def test_dynamo_credits_lower_tiers_less() -> None:
     cluster = FakeCluster(*instances(3, cached=[0, 480, 0]), dram=True, cxl=True)
-    cluster.tier[(0, Tier.DRAM)] = 640  # 40 blocks x 0.75 = 30 = device credit of instance 1
+    cluster.tier[(0, "dram")] = 640  # 40 blocks x 0.75 = 30 = device credit of instance 1
     assert chosen("dynamo(host=0.7)", cluster)[0] == 1
     assert chosen("dynamo(host=0.8)", cluster)[0] == 0
-    cluster.tier[(2, Tier.CXL)] = 992
+    cluster.tier[(2, "cxl")] = 992
     assert chosen("dynamo(pool=0.5)", cluster)[0] == 2  # 31 blocks
 
 
@@ -196,7 +196,7 @@ def test_dualmap_stays_within_its_pair() -> None:
 
 
 def test_mooncake_transfers_a_longer_copy_if_that_is_sooner() -> None:
-    copy = SimpleNamespace(tier=Tier.HBM, source=0, blocks=50, end_s=0.02)
+    copy = SimpleNamespace(tier=0, source=0, blocks=50, end_s=0.02)
     queues = {"cached": [800, 0], "prefill_backlog_tokens": [900, 0]}
     cluster = FakeCluster(*instances(2, **queues))
     # Home: 0.09 + 0.02 s; instance 1: 0.1 s alone, 0.04 s with the copy.
@@ -259,7 +259,7 @@ def test_owner_keeps_home_while_a_copy_is_there() -> None:
     cluster = FakeCluster(*instances(2, sent_turns=[5, 0]))
     assert chosen("owner", cluster, program, reuse=900) == (1, "rehomed")
     assert chosen("affinity", cluster, program) == (0, "kept_home")
-    cluster.tier[(0, Tier.DRAM)] = 480
+    cluster.tier[(0, "dram")] = 480
     assert chosen("owner", cluster, program, reuse=900) == (0, "kept_home")
     level = FakeCluster(*instances(2, sent_turns=[1, 1]))
     assert chosen("owner", level, program, reuse=900) == (0, "kept_home")

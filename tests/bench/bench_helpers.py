@@ -11,8 +11,9 @@ from agentserve_gym.bench.suite import find_scenario
 PLAIN = Outcome(
     scenario="toy", label="random", policy="random+lru", seed=0, digest="", code="",
     programs=2, turns=4, jct_mean_s=10.0, jct_p50_s=10.0, jct_p99_s=12.0, slowdown=2.0, ideal_s=5.0,
-    ttft_mean_s=0.1, ttft_p95_s=0.2, tpot_p95_s=0.01, slo_goodput=1.0, hit_hbm=0.5, hit_dram=0.0,
-    hit_cxl=0.0, prompt_tokens=1000, recomputed_tokens=100, offloaded_gb=0.0, loaded_gb=0.0,
+    ttft_mean_s=0.1, ttft_p95_s=0.2, tpot_p95_s=0.01, slo_goodput=1.0, hit_hbm=0.5,
+    hit_lower="dram=0.0;cxl=0.0",
+    prompt_tokens=1000, recomputed_tokens=100, offloaded_gb=0.0, loaded_gb=0.0,
     preemptions=0, holds=0, invalid_answers=0, busy=0.5, counters="", silent="",
 )  # fmt: skip
 

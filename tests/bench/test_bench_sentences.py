@@ -113,7 +113,7 @@ def test_no_gain_is_said_of_the_levers_that_ran():
 def test_a_tier_is_not_judged_where_there_is_none():
     text = said(make("write-through"))
     assert "A lower tier** alone" not in text
-    assert "No cell that ranks has DRAM or CXL for KV" in text
+    assert "No cell that ranks has a lower tier for KV" in text
     assert "A lower tier** alone beats" in said(make("write-through", scenario=WITH_DRAM))
 
 

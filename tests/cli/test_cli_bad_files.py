@@ -321,7 +321,7 @@ def test_suites(said, content, message):
 
 
 TABLE = ",".join(COLUMNS) + "\n"
-ROW = "toy,affinity,a,0,d,c,2,4" + ",1.0" * 12 + ",1000,100,0.0,0.0,0,0,0,0.5,,\n"
+ROW = "toy,affinity,a,0,d,c,2,4" + ",1.0" * 10 + ",dram=0.0,1000,100,0.0,0.0,0,0,0,0.5,,\n"
 
 
 @pytest.mark.parametrize(

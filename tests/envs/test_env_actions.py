@@ -31,21 +31,22 @@ from agentserve_gym.sim import (
     Route,
     RouteDecision,
     Simulation,
+    offload,
     run,
 )
 
 
 def test_spaces() -> None:
-    joint = gym.make(JOINT, max_instances=6)
+    joint = gym.make(JOINT, max_instances=6, tiers=["dram", "cxl"])
     assert joint.action_space == gym.spaces.MultiDiscrete([7, 6])
     assert gym.make(ROUTING).action_space == gym.spaces.Discrete(5)
-    assert gym.make(OFFLOAD, scenario=crowded(pin_ttls_s=[1.0])).action_space.n == 5
+    assert gym.make(OFFLOAD, scenario=crowded(pin_ttls_s=[1.0])).action_space.n == 4
     assert base(joint).placements.names == ("keep", "pin 2 s", "pin 20 s", "dram", "cxl", "drop")
     assert base(joint).routes.names[-1] == "hold"
 
 
 def test_joint_masks_follow_the_decision() -> None:
-    env = gym.make(JOINT, scenario=crowded(), max_instances=5)
+    env = gym.make(JOINT, scenario=crowded(), max_instances=5, tiers=["dram", "cxl"])
     env.reset(seed=0)
     unwrapped = base(env)
     assert isinstance(unwrapped.pending, RouteDecision)
@@ -65,14 +66,14 @@ def test_joint_masks_follow_the_decision() -> None:
 
 
 def test_actions_mean_what_they_say() -> None:
-    env = base(gym.make(JOINT, scenario=crowded()))
+    env = base(gym.make(JOINT, scenario=crowded(), tiers=["dram", "cxl"]))
     assert [env.routes.answer(action) for action in range(3)] == [Route(0), Route(1), Hold()]
     assert [env.placements.answer(action) for action in range(6)] == [
         KEEP,
         Place(PlacementKind.PIN, ttl_s=2.0),
         Place(PlacementKind.PIN, ttl_s=20.0),
-        Place(PlacementKind.DRAM),
-        Place(PlacementKind.CXL),
+        offload("dram"),
+        offload("cxl"),
         Place(PlacementKind.DROP),
     ]
 
@@ -135,7 +136,8 @@ def test_every_answer_of_every_policy_has_an_action(name: str, env_id: str) -> N
 @pytest.mark.parametrize("kind", list(PlacementKind))
 def test_every_placement_has_an_action(kind: PlacementKind) -> None:
     actions = base(gym.make(JOINT, scenario=crowded())).placements
-    action = actions.action(Place(kind, ttl_s=2.0, rank=3.0, ask_again_s=1.0, stay_warm=True))
+    answer = Place(kind, ttl_s=2.0, rank=3.0, ask_again_s=1.0, stay_warm=True, tier="dram")
+    action = actions.action(answer)
     expected = PlacementKind.KEEP if kind is PlacementKind.PREFETCH else kind
     assert actions.answer(action).kind is expected
 
@@ -151,11 +153,11 @@ def test_answers_that_fit_no_action_have_one_nevertheless() -> None:
 
 WRONG = {
     JOINT: [
-        [0], [0, 0, 0], 1, [0.5, 0], np.array([0.0, 0.0]), None, [-1, 0], [0, -1], [99, 0], [0, 6],
+        [0], [0, 0, 0], 1, [0.5, 0], np.array([0.0, 0.0]), None, [-1, 0], [0, -1], [99, 0], [0, 5],
         [True, 0], np.array([True, False]), "00", {0: 0, 1: 0}, [[0], [0]], [None, 0],
     ],
     ROUTING: [[0, 1], 0.5, None, -1, 3, 99, True, np.True_, 1.0, np.float64(1), "1", [1]],
-    OFFLOAD: [np.zeros(2, np.int64), "keep", -1, 6, np.array([True]), np.array(1.0), 2**70],
+    OFFLOAD: [np.zeros(2, np.int64), "keep", -1, 5, np.array([True]), np.array(1.0), 2**70],
 }  # fmt: skip
 
 
@@ -206,7 +208,7 @@ def test_masked_out_actions_fall_back_and_are_counted(env_id: str, seed: int) ->
 
 
 def test_a_masked_out_route_goes_home_and_a_masked_out_placement_keeps() -> None:
-    env = gym.make(JOINT, scenario=crowded(), max_instances=4)
+    env = gym.make(JOINT, scenario=crowded(), max_instances=4, tiers=["dram", "cxl"])
     env.reset(seed=0)
     # Two instances that are padding, and CXL, which the scenario lacks.
     *_, bad = play(env, lambda _: [3, 4])

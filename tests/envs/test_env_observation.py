@@ -15,21 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentserve_gym.envs import AgentServeEnv, Feature, ObservationLayout, observation_table
-from agentserve_gym.envs.features import (
-    DYNAMIC_INSTANCE_FEATURES,
-    INSTANCE_FEATURES,
-    single_features,
-)
 from agentserve_gym.envs.prefill_estimate import PrefillEstimate
 from agentserve_gym.sim import (
     KEEP,
-    Place,
-    PlacementKind,
     Route,
     RouteDecision,
     Simulation,
-    Tier,
     load_scenario,
+    offload,
     preset_names,
 )
 
@@ -38,9 +31,7 @@ def _raw(env: gym.Env[Any, Any], observation: np.ndarray, name: str) -> float:
     """A feature's raw number, from the rule that its table entry documents."""
     layout = base(env).observation_layout
     index = layout[name].start
-    feature = ObservationLayout(base(env).max_instances, base(env).scenario.pin_ttls_s).features[
-        index
-    ]
+    feature = base(env).builder.layout.features[index]
     value = float(observation[index])
     if feature.scale == "log":
         return float(feature.unit * np.expm1(value * np.log1p(feature.full / feature.unit)))
@@ -74,7 +65,8 @@ def test_the_documentation_lists_every_feature_as_the_code_has_it() -> None:
     assert text is not None
     squeezed = " ".join(text.split())
     assert " ".join(observation_table().split()) in squeezed
-    groups = {**single_features((2.0, 20.0)), "instance": INSTANCE_FEATURES}
+    layout = ObservationLayout(1, (2.0, 20.0), ("dram",))
+    groups = {**layout.groups, "instance": layout.row}
     for features in groups.values():
         assert len({feature.name for feature in features}) == len(features)
         for feature in features:
@@ -84,14 +76,17 @@ def test_the_documentation_lists_every_feature_as_the_code_has_it() -> None:
 
 
 def test_static_instance_features_follow_the_dynamic_ones() -> None:
-    names = [feature.name for feature in INSTANCE_FEATURES]
-    assert names.index("present") == DYNAMIC_INSTANCE_FEATURES
-    assert INSTANCE_FEATURES[DYNAMIC_INSTANCE_FEATURES - 1].name == "cxl_used"
+    layout = ObservationLayout(1, (2.0, 20.0), ("dram", "cxl"))
+    assert [feature.name for feature in layout.dynamic[-4:]] == [
+        "dram_share", "dram_used", "cxl_share", "cxl_used",
+    ]  # fmt: skip
+    assert layout.static[0].name == "present"
+    assert layout.row == layout.dynamic + layout.static
 
 
 @given(raw=st.floats(0.0, 1e12), which=st.integers(0, 1000))
 def test_scales_are_monotone_and_stay_in_the_unit_interval(raw: float, which: int) -> None:
-    features = ObservationLayout(1, (2.0, 20.0)).features
+    features = ObservationLayout(1, (2.0, 20.0), ("dram", "nvme")).features
     feature: Feature = features[which % len(features)]
     assert 0.0 <= feature.scaled(raw) <= feature.scaled(raw * 1.5 + 1e-9) <= 1.0
     assert feature.scaled(feature.full) == 1.0
@@ -103,7 +98,7 @@ def test_scales_are_monotone_and_stay_in_the_unit_interval(raw: float, which: in
 
 def test_the_first_observation_of_the_toy() -> None:
     """One instance, one program: turn 0 with 320 prompt tokens, nothing has happened yet."""
-    env = gym.make(JOINT, scenario="toy")
+    env = gym.make(JOINT, scenario="toy", tiers=["dram", "cxl"])
     observation, _ = env.reset(seed=0)
     expected = {
         "decision.route": 1.0,
@@ -136,7 +131,7 @@ def test_the_first_observation_of_the_toy() -> None:
 
 def test_a_placement_in_the_toy() -> None:
     """The first program ends its turn: 320 + 33 - 1 tokens of context, of them 22 whole blocks."""
-    env = gym.make(OFFLOAD, scenario="toy")
+    env = gym.make(OFFLOAD, scenario="toy", tiers=["dram", "cxl"])
     observation, _ = env.reset(seed=0)
     cluster = base(env).simulation.cluster
     program = base(env).pending.program
@@ -149,7 +144,7 @@ def test_a_placement_in_the_toy() -> None:
         "program.elapsed_s": cluster.now_s,
         "program.attained_service_s": cluster.now_s,
         "program.recompute_s": cluster.prefill_s(0, 352, 0),
-        "program.dram_offload_s": cluster.offload_s(program, Tier.DRAM, 352),
+        "program.dram_offload_s": cluster.offload_s(program, "dram", 352),
         "program.cxl_offload_s": 0.0,
         "global.working_set": 352 / (64 * 16),
         "instance_0.home": 1.0,
@@ -164,7 +159,7 @@ def test_a_placement_in_the_toy() -> None:
 def test_features_agree_with_the_views(delay_s: float) -> None:
     """Every number that a heuristic would read is in the observation, at every decision."""
     scenario = crowded(router={"signal_delay_s": delay_s})
-    env = gym.make(JOINT, scenario=scenario, max_instances=3)
+    env = gym.make(JOINT, scenario=scenario, max_instances=3, tiers=["cxl", "dram"])
     observation, _ = env.reset(seed=0)
     checked = set()
     for step in play(env, random_chooser(9)):
@@ -195,13 +190,15 @@ def test_features_agree_with_the_views(delay_s: float) -> None:
                 f"{row}.free_share": load.free_blocks / view.kv_blocks,
                 f"{row}.cached_share": load.cached_blocks / view.kv_blocks,
                 f"{row}.pinned_share": load.pinned_blocks / view.kv_blocks,
-                f"{row}.dram_used": cluster.tier_occupancy(Tier.DRAM, view.index),
+                f"{row}.dram_used": cluster.tier_occupancy("dram", view.index),
+                f"{row}.has_dram": True,
+                f"{row}.has_cxl": False,
             }
             if isinstance(decision, RouteDecision):
                 turn = decision.turn
                 expected |= {
                     f"{row}.hit_share": view.cached_tokens(turn) / turn.prompt_tokens,
-                    f"{row}.dram_share": cluster.tier_tokens(turn, view.index, Tier.DRAM)
+                    f"{row}.dram_share": cluster.tier_tokens(turn, view.index, "dram")
                     / turn.prompt_tokens,
                     "decision.wait_s": decision.time_s - turn.ready_s,
                 }
@@ -242,7 +239,7 @@ def _offload_everything(env: gym.Env[Any, Any]) -> Any:
     answer = (
         Route((decision.program.index + decision.turn.number) % 2)
         if isinstance(decision, RouteDecision)
-        else Place(PlacementKind.DRAM)
+        else offload("dram")
     )
     return base(env).encode(answer)
 

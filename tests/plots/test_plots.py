@@ -14,7 +14,7 @@ from agentserve_gym.baselines import parse_policy
 from agentserve_gym.plots import RunRecord, draw_comparison
 from agentserve_gym.plots.record import binned_mean
 from agentserve_gym.plots.style import duration
-from agentserve_gym.sim import Simulation, Tier, load_scenario, run
+from agentserve_gym.sim import Simulation, load_scenario, run
 
 
 def make_record(scenario: str, policy: str) -> RunRecord:
@@ -47,12 +47,12 @@ def test_binned_mean_keeps_the_integral(steps, bins):
 
 def test_timeline_adds_up():
     timeline = make_record("cxl-shared", "affinity+dram_cxl").timeline
-    for tier in Tier:
+    for tier in timeline.occupancy:
         used, held = np.array(timeline.occupancy[tier]), np.array(timeline.held[tier])
         assert len(used) == len(timeline.time_s)
         assert np.all((held >= 0) & (held <= used) & (used <= 1))
-    assert max(timeline.occupancy[Tier.DRAM]) > 0
-    assert np.all(np.array(timeline.pinned) <= np.array(timeline.held[Tier.HBM]))
+    assert max(timeline.occupancy["dram"]) > 0
+    assert np.all(np.array(timeline.pinned) <= np.array(timeline.held["hbm"]))
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from agentserve_gym.sim import (
     Decision,
     Place,
     PlacementDecision,
-    PlacementKind,
     Restore,
     Route,
     RouteDecision,
     Simulation,
+    offload,
 )
 from agentserve_gym.sim.metrics import TurnRecord
 
@@ -29,8 +29,8 @@ BLOCK_BYTES = 16 * 131_072
 BLOCK_GIB = BLOCK_BYTES / 1024**3
 SLOW_LINK = {"bandwidth_gbps": BLOCK_BYTES * 10 / 1e9, "latency_us": 0.0, "duplex_gbps": None}
 LATENCY = LinearLatency(1.0, per_prefill_token_s=0.01)
-DRAM = Place(PlacementKind.DRAM)
-CXL = Place(PlacementKind.CXL)
+DRAM = offload("dram")
+CXL = offload("cxl")
 
 
 def node(dram_blocks: float | None = 100, **more: Any) -> dict[str, Any]:

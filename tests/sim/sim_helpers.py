@@ -24,6 +24,7 @@ from agentserve_gym.sim import (
     Simulation,
     construction,
     load_scenario,
+    offload,
 )
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
@@ -223,7 +224,9 @@ class Chooser:
         if isinstance(decision, RouteDecision):
             draws = self._draws(who, asked, 0, min(decision.offers, 3))
             return self._route(draws)
-        return self._place(self._draws(who, asked, 1, int(decision.elapsed_s > 0)))
+        return self._place(
+            self._draws(who, asked, 1, int(decision.elapsed_s > 0)), decision.cluster.tiers
+        )
 
     def _draws(self, who: ProgramState, *parts: int) -> Callable[[int], float]:
         identity = mix(self.seed, who.stream, *parts)
@@ -248,19 +251,20 @@ class Chooser:
         promote = draw(8) if draw(9) < 0.2 else None
         return Route(int(draw(4) * self.instances), priority, restore, promote)
 
-    def _place(self, draw: Callable[[int], float]) -> Answer:
+    def _place(self, draw: Callable[[int], float], tiers: Sequence[str]) -> Answer:
         if draw(0) < self.invalid:
             nan = float("nan")
             wrong: list[Any] = [
                 Place(PlacementKind.PIN, 0.0), Place(PlacementKind.PIN, nan),
-                Place(PlacementKind.KEEP, ask_again_s=-1.0), Place(PlacementKind.CXL), Hold(),
-                Route(0), None.__class__, Place(PlacementKind.DRAM), Place(PlacementKind.PIN, -3.0),
+                Place(PlacementKind.KEEP, ask_again_s=-1.0), offload("cxl"), Hold(),
+                Route(0), None.__class__, offload("dram"), Place(PlacementKind.PIN, -3.0),
             ]  # fmt: skip
             return wrong[int(draw(1) * len(wrong))]  # type: ignore[no-any-return]
         kind = self.kinds[int(draw(2) * len(self.kinds))]
         again = 0.05 + draw(3) if draw(4) < 0.2 else None
         rank = round(4 * draw(7) - 2) if self.ranks and draw(8) < 0.3 else 0.0
-        return Place(kind, 0.01 + 3 * draw(5) ** 2, draw(6) < 0.5, again, rank, draw(9) < 0.3)
+        tier = tiers[int(draw(10) * len(tiers))] if tiers else ""
+        return Place(kind, 0.01 + 3 * draw(5) ** 2, draw(6) < 0.5, again, rank, draw(9) < 0.3, tier)
 
 
 # --- audits ----------------------------------------------------------------------------------

@@ -104,6 +104,21 @@ def nodes(draw: st.DrawFn, name: str, fewest_blocks: int) -> dict[str, Any]:
 
 
 @st.composite
+def tiers(draw: st.DrawFn, nodes: list[str]) -> dict[str, Any]:
+    """A further tier on some of the nodes."""
+    return {
+        "name": "nvme",
+        "nodes": draw(st.sampled_from([None, nodes[:1]])),
+        "shared": draw(st.booleans()),
+        "capacity_gib": draw(st.sampled_from([0.1, 2.0])),
+        "read_gbps": draw(st.sampled_from([1.0, 20.0])),
+        "write_gbps": draw(st.sampled_from([0.5, 10.0])),
+        "mixed_gbps": draw(st.sampled_from([None, 5.0])),
+        "staged": draw(st.booleans()),
+    }
+
+
+@st.composite
 def tools(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "concurrency": draw(st.sampled_from([{}, {"a": 1}, {"a": 1, "b": 2}])),
@@ -131,6 +146,8 @@ def scenarios(
             "capacity_gib": draw(st.sampled_from([0.1, 2.0])),
             "bandwidth_gbps": draw(st.sampled_from([1.0, 20.0])),
         }
+    if draw(st.booleans()):
+        cluster["tiers"] = [draw(tiers(names))]
     if draw(st.booleans()):
         cluster["network"] = {"bandwidth_gbps": draw(st.sampled_from([1.0, 20.0]))}
     arrivals = [

@@ -17,14 +17,17 @@ from agentserve_gym.sim import (
     Route,
     RouteDecision,
     Simulation,
-    Tier,
+    offload,
 )
 from agentserve_gym.sim.kernel.programs import ProgramStatus
+from agentserve_gym.sim.kernel.tiers import HBM
 
 BLOCK_BYTES = 16 * 131_072
 BLOCK_GIB = BLOCK_BYTES / 1024**3
 LINK = {"bandwidth_gbps": BLOCK_BYTES * 10 / 1e9, "latency_us": 0.0, "duplex_gbps": None}
 LATENCY = LinearLatency(1.0, per_prefill_token_s=0.01)
+
+TIERS = ("hbm", "dram", "cxl")
 
 
 def build(**parts: Any) -> Simulation:
@@ -57,27 +60,28 @@ def at_placement(simulation: Simulation) -> PlacementDecision:
 
 def test_tiers_and_their_sizes() -> None:
     cluster = at_placement(build()).cluster
-    assert (cluster.has_dram, cluster.has_cxl) == ([True, False], [True, False])
-    assert cluster.tier_capacity_tokens(Tier.DRAM, 0) == 640
-    assert cluster.tier_capacity_tokens(Tier.CXL, 0) == 1280
-    assert cluster.tier_capacity_tokens(Tier.DRAM, 1) == 0
-    assert cluster.tier_occupancy(Tier.DRAM, 0) == 0.0
-    assert cluster.tier_occupancy(Tier.DRAM, 1) == 0.0
+    assert cluster.tiers == ("dram", "cxl")
+    assert [cluster.reached_tiers(at) for at in (0, 1)] == [["dram", "cxl"], []]
+    assert cluster.tier_capacity_tokens("dram", 0) == 640
+    assert cluster.tier_capacity_tokens("cxl", 0) == 1280
+    assert cluster.tier_capacity_tokens("dram", 1) == 0
+    assert cluster.tier_occupancy("dram", 0) == 0.0
+    assert cluster.tier_occupancy("dram", 1) == 0.0
 
 
 def test_moves_are_priced_with_the_links_queues() -> None:
     simulation = build()
     decision = at_placement(simulation)
     cluster = decision.cluster
-    assert cluster.offload_s(decision.program, Tier.DRAM, 160) == pytest.approx(1.0)
-    assert cluster.load_s(0, Tier.DRAM, 80) == pytest.approx(0.5)
-    assert cluster.load_s(1, Tier.HBM, 80, source=0) == inf
-    simulation.router.apply(decision, Place(PlacementKind.DRAM))
-    assert cluster.offload_s(decision.program, Tier.CXL, 160) == pytest.approx(2.0)
+    assert cluster.offload_s(decision.program, "dram", 160) == pytest.approx(1.0)
+    assert cluster.load_s(0, "dram", 80) == pytest.approx(0.5)
+    assert cluster.load_s(1, "hbm", 80, source=0) == inf
+    simulation.router.apply(decision, offload("dram"))
+    assert cluster.offload_s(decision.program, "cxl", 160) == pytest.approx(2.0)
     # The other direction is free.
-    assert cluster.load_s(0, Tier.DRAM, 80) == pytest.approx(0.5)
+    assert cluster.load_s(0, "dram", 80) == pytest.approx(0.5)
     joined = at_placement(build(network={"bandwidth_gbps": 1e6, "latency_us": 0.0})).cluster
-    assert joined.load_s(1, Tier.HBM, 80, source=0) == pytest.approx(0.5)
+    assert joined.load_s(1, "hbm", 80, source=0) == pytest.approx(0.5)
 
 
 def test_prefill_is_priced_in_chunks() -> None:
@@ -92,15 +96,19 @@ def test_a_programs_residency_is_a_length_per_tier() -> None:
     simulation = build()
     decision = at_placement(simulation)
     state, cluster = decision.program, decision.cluster
-    assert [cluster.chain_tokens(state, 0, tier) for tier in Tier] == [160, 0, 0]
-    assert cluster.chain_tokens(state, 1, Tier.HBM) == 0
-    following = simulation.advance(Place(PlacementKind.DRAM))
+    assert [cluster.chain_tokens(state, 0, tier) for tier in TIERS] == [160, 0, 0]
+    assert cluster.chain_tokens(state, 1, "hbm") == 0
+    following = simulation.advance(offload("dram"))
     assert isinstance(following, RouteDecision)
     turn = following.turn
-    assert [cluster.chain_tokens(state, 0, tier) for tier in Tier] == [160, 160, 0]
-    assert cluster.tier_tokens(turn, 0, Tier.DRAM) == 160
-    assert cluster.tier_tokens(turn, 1, Tier.DRAM) == 0
-    assert cluster.tier_occupancy(Tier.DRAM, 0) == pytest.approx(10 / 40)
+    assert [cluster.chain_tokens(state, 0, tier) for tier in TIERS] == [
+        160,
+        160,
+        0,
+    ]
+    assert cluster.tier_tokens(turn, 0, "dram") == 160
+    assert cluster.tier_tokens(turn, 1, "dram") == 0
+    assert cluster.tier_occupancy("dram", 0) == pytest.approx(10 / 40)
     assert cluster.instances[0].cached_tokens(turn) == 160
     # Nothing to load where HBM holds as much, nor across nodes without a network.
     assert cluster.restorables(turn, 0) == []
@@ -116,7 +124,7 @@ def test_a_copy_elsewhere_is_offered_with_its_end() -> None:
     decision = simulation.advance(Place(PlacementKind.KEEP))
     assert isinstance(decision, RouteDecision)
     (copy,) = decision.cluster.restorables(decision.turn, 1)
-    assert (copy.tier, copy.source, copy.blocks) == (Tier.HBM, 0, 10)
+    assert (copy.tier, copy.source, copy.blocks) == (HBM, 0, 10)
     assert copy.end_s == pytest.approx(simulation.now_s + 1.0)
     assert decision.cluster.first_token_s(decision.turn, 1, copy) == pytest.approx(1.0 + 1.17)
     simulation.advance(Route(1, restore=Restore.LOAD))
@@ -159,10 +167,10 @@ def test_the_timeline_samples_occupancy_and_statuses_when_turns_end() -> None:
     # a's first turn, b, a's second turn.
     assert len(timeline.time_s) == 3
     assert timeline.time_s == sorted(timeline.time_s)
-    assert timeline.occupancy[Tier.HBM][0] == pytest.approx(10 / 100)
+    assert timeline.occupancy["hbm"][0] == pytest.approx(10 / 100)
     assert timeline.statuses[ProgramStatus.TOOL_GAP] == [1, 1, 0]
     # b's 109 computed tokens leave 6 full blocks beside a's pinned 10.
-    assert timeline.occupancy[Tier.HBM][1] == pytest.approx(16 / 100)
-    assert timeline.held[Tier.HBM][1] == pytest.approx(10 / 100)
+    assert timeline.occupancy["hbm"][1] == pytest.approx(16 / 100)
+    assert timeline.held["hbm"][1] == pytest.approx(10 / 100)
     assert timeline.pinned[1] == pytest.approx(10 / 100)
-    assert timeline.occupancy[Tier.DRAM] == [0.0, 0.0, 0.0]
+    assert list(timeline.occupancy) == ["hbm"]

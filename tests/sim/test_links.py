@@ -6,11 +6,12 @@ import pytest
 
 from agentserve_gym.sim.kernel.links import Link, Path
 from agentserve_gym.sim.kernel.memory import Topology
-from agentserve_gym.sim.kernel.tiers import Tier
+from agentserve_gym.sim.kernel.tiers import HBM
 from agentserve_gym.sim.scenario import ClusterSpec
 from agentserve_gym.sim.topology import build_topology
 
 GB = 1e9
+DRAM, CXL = 1, 2  # by number, where a cluster has both
 
 
 def test_a_transfer_takes_size_over_bandwidth_plus_latency() -> None:
@@ -71,12 +72,12 @@ def topology(**more: object) -> Topology:
 
 def test_instances_of_a_node_share_its_dram_but_not_their_host_links() -> None:
     parts = topology()
-    first = parts.load_path(Tier.DRAM, -1, 0).start(0.0, 1 * GB)
-    second = parts.load_path(Tier.DRAM, -1, 1).start(0.0, 1 * GB)
-    other_node = parts.load_path(Tier.DRAM, -1, 2).start(0.0, 1 * GB)
+    first = parts.load_path(DRAM, -1, 0).start(0.0, 1 * GB)
+    second = parts.load_path(DRAM, -1, 1).start(0.0, 1 * GB)
+    other_node = parts.load_path(DRAM, -1, 2).start(0.0, 1 * GB)
     assert first == second == other_node == pytest.approx(0.1)
     # Ten more from instance 1 wait for its host link; DRAM itself could do four times as much.
-    assert parts.load_path(Tier.DRAM, -1, 1).end_s(0.0, 1 * GB) == pytest.approx(0.2)
+    assert parts.load_path(DRAM, -1, 1).end_s(0.0, 1 * GB) == pytest.approx(0.2)
     assert parts.links["n0 dram"].backlog_s(0.0) == pytest.approx(0.05)
 
 
@@ -85,9 +86,9 @@ def test_both_directions_share_a_duplex_cap() -> None:
     for node in spec["nodes"]:
         node["host_link"]["duplex_gbps"] = 15.0
     parts = build_topology(ClusterSpec.model_validate(spec), 16, 131_072)
-    parts.offload_path(0, Tier.DRAM).start(0.0, 3 * GB)
+    parts.offload_path(0, DRAM).start(0.0, 3 * GB)
     # Alone a load of 3 GB takes .3 s; behind the offload the shared 15 GB/s give .4 s for both.
-    assert parts.load_path(Tier.DRAM, -1, 0).end_s(0.0, 3 * GB) == pytest.approx(0.4)
+    assert parts.load_path(DRAM, -1, 0).end_s(0.0, 3 * GB) == pytest.approx(0.4)
 
 
 def test_the_cxl_pool_is_shared_by_its_nodes_up_to_its_own_bandwidth() -> None:
@@ -100,26 +101,62 @@ def test_the_cxl_pool_is_shared_by_its_nodes_up_to_its_own_bandwidth() -> None:
             "latency_us": 0.0,
         }
     )
-    ends = [parts.load_path(Tier.CXL, -1, at).start(0.0, 1 * GB) for at in (0, 2)]
+    ends = [parts.load_path(CXL, -1, at).start(0.0, 1 * GB) for at in (0, 2)]
     assert ends == pytest.approx([0.1, 0.2])
+
+
+NVME = {
+    "name": "nvme",
+    "capacity_gib": 1.0,
+    "read_gbps": 8.0,
+    "write_gbps": 4.0,
+    "latency_us": 0.0,
+}
+
+
+def test_instances_of_a_node_share_its_ssds_which_write_slower_than_they_read() -> None:
+    parts = topology(tiers=[NVME])
+    nvme = parts.number_of("nvme")
+    writes = [parts.offload_path(at, nvme).start(0.0, 1 * GB) for at in (0, 1, 2)]
+    assert writes == pytest.approx([0.25, 0.5, 0.25])
+    assert parts.load_path(nvme, -1, 0).end_s(0.0, 1 * GB) == pytest.approx(0.125)
+    mixed = topology(tiers=[{**NVME, "mixed_gbps": 8.0}])
+    mixed.offload_path(0, nvme).start(0.0, 1 * GB)
+    assert mixed.load_path(nvme, -1, 1).end_s(0.0, 1 * GB) == pytest.approx(0.25)
+
+
+def test_staged_transfers_wait_for_the_dram_of_the_node_and_direct_ones_do_not() -> None:
+    for staged, expected_s in ((True, 0.325), (False, 0.125)):
+        parts = topology(tiers=[{**NVME, "staged": staged}])
+        parts.links["n0 dram"].free_at_s = 0.3
+        nvme = parts.number_of("nvme")
+        assert parts.load_path(nvme, -1, 0).end_s(0.0, 1 * GB) == pytest.approx(expected_s)
+
+
+def test_a_tier_may_be_of_some_nodes_only_and_shared() -> None:
+    some = topology(tiers=[{**NVME, "nodes": ["n1"]}])
+    nvme = some.number_of("nvme")
+    assert [some.pool(nvme, at) is None for at in range(4)] == [True, True, False, False]
+    own, shared = (topology(tiers=[{**NVME, "shared": is_shared}]) for is_shared in (False, True))
+    assert (len(own.tiers[-1].pools), len(shared.tiers[-1].pools)) == (2, 1)
 
 
 def test_migration_goes_over_the_peer_link_the_host_or_the_network() -> None:
     plain = topology()
     assert plain.can_migrate(0, 1)
     assert not plain.can_migrate(0, 2)
-    assert plain.load_path(Tier.HBM, 0, 1).end_s(0.0, 1 * GB) == pytest.approx(0.1)
+    assert plain.load_path(HBM, 0, 1).end_s(0.0, 1 * GB) == pytest.approx(0.1)
     networked = topology(network={"bandwidth_gbps": 5.0, "latency_us": 0.0})
     assert networked.can_migrate(0, 2)
-    assert networked.load_path(Tier.HBM, 0, 2).end_s(0.0, 1 * GB) == pytest.approx(0.2)
+    assert networked.load_path(HBM, 0, 2).end_s(0.0, 1 * GB) == pytest.approx(0.2)
     spec = cluster().model_dump()
     spec["nodes"][0]["peer_link"] = {"bandwidth_gbps": 100.0, "latency_us": 0.0}
     peers = build_topology(ClusterSpec.model_validate(spec), 16, 131_072)
-    assert peers.load_path(Tier.HBM, 0, 1).end_s(0.0, 1 * GB) == pytest.approx(0.01)
+    assert peers.load_path(HBM, 0, 1).end_s(0.0, 1 * GB) == pytest.approx(0.01)
 
 
 def test_lower_tiers_hold_whole_blocks_of_all_ranks() -> None:
-    pool = topology().dram[0]
+    pool = topology().pool(DRAM, 0)
     assert pool is not None
     # 1 GiB / (16 tokens x 128 KiB).
     assert pool.capacity == 512
@@ -129,4 +166,4 @@ def test_host_bandwidth_grows_with_the_ranks_of_an_instance() -> None:
     spec = cluster().model_dump()
     spec["nodes"][0]["instances"][0]["tensor_parallel"] = 2
     parts = build_topology(ClusterSpec.model_validate(spec), 16, 131_072)
-    assert parts.load_path(Tier.DRAM, -1, 0).end_s(0.0, 1 * GB) == pytest.approx(0.05)
+    assert parts.load_path(DRAM, -1, 0).end_s(0.0, 1 * GB) == pytest.approx(0.05)

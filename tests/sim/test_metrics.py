@@ -59,7 +59,7 @@ def test_the_report_counts_tokens_and_rates() -> None:
     assert report["output_tokens_per_s"] == pytest.approx(15 / 11)
     assert report["prompt_tokens"] == 32 + 52 + 32
     # a computed 35 tokens: two full blocks.
-    assert report["hit_tokens"] == {"hbm": 32, "dram": 0, "cxl": 0}
+    assert report["hit_tokens"] == {"hbm": 32}
     assert report["hit_rate"]["hbm"] == pytest.approx(32 / 116)
     assert report["recomputed_tokens"] == 0
     assert (report["programs"], report["turns"], report["unfinished_programs"]) == (2, 3, 0)

@@ -32,8 +32,9 @@ from agentserve_gym.sim import (
     Route,
     RouteDecision,
     Simulation,
-    Tier,
+    offload,
 )
+from agentserve_gym.sim.kernel.tiers import HBM
 
 # --- pins -----------------------------------------------------------------------------------------
 
@@ -95,7 +96,7 @@ def test_a_pin_ends_when_its_program_returns() -> None:
     counters = simulation.residency.counters
     assert (counters.pins, counters.pins_used, counters.pins_expired) == (1, 1, 0)
     assert not simulation.engines[0].pool.pins
-    assert simulation.metrics.hit_tokens[Tier.HBM] == 160
+    assert simulation.metrics.hit_tokens[HBM] == 160
 
 
 @pytest.mark.parametrize("until_admitted", [False, True])
@@ -187,7 +188,7 @@ def test_dram_is_reached_from_every_instance_of_the_node() -> None:
     simulation = build(two_turns(5.0), instances=2)
     drive(simulation, on_instances(lambda decision: decision.turn.number, lambda _: DRAM), audit)
     # Both ways take 1 s; the first listed, DRAM, is taken on a tie.
-    assert simulation.metrics.hit_tokens[Tier.DRAM] == 160
+    assert simulation.metrics.hit_tokens[1] == 160
 
 
 def test_a_cxl_pool_is_shared_by_nodes() -> None:
@@ -200,7 +201,7 @@ def test_a_cxl_pool_is_shared_by_nodes() -> None:
         on_instances(lambda decision: decision.turn.number, lambda _: CXL),
         audit,
     )
-    assert simulation.metrics.hit_tokens[Tier.CXL] == 160
+    assert simulation.metrics.hit_tokens[1] == 160
     assert records(simulation)["a", 1].first_token_s == pytest.approx(7.6 + 1.0 + 1.17)
 
 
@@ -210,7 +211,7 @@ def test_a_cxl_pool_is_shared_by_nodes() -> None:
 def test_a_prefetch_brings_kv_back_before_the_program_returns() -> None:
     def place(decision: PlacementDecision) -> Place:
         if not decision.elapsed_s:
-            return Place(PlacementKind.DRAM, ask_again_s=25.0)
+            return offload("dram", ask_again_s=25.0)
         return Place(PlacementKind.PREFETCH)
 
     simulation = evicted_between_turns()
@@ -218,13 +219,13 @@ def test_a_prefetch_brings_kv_back_before_the_program_returns() -> None:
     # Prefetched at 27.6 .. 28.5, back at 32.6: everything is in HBM.
     assert simulation.residency.counters.prefetched_blocks == 9
     assert records(simulation)["a", 1].first_token_s == pytest.approx(32.6 + 1.17)
-    assert simulation.metrics.hit_tokens[Tier.HBM] == 160
+    assert simulation.metrics.hit_tokens[HBM] == 160
 
 
 def test_a_prefetch_without_room_is_refused() -> None:
     def place(decision: PlacementDecision) -> Place:
         if not decision.elapsed_s:
-            return Place(PlacementKind.DRAM, ask_again_s=10.0)
+            return offload("dram", ask_again_s=10.0)
         return Place(PlacementKind.PREFETCH)
 
     # b (12 of 13 blocks) runs from 10 to past 12.6.

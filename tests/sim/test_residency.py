@@ -28,8 +28,8 @@ from agentserve_gym.sim import (
     Restore,
     Route,
     Simulation,
-    Tier,
 )
+from agentserve_gym.sim.kernel.tiers import HBM
 
 # --- offload --------------------------------------------------------------------------------------
 
@@ -41,7 +41,7 @@ def test_an_offload_keeps_its_hbm_blocks_until_the_copy_is_done() -> None:
     # The turn ends at 2.6; ten blocks take 1 s.
     assert isinstance(decision, PlacementDecision)
     assert simulation.now_s == pytest.approx(2.6)
-    pool, dram = simulation.engines[0].pool, simulation.residency.topology.dram[0]
+    pool, dram = simulation.engines[0].pool, simulation.residency.topology.pool(1, 0)
     assert dram is not None
     assert (pool.cached, pool.held) == (10, 0)
     simulation.router.apply(decision, DRAM)
@@ -89,8 +89,8 @@ def test_a_second_offload_moves_only_what_is_new() -> None:
     drive(simulation, placing(DRAM), audit)
     counters = simulation.residency.counters
     # 160 computed tokens, 10 blocks; then 160 + 1 + 96 = 257 computed, 16 blocks: 6 new.
-    assert counters.offloads[Tier.DRAM] == 2
-    assert counters.offloaded_blocks[Tier.DRAM] == 16
+    assert counters.offloads[1] == 2
+    assert counters.offloaded_blocks[1] == 16
 
 
 def test_a_full_tier_evicts_its_least_recently_used() -> None:
@@ -99,7 +99,7 @@ def test_a_full_tier_evicts_its_least_recently_used() -> None:
         node=node(dram_blocks=25),
     )
     stop_at(simulation, 30.0, placing(DRAM))
-    dram = simulation.residency.topology.dram[0]
+    dram = simulation.residency.topology.pool(1, 0)
     assert dram is not None
     assert [dram.blocks_of(index) for index in range(3)] == [5, 10, 10]
     assert simulation.residency.counters.refused_offloads == 0
@@ -109,8 +109,8 @@ def test_an_offload_that_cannot_fit_is_refused_and_changes_nothing() -> None:
     simulation = build(two_turns(), node=node(dram_blocks=6))
     drive(simulation, placing(DRAM), audit)
     assert simulation.residency.counters.refused_offloads == 1
-    assert simulation.residency.counters.offloads[Tier.DRAM] == 0
-    assert simulation.metrics.hit_tokens[Tier.HBM] == 160
+    assert simulation.residency.counters.offloads[1] == 0
+    assert simulation.metrics.hit_tokens[HBM] == 160
 
 
 def test_a_shared_prefix_is_offloaded_once() -> None:
@@ -122,18 +122,18 @@ def test_a_shared_prefix_is_offloaded_once() -> None:
         ]
     )
     drive(simulation, placing(DRAM), audit)
-    assert simulation.residency.counters.offloaded_blocks[Tier.DRAM] == 10 + 3 * 2
+    assert simulation.residency.counters.offloaded_blocks[1] == 10 + 3 * 2
 
 
 def test_a_drop_frees_every_copy() -> None:
     def place(decision: PlacementDecision) -> Place:
         return Place(PlacementKind.DROP) if decision.elapsed_s else Place(
-            PlacementKind.DRAM, ask_again_s=10.0
+            PlacementKind.OFFLOAD, tier="dram", ask_again_s=10.0
         )  # fmt: skip
 
     simulation = build(two_turns())
     stop_at(simulation, 15.0, placing(place))
-    dram = simulation.residency.topology.dram[0]
+    dram = simulation.residency.topology.pool(1, 0)
     assert dram is not None
     assert dram.free == dram.capacity
     assert simulation.engines[0].pool.free == simulation.engines[0].pool.capacity
@@ -143,12 +143,12 @@ def test_a_drop_frees_every_copy() -> None:
 def test_a_drop_while_the_copy_is_on_its_way_leaves_nothing_behind() -> None:
     def place(decision: PlacementDecision) -> Place:
         return Place(PlacementKind.DROP) if decision.elapsed_s else Place(
-            PlacementKind.DRAM, ask_again_s=0.5
+            PlacementKind.OFFLOAD, tier="dram", ask_again_s=0.5
         )  # fmt: skip
 
     simulation = build(two_turns())
     stop_at(simulation, 10.0, placing(place))
-    dram = simulation.residency.topology.dram[0]
+    dram = simulation.residency.topology.pool(1, 0)
     assert dram is not None
     assert dram.free == dram.capacity
     assert simulation.engines[0].pool.free == simulation.engines[0].pool.capacity
@@ -197,7 +197,7 @@ def test_a_reload_takes_its_time_and_counts_as_a_hit_of_its_tier() -> None:
     assert record.ready_s == pytest.approx(32.6)
     assert record.first_token_s == pytest.approx(32.6 + 0.9 + 1.17)
     assert simulation.metrics.phase_s[Phase.LOAD] == pytest.approx(0.9)
-    assert simulation.metrics.hit_tokens == [16, 144, 0]
+    assert simulation.metrics.hit_tokens == [16, 144]
     assert simulation.report()["recomputed_tokens"] == 0
 
 
@@ -217,7 +217,7 @@ def test_the_cheapest_way_back_is_the_one_that_gives_the_first_token_sooner(
     link = {**SLOW_LINK, "bandwidth_gbps": BLOCK_BYTES * blocks_per_s / 1e9}
     simulation = evicted_between_turns(node=node(host_link=link))
     drive(simulation, placing(DRAM, Restore.CHEAPEST), audit)
-    assert (simulation.metrics.hit_tokens[Tier.DRAM] > 0) == loads
+    assert (simulation.metrics.hit_tokens[1] > 0) == loads
 
 
 def test_a_reload_reserves_hbm_first_so_that_nobody_else_gets_it() -> None:

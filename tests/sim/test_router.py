@@ -19,6 +19,7 @@ from agentserve_gym.sim import (
     Route,
     RouteDecision,
     Simulation,
+    offload,
 )
 
 SECOND = LinearLatency(1.0)
@@ -272,8 +273,8 @@ IMPOSSIBLE_PLACES: list[Any] = [
     Route(0),
     Hold(),
     3,
-    Place(PlacementKind.DRAM),
-    Place(PlacementKind.CXL),
+    offload("dram"),
+    offload("cxl"),
     Place(PlacementKind.PIN),
     Place(PlacementKind.PIN, ttl_s=-1.0),
     Place(PlacementKind.PIN, ttl_s=NAN),

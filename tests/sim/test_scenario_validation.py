@@ -239,6 +239,30 @@ def test_a_cxl_pool_must_name_nodes_that_exist() -> None:
         load_scenario(changed("cluster.cxl.nodes", ["n7"]))
 
 
+NVME = {"name": "nvme", "capacity_gib": 1.0, "read_gbps": 8.0, "write_gbps": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "dram"}, r"tiers\.0\.name is 'dram'.*no other tier has \(hbm, dram, cxl\)"),
+        ({"name": "My SSD"}, r"tiers\.0\.name is 'My SSD'"),
+        ({"nodes": ["n7"]}, r"tiers\.0\.nodes names 'n7'; the nodes are \['n0'\]"),
+        ({"nodes": []}, r"tiers\.0\.nodes is \[\]"),
+        ({"write_gbps": 0.0}, r"tiers\.0\.write_gbps is 0\.0"),
+        ({"read_gbp": 1.0}, r"did you mean 'read_gbps'"),
+    ],
+)
+def test_a_wrong_tier_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_scenario(changed("cluster.tiers", [{**NVME, **change}]))
+
+
+def test_tiers_are_listed_nearest_first() -> None:
+    cluster = load_scenario(changed("cluster.tiers", [NVME, {**NVME, "name": "object"}])).cluster
+    assert cluster.tier_names == ("dram", "cxl", "nvme", "object")
+
+
 def test_every_decode_must_fit_a_step() -> None:
     with pytest.raises(ValueError, match=r"max_num_batched_tokens is 64.*max_num_seqs \(128\)"):
         load_scenario(changed("engine.max_num_batched_tokens", 64))
@@ -249,6 +273,9 @@ def test_a_tier_smaller_than_a_block_is_refused() -> None:
         Simulation(load_scenario(changed("cluster.nodes.0.dram.capacity_gib", 0.001)))
     with pytest.raises(ValueError, match=r"cxl\.capacity_gib is 0\.001.*KV block"):
         Simulation(load_scenario(changed("cluster.cxl.capacity_gib", 0.001)))
+    small = {**NVME, "capacity_gib": 0.001}
+    with pytest.raises(ValueError, match=r"tiers: nvme\.capacity_gib is 0\.001.*KV block"):
+        Simulation(load_scenario(changed("cluster.tiers", [small])))
 
 
 def test_a_program_that_cannot_fit_is_refused_with_its_name_tokens_and_the_pool() -> None:

@@ -14,13 +14,13 @@ from agentserve_gym.sim import (
     Decision,
     Hold,
     Place,
-    PlacementKind,
     Restore,
     Route,
     RouteDecision,
     Scenario,
     Simulation,
     load_scenario,
+    offload,
 )
 
 
@@ -173,7 +173,7 @@ def policy(
     return decide
 
 
-DRAM = Place(PlacementKind.DRAM)
+DRAM = offload("dram")
 
 
 def run(scenario: Scenario, decide: Callable[[Decision], Answer]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ PLACEMENTS = 6
 
 
 def shape_of(routes=True, placements=PLACEMENTS):
-    layout = ObservationLayout(1, TTLS_S)
+    layout = ObservationLayout(1, TTLS_S, ("dram",))
     return NetworkShape.of(layout, routes=routes, placements=placements, width=16)
 
 

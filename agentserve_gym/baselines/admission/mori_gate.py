@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agentserve_gym.baselines.idleness import IdlenessRanking
 from agentserve_gym.baselines.parts import Admission, number
 from agentserve_gym.baselines.registry import register
-from agentserve_gym.sim import Hold, PlacementDecision, RouteDecision, Tier
+from agentserve_gym.sim import Hold, PlacementDecision, RouteDecision
 
 
 @register(
@@ -32,7 +32,7 @@ class MoriGate(Admission):
 
     def admits(self, decision: RouteDecision, instance: int) -> bool:
         program, cluster = decision.program, decision.cluster
-        if self._ranking.tier(cluster, program, instance) is Tier.HBM:
+        if self._ranking.tier(cluster, program, instance) == "hbm":
             return True
         return self._ranking.has_room(cluster, program, instance, decision.turn.prompt_tokens)
 
@@ -46,6 +46,6 @@ class MoriGate(Admission):
 
     def dispatched(self, decision: RouteDecision, instance: int) -> None:
         program = decision.program
-        ranked = self._ranking.tier(decision.cluster, program, instance) is Tier.HBM
+        ranked = self._ranking.tier(decision.cluster, program, instance) == "hbm"
         self.count("ranked_in" if ranked else "let_in")
         self._ranking.admitted(program, instance, decision.turn.prompt_tokens)

@@ -7,7 +7,7 @@ from math import inf
 
 from agentserve_gym.baselines.parts import Residency, number
 from agentserve_gym.baselines.registry import register
-from agentserve_gym.sim import KEEP, Place, PlacementDecision, PlacementKind
+from agentserve_gym.sim import KEEP, Place, PlacementDecision, PlacementKind, offload
 
 
 @register("lru", "leave in HBM as prefix cache, oldest evicted first", "vLLM V1, stock", ("kept",))
@@ -67,8 +67,8 @@ class AlwaysDRAM(Residency):
     """Offload every context to DRAM; where there is none, leave it to LRU."""
 
     def place(self, decision: PlacementDecision) -> Place:
-        if decision.cluster.has_dram[decision.instance]:
+        if decision.cluster.reaches(decision.instance, "dram"):
             self.count("dram")
-            return Place(PlacementKind.DRAM)
+            return offload("dram")
         self.count("kept")
         return KEEP

@@ -20,7 +20,7 @@ from agentserve_gym.sim import (
     PlacementKind,
     ProgramStatus,
     RouteDecision,
-    Tier,
+    offload,
 )
 
 _KNEE_SHARE = 0.98
@@ -158,10 +158,10 @@ class InferCept(MinWaste):
         this = _Preserved(decision.instance, context, started_s, tipping_s)
         index = decision.program.index
         self._preserved.pop(index, None)
-        if decision.cluster.has_dram[decision.instance] and self._may_swap(decision, this):
+        if decision.cluster.reaches(decision.instance, "dram") and self._may_swap(decision, this):
             self._budgets[decision.instance].tokens -= context
             self.count("swapped")
-            return Place(PlacementKind.DRAM)
+            return offload("dram")
         if decision.elapsed_s < tipping_s:
             self._preserved[index] = this
             return self.preserve(decision, tipping_s)
@@ -170,7 +170,7 @@ class InferCept(MinWaste):
 
     def preserve(self, decision: PlacementDecision, tipping_s: float) -> Place:
         """Ask again soon if a swap may then be free."""
-        if decision.cluster.has_dram[decision.instance]:
+        if decision.cluster.reaches(decision.instance, "dram"):
             tipping_s = min(tipping_s, decision.elapsed_s + 2 * self.soonest_s)
         return super().preserve(decision, tipping_s)
 
@@ -219,8 +219,8 @@ class _Budget:
         """Add what the link has moved since, up to what it moves in one pass."""
         probe = 16 * decision.cluster.instances[decision.instance].block_size_tokens
         cluster, program = decision.cluster, decision.program
-        link_s = cluster.offload_s(program, Tier.DRAM, 2 * probe)
-        link_s -= cluster.offload_s(program, Tier.DRAM, probe)
+        link_s = cluster.offload_s(program, "dram", 2 * probe)
+        link_s -= cluster.offload_s(program, "dram", probe)
         rate = probe / max(link_s, 1e-12)
         elapsed_s = min(decision.time_s - self._since_s, 1e9)
         self.tokens = min(self.tokens + rate * elapsed_s, rate * pass_s)

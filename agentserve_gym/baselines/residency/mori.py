@@ -8,7 +8,7 @@ from agentserve_gym.baselines.idleness import IdlenessRanking
 from agentserve_gym.baselines.parts import Residency, number
 from agentserve_gym.baselines.registry import register, register_bundle
 from agentserve_gym.baselines.residency.saga import BELOW_ALL
-from agentserve_gym.sim import Place, PlacementDecision, PlacementKind, RouteDecision, Tier
+from agentserve_gym.sim import Place, PlacementDecision, PlacementKind, RouteDecision, offload
 
 
 @register(
@@ -41,17 +41,17 @@ class Mori(Residency):
     def place(self, decision: PlacementDecision) -> Place:
         index, again_s = decision.program.index, self.interval_s
         tier = self._ranking.tier(decision.cluster, decision.program, decision.instance)
-        if tier is Tier.HBM and index in self._in_dram:
+        if tier == "hbm" and index in self._in_dram:
             self._in_dram.discard(index)
             self.count("promoted")
             return Place(PlacementKind.PREFETCH, ask_again_s=again_s)
-        if tier is Tier.HBM:
+        if tier == "hbm":
             self.count("pinned")
             return Place(PlacementKind.PIN, ttl_s=2.0 * again_s, ask_again_s=again_s)
-        if tier is Tier.DRAM and index not in self._in_dram:
+        if tier == "dram" and index not in self._in_dram:
             self._in_dram.add(index)
             self.count("demoted")
-            return Place(PlacementKind.DRAM, ask_again_s=again_s)
+            return offload("dram", ask_again_s=again_s)
         self.count("given_up")
         return Place(PlacementKind.KEEP, rank=BELOW_ALL, ask_again_s=again_s)
 

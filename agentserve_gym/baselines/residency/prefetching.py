@@ -13,14 +13,14 @@ from agentserve_gym.sim import (
     Place,
     PlacementDecision,
     PlacementKind,
-    Tier,
+    offload,
 )
 
 
 def transfer_s(decision: PlacementDecision) -> float:
     """Time to move the context between HBM and DRAM, once, as the links are now."""
     program = decision.program
-    return decision.cluster.offload_s(program, Tier.DRAM, program.context_tokens)
+    return decision.cluster.offload_s(program, "dram", program.context_tokens)
 
 
 @register(
@@ -50,11 +50,11 @@ class Tokencake(Residency):
             return KEEP
         self.count("offloaded")
         again_s = max(window_s + moving_s - self.lead_s, moving_s)
-        return Place(PlacementKind.DRAM, ask_again_s=again_s)
+        return offload("dram", ask_again_s=again_s)
 
     def _short_of_room(self, decision: PlacementDecision) -> bool:
         cluster = decision.cluster
-        if not cluster.has_dram[decision.instance]:
+        if not cluster.reaches(decision.instance, "dram"):
             return False
         view = cluster.instances[decision.instance]
         waiting = view.load().queued_turns + cluster.held_turns
@@ -83,12 +83,12 @@ class KVFlow(Residency):
             self.count("prefetched")
             return Place(PlacementKind.PREFETCH, rank=rank)
         self.count("ranked")
-        if not decision.cluster.has_dram[decision.instance]:
+        if not decision.cluster.reaches(decision.instance, "dram"):
             return Place(PlacementKind.KEEP, rank=rank)
         moving_s = transfer_s(decision)
         again_s = predicted_s - moving_s - self.lead_s
         again = again_s if again_s > moving_s else None
-        return Place(PlacementKind.DRAM, stay_warm=True, rank=rank, ask_again_s=again)
+        return offload("dram", stay_warm=True, rank=rank, ask_again_s=again)
 
     def _rank(self, decision: PlacementDecision, predicted_s: float) -> float:
         children = any(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agentserve_gym.baselines.parts import Residency, number
 from agentserve_gym.baselines.registry import register
-from agentserve_gym.sim import Place, PlacementDecision, PlacementKind
+from agentserve_gym.sim import Place, PlacementDecision, PlacementKind, offload
 
 
 @register(
@@ -48,7 +48,7 @@ class PinThenOffload(Residency):
     def place(self, decision: PlacementDecision) -> Place:
         if decision.elapsed_s == 0.0:
             self.count("pinned")
-            again = self.seconds if decision.cluster.has_dram[decision.instance] else None
+            again = self.seconds if decision.cluster.reaches(decision.instance, "dram") else None
             return Place(PlacementKind.PIN, ttl_s=self.seconds, ask_again_s=again)
         self.count("offloaded")
-        return Place(PlacementKind.DRAM)
+        return offload("dram")

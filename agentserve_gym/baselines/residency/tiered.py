@@ -1,4 +1,4 @@
-"""Rules that spread contexts over DRAM and CXL."""
+"""Rules that spread contexts over the lower tiers, whatever a cluster has of them."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ from dataclasses import dataclass
 from agentserve_gym.baselines.estimates import slowest_gap_s
 from agentserve_gym.baselines.parts import Residency, number
 from agentserve_gym.baselines.registry import register
-from agentserve_gym.sim import KEEP, Place, PlacementDecision, PlacementKind, Tier
+from agentserve_gym.sim import KEEP, Place, PlacementDecision, offload
 
 
 @register(
     "dram_cxl",
-    "offload to DRAM, or to CXL if the tools are expected to take longer than `long_s`",
+    "offload to DRAM, or to the farthest tier (CXL, NVMe) if the tools are expected to take longer "
+    "than `long_s`",
     "tiering by expected gap",
-    ("dram", "cxl", "kept"),
+    ("near", "far", "kept"),
 )
 @dataclass
-class DramThenCXL(Residency):
+class NearOrFar(Residency):
     """The expected gap is the slowest tool's exponential average; unseen tools count as short.
-    Where only one of the two tiers exists, it takes everything."""
+    Where there is only one tier, it takes everything."""
 
     long_s: float = number(10.0)
 
     def place(self, decision: PlacementDecision) -> Place:
-        cluster, at = decision.cluster, decision.instance
+        tiers = decision.cluster.reached_tiers(decision.instance)
+        if not tiers:
+            self.count("kept")
+            return KEEP
         expected = slowest_gap_s(decision, lambda kind: kind.ema_s) or 0.0
-        if cluster.has_cxl[at] and (expected > self.long_s or not cluster.has_dram[at]):
-            self.count("cxl")
-            return Place(PlacementKind.CXL)
-        if cluster.has_dram[at]:
-            self.count("dram")
-            return Place(PlacementKind.DRAM)
-        self.count("kept")
-        return KEEP
+        far = expected > self.long_s and len(tiers) > 1
+        self.count("far" if far else "near")
+        return offload(tiers[-1 if far else 0])
 
 
 @register(
     "write_through",
-    "copy to DRAM at every turn end and leave HBM to LRU: eviction is free",
+    "copy to the nearest lower tier at every turn end and leave HBM to LRU: eviction is free",
     "SGLang HiCache / Dynamo KVBM, write-through",
     ("copied", "kept"),
 )
@@ -47,18 +46,20 @@ class WriteThrough(Residency):
     """Unlike ``dram``, the copy in HBM keeps its place in the order of reclaim."""
 
     def place(self, decision: PlacementDecision) -> Place:
-        if not decision.cluster.has_dram[decision.instance]:
+        tiers = decision.cluster.reached_tiers(decision.instance)
+        if not tiers:
             self.count("kept")
             return KEEP
         self.count("copied")
-        return Place(PlacementKind.DRAM, stay_warm=True)
+        return offload(tiers[0], stay_warm=True)
 
 
 @register(
     "kvbm",
-    "write through to DRAM, and to CXL what was used at least `uses` times",
+    "write through to the nearest lower tier, and to the farthest (CXL, NVMe) what was used at "
+    "least `uses` times",
     "Dynamo KVBM, frequency-filtered lower tier",
-    ("copied_to_cxl", "copied", "kept"),
+    ("copied_far", "copied", "kept"),
 )
 @dataclass
 class FrequencyFiltered(Residency):
@@ -68,24 +69,22 @@ class FrequencyFiltered(Residency):
     delay_s: float = number(0.05, low=1e-3)
 
     def place(self, decision: PlacementDecision) -> Place:
-        cluster, at = decision.cluster, decision.instance
-        if decision.elapsed_s > 0.0:
-            self.count("copied_to_cxl")
-            return Place(PlacementKind.CXL, stay_warm=True)
-        if not cluster.has_dram[at]:
+        tiers = decision.cluster.reached_tiers(decision.instance)
+        if not tiers:
             self.count("kept")
             return KEEP
+        if decision.elapsed_s > 0.0:
+            self.count("copied_far")
+            return offload(tiers[-1], stay_warm=True)
         self.count("copied")
-        again = cluster.has_cxl[at] and decision.program.turns_done >= self.uses
-        return Place(
-            PlacementKind.DRAM, stay_warm=True, ask_again_s=self.delay_s if again else None
-        )
+        again = len(tiers) > 1 and decision.program.turns_done >= self.uses
+        return offload(tiers[0], stay_warm=True, ask_again_s=self.delay_s if again else None)
 
 
 @register(
     "unison",
-    "move a context only if its bytes fit the budget expected gap x link bandwidth: to DRAM, else "
-    "to CXL, else leave it",
+    "move a context only if its bytes fit the budget expected gap x link bandwidth: to the nearest "
+    "tier that they fit, else leave it",
     "UNISON (arXiv 2609.09643)",
     ("moved", "over_budget"),
 )
@@ -98,14 +97,9 @@ class MoveBudget(Residency):
     def place(self, decision: PlacementDecision) -> Place:
         cluster, program = decision.cluster, decision.program
         expected_s = slowest_gap_s(decision, lambda kind: kind.ema_s) or 0.0
-        for tier, kind, reachable in (
-            (Tier.DRAM, PlacementKind.DRAM, cluster.has_dram[decision.instance]),
-            (Tier.CXL, PlacementKind.CXL, cluster.has_cxl[decision.instance]),
-        ):
-            if not reachable:
-                continue
+        for tier in cluster.reached_tiers(decision.instance):
             if cluster.offload_s(program, tier, program.context_tokens) <= self.share * expected_s:
                 self.count("moved")
-                return Place(kind)
+                return offload(tier)
         self.count("over_budget")
         return KEEP

@@ -32,7 +32,7 @@ def cheapest(costs: list[float], decision: RouteDecision) -> int:
 class Dynamo(Routing):
     """Cost in blocks: ``prefill_load`` x max(active prefill + prompt - credit, 0) + active decode
     + prompt. The credit counts cached blocks by tier: ``overlap`` for HBM, ``host`` for DRAM,
-    ``pool`` for CXL."""
+    ``pool`` for the tiers beyond it."""
 
     overlap: float = number(1.0)
     host: float = number(0.75)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agentserve_gym.baselines.estimates import least_loaded
 from agentserve_gym.baselines.parts import Choice, Routing, number
 from agentserve_gym.baselines.registry import register
-from agentserve_gym.sim import RouteDecision, Tier
+from agentserve_gym.sim import RouteDecision
 
 
 @register(
@@ -30,7 +30,7 @@ class Owner(Routing):
             return Choice(least_loaded(views), "new")
         copy = max(
             views[home].cached_tokens(turn),
-            decision.cluster.tier_tokens(turn, home, Tier.DRAM),
+            decision.cluster.tier_tokens(turn, home, "dram"),
         )
         if copy and copy >= self.kept * turn.reuse_tokens:
             return Choice(home, "kept_home")

@@ -13,7 +13,7 @@ class Restore(Enum):
     CHEAPEST = "cheapest"
     """Load or recompute, whichever is estimated to give the first token sooner."""
     LOAD = "load"
-    """Load the longest copy within reach: DRAM of the node, CXL, or another instance's HBM."""
+    """Load the longest copy within reach: in a lower tier, or in another instance's HBM."""
     RECOMPUTE = "recompute"
     """Never load."""
 
@@ -23,11 +23,11 @@ class PlacementKind(Enum):
 
     KEEP = "keep"
     PIN = "pin"
-    DRAM = "dram"
-    CXL = "cxl"
+    OFFLOAD = "offload"
+    """Copy to a lower tier."""
     DROP = "drop"
     PREFETCH = "prefetch"
-    """Bring the longest copy in DRAM or CXL back into the home's HBM before the program returns."""
+    """Bring the longest copy in a lower tier back to the home's HBM before the program returns."""
 
 
 class Route(NamedTuple):
@@ -62,7 +62,7 @@ class Place:
     """Where the KV waits during the gap that begins.
 
     Attributes:
-        kind: leave in HBM under LRU, pin in HBM, offload to DRAM or CXL, or drop every copy.
+        kind: leave in HBM under LRU, pin in HBM, offload to a lower tier, or drop every copy.
         ttl_s: how long a pin lasts, seconds; only for ``PIN``.
         until_admitted: a pin still alive when the program returns lasts until its turn is admitted
             to a batch, instead of ending on return.
@@ -71,6 +71,7 @@ class Place:
             it lasts until the program's next turn ends.
         stay_warm: an offloaded context keeps its place in HBM's order (write-through) instead of
             becoming the first to be reclaimed.
+        tier: name of the lower tier; only for ``OFFLOAD``.
     """
 
     kind: PlacementKind
@@ -79,8 +80,18 @@ class Place:
     ask_again_s: float | None = None
     rank: float = 0.0
     stay_warm: bool = False
+    tier: str = ""
 
 
 Answer = Route | Hold | Place
 
 KEEP = Place(PlacementKind.KEEP)
+
+
+def offload(
+    tier: str, *, stay_warm: bool = False, rank: float = 0.0, ask_again_s: float | None = None
+) -> Place:
+    """Offload to a lower tier; see ``Place``."""
+    return Place(
+        PlacementKind.OFFLOAD, ask_again_s=ask_again_s, rank=rank, stay_warm=stay_warm, tier=tier
+    )

@@ -2,57 +2,80 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from agentserve_gym.sim.kernel.links import Link, Path
 from agentserve_gym.sim.kernel.pools import BlockPool
-from agentserve_gym.sim.kernel.tiers import DRAM, HBM, Tier
+from agentserve_gym.sim.kernel.tiers import HBM, HBM_NAME, LowerTier
 
 Links = tuple[Link, ...]
 
 
-@dataclass(slots=True)
 class Topology:
-    """Pools below HBM and the paths between memories.
+    """Lower tiers and the paths between memories.
 
     Attributes:
         block_size_tokens: of every pool. ``block_bytes``: KV bytes of one block over all ranks.
+        tiers: below HBM, in the scenario's order; the first is number 1.
         links: every link by name, for reports.
-        node_of, reaches_cxl: per instance.
-        dram: a pool per node or ``None``. ``cxl``: the pool or ``None``.
+        node_of: per instance.
         to_host, from_host: links between an instance's HBM and its host, per instance.
         peer: the link among a node's instances or ``None``, per node; ``network``: links out of
             and into a node, empty without a network.
-        offload_paths, load_paths: per instance, to or from DRAM and CXL.
     """
 
-    block_size_tokens: int
-    block_bytes: float
-    links: dict[str, Link] = field(default_factory=dict)
-    node_of: list[int] = field(default_factory=list)
-    reaches_cxl: list[bool] = field(default_factory=list)
-    dram: list[BlockPool | None] = field(default_factory=list)
-    cxl: BlockPool | None = None
-    to_host: list[Links] = field(default_factory=list)
-    from_host: list[Links] = field(default_factory=list)
-    peer: list[Link | None] = field(default_factory=list)
-    network: list[tuple[Links, Links]] = field(default_factory=list)
-    offload_paths: list[tuple[Path, Path]] = field(default_factory=list)
-    load_paths: list[tuple[Path, Path]] = field(default_factory=list)
-    _moves: dict[tuple[int, int], Path] = field(default_factory=dict)
+    __slots__ = (
+        "_moves", "_numbers", "block_bytes", "block_size_tokens", "from_host", "links", "network",
+        "node_of", "peer", "tiers", "to_host",
+    )  # fmt: skip
 
-    def offload_path(self, instance: int, tier: Tier) -> Path:
-        """HBM of an instance to a lower tier."""
-        return self.offload_paths[instance][tier is not DRAM]
+    def __init__(self, block_size_tokens: int, block_bytes: float) -> None:
+        self.block_size_tokens = block_size_tokens
+        self.block_bytes = block_bytes
+        self.tiers: list[LowerTier] = []
+        self.links: dict[str, Link] = {}
+        self.node_of: list[int] = []
+        self.to_host: list[Links] = []
+        self.from_host: list[Links] = []
+        self.peer: list[Link | None] = []
+        self.network: list[tuple[Links, Links]] = []
+        self._moves: dict[tuple[int, int], Path] = {}
+        self._numbers = {HBM_NAME: HBM}
 
-    def load_path(self, tier: Tier, source: int, instance: int) -> Path:
-        """A lower tier, or the HBM of instance ``source``, to the HBM of an instance."""
-        if tier is not HBM:
-            return self.load_paths[instance][tier is not DRAM]
-        path = self._moves.get((source, instance))
-        if path is None:
-            path = self._moves[source, instance] = self._move_path(source, instance)
+    def add_tier(self, name: str) -> LowerTier:
+        """A further tier, below those there are."""
+        tier = LowerTier(name)
+        self.tiers.append(tier)
+        self._numbers[name] = len(self.tiers)
+        return tier
+
+    def number_of(self, name: str) -> int:
+        """A tier's number by name, -1 if there is none."""
+        return self._numbers.get(name, -1)
+
+    @property
+    def tier_names(self) -> list[str]:
+        """Of all tiers by number, HBM first."""
+        return list(self._numbers)
+
+    def pool(self, tier: int, instance: int) -> BlockPool | None:
+        """The pool of a lower tier that an instance reaches, if any."""
+        return self.tiers[tier - 1].pool_of[instance]
+
+    def offload_path(self, instance: int, tier: int) -> Path:
+        """HBM of an instance to a lower tier that it reaches."""
+        path = self.tiers[tier - 1].offload_paths[instance]
+        assert path is not None
         return path
+
+    def load_path(self, tier: int, source: int, instance: int) -> Path:
+        """A lower tier that an instance reaches, or the HBM of instance ``source``, to its HBM."""
+        if tier != HBM:
+            path = self.tiers[tier - 1].load_paths[instance]
+            assert path is not None
+            return path
+        move = self._moves.get((source, instance))
+        if move is None:
+            move = self._moves[source, instance] = self._move_path(source, instance)
+        return move
 
     def _move_path(self, source: int, instance: int) -> Path:
         node = self.node_of[instance]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from enum import IntEnum
 
 from agentserve_gym.sim.kernel.answers import Restore
-from agentserve_gym.sim.kernel.tiers import Tier
 from agentserve_gym.workloads.program import Program, Turn
 
 
@@ -263,7 +262,7 @@ class TurnState:
         self.hit_blocks = 0
         self.private_blocks = 0
         self.reserved = False
-        self.loaded_from: Tier | None = None
+        self.loaded_from: int | None = None
         self.chunk_tokens = 0
         self.uncached_tokens = 0
         self.decode_start = 0

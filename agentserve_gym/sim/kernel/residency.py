@@ -1,4 +1,4 @@
-"""Where KV lies: HBM per instance, DRAM per node, a shared CXL pool; and the transfers between.
+"""Where KV lies: in HBM per instance and in lower tiers, and the transfers between them.
 
 A program's KV is a chain (shared prefix, then its own part), so in each pool it is a prefix length
 in blocks. Copies in lower tiers stay valid after a reload, so a later offload moves only what is
@@ -10,7 +10,6 @@ order; where everything in it is held, the offload is refused and counted, nothi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agentserve_gym.sim.kernel.answers import Place, PlacementKind, Restore
@@ -20,7 +19,7 @@ from agentserve_gym.sim.kernel.links import Path
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.kernel.pools import BlockPool, Key, Pin
 from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus, TurnState
-from agentserve_gym.sim.kernel.tiers import CXL, DRAM, HBM, Tier
+from agentserve_gym.sim.kernel.tiers import HBM
 
 HbmBlocks = Callable[[TurnState, int], int]
 
@@ -28,28 +27,38 @@ HbmBlocks = Callable[[TurnState, int], int]
 class Restorable(NamedTuple):
     """A copy outside an instance's HBM: where, how many leading blocks, when a load would end."""
 
-    tier: Tier
+    tier: int
     source: int
     blocks: int
     end_s: float
 
 
-@dataclass(slots=True)
 class ResidencyCounters:
-    """What the residency model did so far; blocks unless said otherwise."""
+    """What the residency model did so far; blocks unless said otherwise.
 
-    pins: int = 0
-    pins_expired: int = 0
-    pins_used: int = 0
-    offloads: dict[Tier, int] = field(default_factory=lambda: {DRAM: 0, CXL: 0})
-    offloaded_blocks: dict[Tier, int] = field(default_factory=lambda: {DRAM: 0, CXL: 0})
-    refused_offloads: int = 0
-    loads: dict[Tier, int] = field(default_factory=lambda: dict.fromkeys(Tier, 0))
-    loaded_blocks: dict[Tier, int] = field(default_factory=lambda: dict.fromkeys(Tier, 0))
-    drops: int = 0
-    prefetches: int = 0
-    prefetched_blocks: int = 0
-    refused_prefetches: int = 0
+    Attributes:
+        offloads, offloaded_blocks, loads, loaded_blocks: by number of the tier; loads from HBM come
+            from another instance's.
+    """
+
+    __slots__ = (
+        "drops", "loaded_blocks", "loads", "offloaded_blocks", "offloads", "pins", "pins_expired",
+        "pins_used", "prefetched_blocks", "prefetches", "refused_offloads", "refused_prefetches",
+    )  # fmt: skip
+
+    def __init__(self, tiers: int) -> None:
+        self.pins = 0
+        self.pins_expired = 0
+        self.pins_used = 0
+        self.offloads = [0] * tiers
+        self.offloaded_blocks = [0] * tiers
+        self.refused_offloads = 0
+        self.loads = [0] * tiers
+        self.loaded_blocks = [0] * tiers
+        self.drops = 0
+        self.prefetches = 0
+        self.prefetched_blocks = 0
+        self.refused_prefetches = 0
 
 
 class Residency:
@@ -65,23 +74,17 @@ class Residency:
         self.topology = topology
         self.engines = engines
         self._on_freed = on_freed
-        self.counters = ResidencyCounters()
+        self.counters = ResidencyCounters(1 + len(topology.tiers))
+        self._lower = range(1, 1 + len(topology.tiers))
         self._clock = clock
 
     def pools(self) -> list[BlockPool]:
-        """Every pool: HBM by instance, then DRAM by node, then CXL."""
+        """Every pool: HBM by instance, then the lower tiers'."""
         return [engine.pool for engine in self.engines] + self.lower_pools()
 
     def lower_pools(self) -> list[BlockPool]:
-        """The pools below HBM: DRAM by node, then CXL."""
-        pools = [pool for pool in self.topology.dram if pool is not None]
-        return pools + ([self.topology.cxl] if self.topology.cxl is not None else [])
-
-    def tier_pool(self, tier: Tier, instance: int) -> BlockPool | None:
-        """The pool of a lower tier that an instance can reach, if any."""
-        if tier is DRAM:
-            return self.topology.dram[self.topology.node_of[instance]]
-        return self.topology.cxl if self.topology.reaches_cxl[instance] else None
+        """The pools below HBM, by tier."""
+        return [pool for tier in self.topology.tiers for pool in tier.pools]
 
     # --- placement ---------------------------------------------------------------------------
 
@@ -92,10 +95,8 @@ class Residency:
         kind = place.kind
         if kind is PlacementKind.PIN:
             self._pin(program, place)
-        elif kind is PlacementKind.DRAM:
-            self._offload(program, DRAM, place.stay_warm)
-        elif kind is PlacementKind.CXL:
-            self._offload(program, CXL, place.stay_warm)
+        elif kind is PlacementKind.OFFLOAD:
+            self._offload(program, self.topology.number_of(place.tier), place.stay_warm)
         elif kind is PlacementKind.DROP:
             self._drop(program)
         elif kind is PlacementKind.PREFETCH:
@@ -186,12 +187,12 @@ class Residency:
 
     # --- transfers ---------------------------------------------------------------------------
 
-    def _offload(self, program: ProgramState, tier: Tier, stay_warm: bool) -> None:
+    def _offload(self, program: ProgramState, tier: int, stay_warm: bool) -> None:
         """Copy what the home instance holds and the tier does not."""
         home = program.home
         engine = self.engines[home]
         engine.synchronize()
-        pool = self.tier_pool(tier, home)
+        pool = self.topology.pool(tier, home)
         source = engine.pool
         blocks = source.match(program, self._chain_blocks(program))
         if pool is None or blocks <= program.shared_blocks:
@@ -224,9 +225,8 @@ class Residency:
         engine.synchronize()
         pool = engine.pool
         hit = pool.match(program, self._chain_blocks(program))
-        found = [(self._tier_blocks(program, tier), -tier) for tier in (DRAM, CXL)]
-        blocks, tier = max(found)[0], Tier(-max(found)[1])
-        source = self.tier_pool(tier, program.home)
+        blocks, tier = self._longest_copy(program)
+        source = self.topology.pool(tier, program.home) if tier else None
         if source is None or blocks <= max(hit, program.shared_blocks):
             return
         keys = tuple(source.matched_keys(program, blocks))
@@ -252,9 +252,16 @@ class Residency:
         end = path.start(self._clock.time_s, blocks * self.topology.block_bytes)
         self._clock.schedule(end, event)
 
-    def _tier_blocks(self, program: ProgramState, tier: Tier) -> int:
-        pool = self.tier_pool(tier, program.home)
-        return pool.match(program, self._chain_blocks(program)) if pool is not None else 0
+    def _longest_copy(self, program: ProgramState) -> tuple[int, int]:
+        """Most blocks of the chain in a lower tier, and the first tier that has them; 0, 0."""
+        most, where = 0, 0
+        for tier in self._lower:
+            pool = self.topology.pool(tier, program.home)
+            if pool is not None:
+                blocks = pool.match(program, self._chain_blocks(program))
+                if blocks > most:
+                    most, where = blocks, tier
+        return most, where
 
     def _chain_blocks(self, program: ProgramState) -> int:
         return program.context_tokens // self.topology.block_size_tokens
@@ -277,8 +284,8 @@ class Residency:
         lookup = hbm_blocks or self.hbm_blocks
         hit = lookup(turn, instance)
         found: list[Restorable] = []
-        for tier in (DRAM, CXL):
-            pool = self.tier_pool(tier, instance)
+        for tier in self._lower:
+            pool = self.topology.pool(tier, instance)
             blocks = pool.match(turn.program, turn.match_limit_blocks) if pool is not None else 0
             if blocks > hit:
                 found.append(self._restorable(tier, -1, instance, hit, blocks))
@@ -290,7 +297,7 @@ class Residency:
         return found
 
     def _restorable(
-        self, tier: Tier, source: int, instance: int, hit: int, blocks: int
+        self, tier: int, source: int, instance: int, hit: int, blocks: int
     ) -> Restorable:
         path = self.topology.load_path(tier, source, instance)
         end = path.end_s(self._clock.time_s, (blocks - hit) * self.topology.block_bytes)
@@ -320,16 +327,16 @@ class Residency:
             return copies[ends.index(soonest)]
         return None
 
-    def begin_load(self, turn: TurnState) -> tuple[int, Tier] | None:
+    def begin_load(self, turn: TurnState) -> tuple[int, int] | None:
         """Start loading for a turn whose HBM is being reserved; returns blocks and their tier."""
         copy = self._choose_restore(turn)
         if copy is None:
             return None
         count = copy.blocks - turn.hit_blocks
-        if copy.tier is HBM:
+        if copy.tier == HBM:
             source = self.engines[copy.source].pool
         else:
-            pool = self.tier_pool(copy.tier, turn.instance)
+            pool = self.topology.pool(copy.tier, turn.instance)
             assert pool is not None
             source = pool
         keys = tuple(source.matched_keys(turn.program, copy.blocks))
@@ -338,7 +345,7 @@ class Residency:
         self._start(_Load(self, turn, source, keys, copy.source), path, count)
         self.counters.loads[copy.tier] += 1
         self.counters.loaded_blocks[copy.tier] += count
-        if copy.tier is HBM:
+        if copy.tier == HBM:
             self.engines[copy.source].reconsider()
         return count, copy.tier
 

@@ -1,17 +1,39 @@
-"""Memory tiers that can hold KV."""
+"""Memory tiers that can hold KV, numbered: 0 is an instance's own HBM, then the scenario's list."""
 
 from __future__ import annotations
 
-from enum import IntEnum
+from agentserve_gym.sim.kernel.links import Path
+from agentserve_gym.sim.kernel.pools import BlockPool
+
+HBM = 0
+"""The number of HBM; lower tiers count on from it, in the scenario's order."""
+HBM_NAME = "hbm"
 
 
-class Tier(IntEnum):
-    """A memory tier that can hold KV."""
+class LowerTier:
+    """One memory tier below HBM.
 
-    HBM = 0
-    DRAM = 1
-    CXL = 2
+    Attributes:
+        name: what scenarios, policies and reports call it.
+        pools: its pools: one per node, or one that nodes share.
+        pool_of: per instance, the pool that it reaches, or ``None``.
+        offload_paths, load_paths: per instance, from and to its HBM; ``None`` where it reaches no
+            pool.
+    """
 
+    __slots__ = ("load_paths", "name", "offload_paths", "pool_of", "pools")
 
-HBM, DRAM, CXL = Tier
-"""The tiers by themselves: looking a member up in its enumeration takes a function call."""
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.pools: list[BlockPool] = []
+        self.pool_of: list[BlockPool | None] = []
+        self.offload_paths: list[Path | None] = []
+        self.load_paths: list[Path | None] = []
+
+    def connect(self, pool: BlockPool | None, offload: Path | None, load: Path | None) -> None:
+        """Say what the next instance reaches."""
+        if pool is not None and pool not in self.pools:
+            self.pools.append(pool)
+        self.pool_of.append(pool)
+        self.offload_paths.append(offload)
+        self.load_paths.append(load)

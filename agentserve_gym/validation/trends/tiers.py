@@ -6,7 +6,7 @@ from typing import Any
 
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.hardware import link, model
-from agentserve_gym.sim import Scenario, Simulation, Tier, load_scenario, run
+from agentserve_gym.sim import Scenario, Simulation, load_scenario, run
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.topology import build_topology
 from agentserve_gym.validation.trends.setup import (
@@ -182,9 +182,9 @@ def _topology(host_gbps: float) -> tuple[Topology, float]:
 
 def _offload_s(host_gbps: float) -> float:
     topology, size = _topology(host_gbps)
-    return topology.offload_path(0, Tier.DRAM).end_s(0.0, size)
+    return topology.offload_path(0, 1).end_s(0.0, size)
 
 
 def _load_s(host_gbps: float) -> float:
     topology, size = _topology(host_gbps)
-    return topology.load_path(Tier.DRAM, -1, 0).end_s(0.0, size)
+    return topology.load_path(1, -1, 0).end_s(0.0, size)
