@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from math import inf
 
 from agentserve_gym.sim.kernel.programs import ProgramState
@@ -34,16 +33,20 @@ class Entry:
         self.rank = 0.0
 
 
-@dataclass(slots=True)
 class Pin:
     """A hold on a program's chain until ``deadline_s``, or, with ``until_admitted``, once the
     program has returned, until its turn is admitted."""
 
-    deadline_s: float
-    keys: tuple[Key, ...]
-    until_admitted: bool
-    serial: int
-    returned: bool = False
+    __slots__ = ("deadline_s", "keys", "returned", "serial", "until_admitted")
+
+    def __init__(
+        self, deadline_s: float, keys: tuple[Key, ...], until_admitted: bool, serial: int
+    ) -> None:
+        self.deadline_s = deadline_s
+        self.keys = keys
+        self.until_admitted = until_admitted
+        self.serial = serial
+        self.returned = False
 
 
 class BlockPool:
@@ -176,9 +179,20 @@ class BlockPool:
         self.free -= count
         return True
 
+    def take_free(self, count: int) -> bool:
+        """Turn ``count`` free blocks held; change nothing if there are fewer."""
+        if count > self.free:
+            return False
+        self.free -= count
+        return True
+
     def give(self, count: int) -> None:
         """Turn ``count`` private held blocks free."""
         self.free += count
+
+    def date_changes(self, at_s: float | None) -> None:
+        """Let the journal hear of what changes next as if it happened then, or (``None``) now."""
+        self.changing_at_s = at_s
 
     def extend(self, key: Key, count: int) -> None:
         """Make ``count`` private held blocks part of a held entry."""
