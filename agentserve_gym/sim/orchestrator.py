@@ -194,12 +194,12 @@ class Orchestrator:
         """A program's first turn is ready."""
         self.live[program.index] = program
         program.arrive(self._clock.time_s)
-        self._release_turn(program)
+        self._release_turn(program, self._courses[program.index])
 
-    def _release_turn(self, program: ProgramState) -> None:
+    def _release_turn(self, program: ProgramState, course: _Course) -> None:
         now = self._clock.time_s
         program.enter(QUEUE, HELD, now)
-        plan = self._courses[program.index].plan.turns[program.turns_done]
+        plan = course.plan.turns[program.turns_done]
         self._sink.turn_ready(TurnState(program, plan, now, self._block_size), plan.output_tokens)
 
     # --- gaps --------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ class Orchestrator:
         course.waits_for -= 1
         if course.waits_for == 0:
             program.end_gap(self._clock.time_s)
-            self._release_turn(program)
+            self._release_turn(program, course)
 
     def _finish(self, program: ProgramState) -> None:
         now = self._clock.time_s

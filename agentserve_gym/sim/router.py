@@ -23,6 +23,9 @@ from agentserve_gym.sim.metrics import Metrics
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.views import ClusterView
 
+HeldKey = tuple[float, float, int]
+"""Place among held turns, lowest first: the policy's priority, the scenario's order, program."""
+
 
 class WaitingTurn:
     """A released turn that no engine has yet.
@@ -41,10 +44,6 @@ class WaitingTurn:
         self.offers = 0
         self.lane = 0
         self.key: HeldKey = (0.0, 0.0, 0)
-
-
-HeldKey = tuple[float, float, int]
-"""Place among held turns, lowest first: the policy's priority, the scenario's order, program."""
 
 
 def _held_key(waiting: WaitingTurn) -> HeldKey:

@@ -63,16 +63,18 @@ class DecodeBatch:
         self._residues[at] += change
         self._residues[at + self._block_size] += change
 
-    def leave(self, request: Request) -> int:
-        """Take a turn out of the batch; returns the tokens whose KV it has computed."""
+    def leave(self, request: Request) -> None:
+        """Take a turn out of the batch: what it emitted and computed is booked."""
         del self.turns[request.sequence]
-        offset = request.target_tokens - request.decode_start
+        step, started = self.step, request.decode_start
+        offset = request.target_tokens - started
         self._offset_sum -= offset
         self._count(offset, -1)
         if offset == self._longest_offset:
             self._longest_offset = None
         request.finish_step = -1
-        return offset + self.step
+        request.generated += step - started
+        request.computed_tokens = offset + step
 
     def pop_finished(self) -> list[Request]:
         """Turns whose last step has ended, in order of joining the engine; still in the batch."""

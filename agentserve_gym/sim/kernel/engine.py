@@ -198,7 +198,8 @@ class Engine(Steppable):
         self.busy_s += self._clock.time_s - segment.start_s
         finished = batch.pop_finished()
         for request in finished:
-            self._leave_batch(request)
+            batch.leave(request)
+            self._blocks.settle(request)
         for request in self.chunks:
             request.computed_tokens += steps * request.chunk_tokens
             if request.computed_tokens == request.target_tokens:
@@ -289,13 +290,6 @@ class Engine(Steppable):
         else:
             finished.append(request)
 
-    def _leave_batch(self, request: Request) -> None:
-        """A turn decodes no further: book what it emitted and what it owns."""
-        computed = self.batch.leave(request)
-        request.generated += self.batch.step - request.decode_start
-        request.computed_tokens = computed
-        request.private_blocks = self._blocks.count(computed) - request.hit_blocks
-
     def _blocks_ahead(self, request: Request, started: int, steps: int) -> int:
         """Blocks that a run with a lone prefill needs beyond its first ``started`` steps."""
         decode = self.batch.blocks_for(steps - started) if self.batch.turns else 0
@@ -323,7 +317,7 @@ class Engine(Steppable):
             blocks = self._blocks.to_own(request, started * request.chunk_tokens)
             request.private_blocks += blocks
             need += blocks
-        if need and not self._take(need):
+        if need and not (self.pool.take_free(need) or self._take(need)):
             raise RuntimeError(f"{self.pool.name}: planned steps ran out of KV blocks")
         batch.allocated_step += ahead
 
@@ -355,11 +349,11 @@ class Engine(Steppable):
 
         Where there are not enough blocks for all: ``None``, and nothing is done.
         """
-        batch = self.batch
+        batch, pool = self.batch, self.pool
         batch.allocated_step = batch.step
         need = batch.blocks_for_next()
         if not self.prefilling:
-            return [] if self._take(need) else None
+            return [] if pool.take_free(need) or self._take(need) else None
         budget = self._budget - len(batch.turns)
         chunks: list[tuple[Request, int, int]] = []
         for request in self.prefilling.values():
@@ -370,17 +364,19 @@ class Engine(Steppable):
             budget -= chunk
             need += blocks
             chunks.append((request, chunk, blocks))
-        if not self._take(need):
+        if not (pool.take_free(need) or self._take(need)):
             return None
+        scheduled: list[Request] = []
         for request, chunk, blocks in chunks:
             request.chunk_tokens = chunk
             request.private_blocks += blocks
-        return [request for request, _, _ in chunks]
+            scheduled.append(request)
+        return scheduled
 
     def _take(self, count: int) -> bool:
-        """Have the pool hold ``count`` more blocks; False, and nothing done, if it cannot."""
-        pool = self.pool
-        return pool.take_free(count) or pool.take(count, reclaim_pins=self._may_reclaim_pins())
+        """Have the pool hold ``count`` more blocks, free or reclaimed; False, and nothing done, if
+        it cannot."""
+        return self.pool.take(count, reclaim_pins=self._may_reclaim_pins())
 
     def _admit_waiting(self, scheduled: list[Request], planned_at_s: float) -> None:
         """Admit waiting turns into the step: they join ``scheduled``."""
@@ -402,7 +398,8 @@ class Engine(Steppable):
                 continue
             chunk = min(request.target_tokens - request.computed_tokens, budget)
             blocks = self._blocks.to_own(request, chunk)
-            self._take(blocks)
+            if not self.pool.take_free(blocks):
+                self._take(blocks)
             request.private_blocks += blocks
             request.chunk_tokens = chunk
             budget -= chunk
@@ -450,17 +447,14 @@ class Engine(Steppable):
         request.private_blocks = 0
         request.computed_tokens = hit * self._block_size
         request.reserved = True
-        load = self._host.begin_load(request)
-        if load is None:
-            self._host.turn_reserved(request, 0, None)
-            return True
-        loaded, tier = load
-        whole = self._blocks.count(request.target_tokens) - hit
-        self._take(whole)
-        request.private_blocks = whole
-        request.computed_tokens += loaded * self._block_size
-        self.loading[request.sequence] = request
-        program.enter(LOAD, LOADING, self._clock.time_s)
+        loaded, tier = self._host.begin_load(request) or (0, None)
+        if loaded:
+            whole = self._blocks.count(request.target_tokens) - hit
+            self._take(whole)
+            request.private_blocks = whole
+            request.computed_tokens += loaded * self._block_size
+            self.loading[request.sequence] = request
+            program.enter(LOAD, LOADING, self._clock.time_s)
         self._host.turn_reserved(request, loaded, tier)
         return True
 
@@ -469,7 +463,8 @@ class Engine(Steppable):
         request = self._victim(self.running, self.batch)
         del self.running[request.sequence]
         if request.sequence in self.batch.turns:
-            self._leave_batch(request)
+            self.batch.leave(request)
+            self._blocks.settle(request)
         else:
             del self.prefilling[request.sequence]
             self._blocks.publish_prefix(request)
@@ -491,8 +486,9 @@ class Engine(Steppable):
 
     def _may_reclaim_pins(self) -> bool:
         """Unexpired pins give way where the scenario says so, and wherever they block all."""
-        stuck = not (self.running or self.loading or self._finishing)
-        return self.limits.reclaim_unexpired_pins or stuck
+        if self.limits.reclaim_unexpired_pins:
+            return True
+        return not (self.running or self.loading or self._finishing)
 
     def _release(self, finished: list[Request]) -> None:
         for request in finished:

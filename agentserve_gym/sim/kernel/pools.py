@@ -286,7 +286,7 @@ class BlockPool:
     def _reclaim(self, count: int) -> None:
         lru = self.lru
         while count:
-            key, entry = self._victim()
+            key, entry = self._lowest() if self._ranked else next(iter(lru.items()))
             cut = min(entry.blocks, count)
             entry.blocks -= cut
             self.cached -= cut
@@ -299,14 +299,11 @@ class BlockPool:
                 del lru[key]
                 del self.entries[key]
 
-    def _victim(self) -> tuple[Key, Entry]:
-        """The entry to cut next: least recently used, or of the lowest rank. Shared prefixes have
-        no rank of their own; where ranks decide, they go last, so no chain loses its head first."""
-        if self._ranked:
-            own = [item for item in self.lru.items() if isinstance(item[0], int)]
-            if own:
-                return min(own, key=lambda item: item[1].rank)
-        return next(iter(self.lru.items()))
+    def _lowest(self) -> tuple[Key, Entry]:
+        """The entry to cut next where ranks decide. Shared prefixes have no rank of their own; they
+        go last, so no chain loses its head first."""
+        own = [item for item in self.lru.items() if isinstance(item[0], int)]
+        return min(own, key=lambda item: item[1].rank) if own else next(iter(self.lru.items()))
 
     def _unpin_for(self, missing: int) -> bool:
         """End pins, latest deadline first, until ``missing`` blocks can be had; plan, then do."""

@@ -24,9 +24,8 @@ class Segment(ABC):
 
     __slots__ = ("start_s", "steps")
 
-    def __init__(self, start_s: float, steps: int) -> None:
-        self.start_s = start_s
-        self.steps = steps
+    start_s: float
+    steps: int
 
     @abstractmethod
     def boundary_s(self, steps: int) -> float:
@@ -43,7 +42,8 @@ class DecodeSegment(Segment):
     __slots__ = ("first_step_s", "growth_s")
 
     def __init__(self, start_s: float, first_step_s: float, growth_s: float, steps: int) -> None:
-        super().__init__(start_s, steps)
+        self.start_s = start_s
+        self.steps = steps
         self.first_step_s = first_step_s
         self.growth_s = growth_s
 
@@ -85,7 +85,8 @@ class PrefillSegment(Segment):
     __slots__ = ("boundaries_s",)
 
     def __init__(self, start_s: float, boundaries_s: list[float], steps: int) -> None:
-        super().__init__(start_s, steps)
+        self.start_s = start_s
+        self.steps = steps
         self.boundaries_s = boundaries_s
 
     def boundary_s(self, steps: int) -> float:

@@ -106,7 +106,11 @@ class Stepper(ABC):
         segment = self.segment
         if segment is None or serial != self._event_serial:
             return
-        ended = [(engine, turns) for engine in self.members if (turns := engine.complete(segment))]
+        ended: list[tuple[Steppable, list[Request]]] = []
+        for engine in self.members:
+            turns = engine.complete(segment)
+            if turns:
+                ended.append((engine, turns))
         planned_at_s = self._clock.time_s
         if self._async:
             planned_at_s = segment.boundary_s(segment.steps - 1)

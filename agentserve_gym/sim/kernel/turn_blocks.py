@@ -21,9 +21,14 @@ class TurnBlocks:
 
     def to_own(self, request: Request, tokens: int) -> int:
         """Further blocks needed to compute ``tokens`` more of the turn's."""
-        blocks = -(-(request.computed_tokens + tokens) // self._size)
-        blocks -= request.hit_blocks + request.private_blocks
+        tokens += request.computed_tokens
+        blocks = -(-tokens // self._size) - request.hit_blocks - request.private_blocks
         return blocks if blocks > 0 else 0
+
+    def settle(self, request: Request) -> None:
+        """Count what decoding added among the turn's private blocks."""
+        blocks = -(-request.computed_tokens // self._size)
+        request.private_blocks = blocks - request.hit_blocks
 
     def publish_prefix(self, request: Request) -> None:
         """Let others hit the shared prefix that this turn computed, where nobody else did."""
