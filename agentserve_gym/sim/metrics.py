@@ -15,7 +15,8 @@ import numpy as np
 
 from agentserve_gym.sim.decisions import Decision
 from agentserve_gym.sim.kernel.answers import Answer
-from agentserve_gym.sim.kernel.programs import Phase, ProgramState, TurnState
+from agentserve_gym.sim.kernel.programs import Phase, ProgramState
+from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.sim.kernel.tiers import HBM
 from agentserve_gym.sim.scenario import ObjectiveSpec
 
@@ -97,7 +98,7 @@ class Metrics:
 
     def admitted(
         self,
-        turn: TurnState,
+        request: Request,
         known_tokens: int,
         hit_tokens: int,
         loaded_tokens: int,
@@ -105,28 +106,28 @@ class Metrics:
     ) -> None:
         """Book where the prompt of an admitted turn came from: HBM, a load from ``tier``, or, of
         the ``known_tokens`` that the program had computed before, nowhere."""
-        if turn.preemptions == 0:
-            self.prompt_tokens += turn.prompt_tokens
+        if request.preemptions == 0:
+            self.prompt_tokens += request.turn.prompt_tokens
             self.hit_tokens[HBM] += hit_tokens
             if tier is not None:
                 if tier == HBM:
                     self.migrated_tokens += loaded_tokens
                 else:
                     self.hit_tokens[tier] += loaded_tokens
-        if turn.preemptions or turn.number:
+        if request.preemptions or request.turn.number:
             self.recomputed_tokens += max(known_tokens - hit_tokens - loaded_tokens, 0)
 
-    def turn_finished(self, turn: TurnState, now_s: float) -> None:
+    def turn_finished(self, request: Request, now_s: float) -> None:
         """Book a finished turn."""
-        objective = self.objective
-        ttft = turn.first_token_s - turn.ready_s
-        tokens = turn.generated
+        objective, turn = self.objective, request.turn
+        ttft = request.first_token_s - turn.ready_s
+        tokens = request.generated
         self.ttft_s.append(ttft)
         self.e2e_s.append(now_s - turn.ready_s)
         self.output_tokens += tokens
         within = ttft <= objective.slo_ttft_s
         if tokens > 1:
-            tpot = (now_s - turn.first_token_s) / (tokens - 1)
+            tpot = (now_s - request.first_token_s) / (tokens - 1)
             self.tpot_s.append(tpot)
             within = within and tpot <= objective.slo_tpot_s
         self.slo_turns += within
@@ -134,8 +135,8 @@ class Metrics:
         if self.records is not None:
             self.records.append(
                 TurnRecord(
-                    turn.program.program_id, turn.number, turn.instance, turn.ready_s,
-                    turn.first_token_s, now_s, turn.prompt_tokens, tokens, turn.preemptions,
+                    turn.program.program_id, turn.number, request.instance, turn.ready_s,
+                    request.first_token_s, now_s, turn.prompt_tokens, tokens, request.preemptions,
                 )
             )  # fmt: skip
 

@@ -13,16 +13,15 @@ from typing import Protocol
 from agentserve_gym.sim.ideal import IdealTimes
 from agentserve_gym.sim.kernel.events import Clock, Event
 from agentserve_gym.sim.kernel.programs import (
-    DECODE,
     DONE,
-    GAP,
-    PREFILL,
+    HELD,
     QUEUE,
     TOOL_GAP,
     ProgramState,
     TurnState,
 )
 from agentserve_gym.sim.kernel.randomness import mix
+from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.sim.metrics import Metrics
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.workloads.build import Workload
@@ -32,8 +31,8 @@ from agentserve_gym.workloads.program import Program
 class TurnSink(Protocol):
     """Where released turns and ended turns go: the router."""
 
-    def turn_ready(self, turn: TurnState) -> None:
-        """A turn was released and needs an instance."""
+    def turn_ready(self, turn: TurnState, output_tokens: int) -> None:
+        """A turn was released and needs an instance, to emit ``output_tokens`` there."""
         ...
 
     def gap_began(self, program: ProgramState) -> None:
@@ -71,6 +70,17 @@ class UnfinishedTime:
         self.weight = self.weight + weight if self.count else 0.0
 
 
+class _Course:
+    """What the orchestrator keeps of a program: what it does, and how many (the tools together, and
+    each sub-agent) its gap still waits for."""
+
+    __slots__ = ("plan", "waits_for")
+
+    def __init__(self, plan: Program) -> None:
+        self.plan = plan
+        self.waits_for = 0
+
+
 class Orchestrator:
     """Drives programs through their lives.
 
@@ -104,6 +114,7 @@ class Orchestrator:
         self._block_size = block_size_tokens
         self._created = 0
         self._planned = 0
+        self._courses: dict[int, _Course] = {}
         self._ideal_s: dict[int, float] = {}
         self._arrivals = array("d", () if workload.concurrency else workload.arrival_times())
         self._sink: TurnSink
@@ -117,22 +128,29 @@ class Orchestrator:
             for _ in range(min(self._workload.concurrency, len(self._workload))):
                 self._plan_arrival(0.0)
 
-    def turn_finished(self, turn: TurnState) -> None:
+    def plan_of(self, program: ProgramState) -> Program:
+        """All that a live program does, its future included. No policy that could be deployed
+        knows it: this is for oracles and for whoever checks a run.
+
+        Raises:
+            KeyError: if the program is done.
+        """
+        return self._courses[program.index].plan
+
+    def turn_finished(self, request: Request) -> None:
         """A turn emitted its last token: the program goes into its gap, or is done."""
-        now = self._clock.time_s
-        program = turn.program
-        program.turns_done += 1
-        program.generated_tokens += turn.generated
-        context_tokens = turn.prompt_tokens + turn.generated - 1
+        now, program, generated_tokens = self._clock.time_s, request.program, request.generated
+        context_tokens = request.turn.prompt_tokens + generated_tokens - 1
         self.live_context_tokens += context_tokens - program.context_tokens
-        program.context_tokens = context_tokens
-        program.home = turn.instance
-        program.enter(GAP, now)
-        program.attained_service_s = program.phase_s[PREFILL] + program.phase_s[DECODE]
-        if program.turns_done == len(program._plan.turns):
+        course = self._courses[program.index]
+        number = request.turn.number
+        last = number + 1 == len(course.plan.turns)
+        status = DONE if last else TOOL_GAP
+        program.end_turn(request.instance, generated_tokens, context_tokens, status, now)
+        if last:
             self._finish(program)
         else:
-            self._begin_gap(program, turn)
+            self._begin_gap(program, course, number)
 
     def times_so_far(self) -> tuple[array[float], array[float]]:
         """Of root programs that are not done: seconds since arrival, and those over ideal JCT; 0
@@ -168,62 +186,57 @@ class Orchestrator:
 
     def _create(self, plan: Program, stream: int, parent: ProgramState | None) -> ProgramState:
         program = ProgramState(plan, self._created, stream, self._block_size, parent)
+        self._courses[self._created] = _Course(plan)
         self._created += 1
         return program
 
     def start(self, program: ProgramState) -> None:
         """A program's first turn is ready."""
         self.live[program.index] = program
-        program.arrival_s = program._phase_since_s = self._clock.time_s
-        self._release_turn(program)
+        program.arrive(self._clock.time_s)
+        self._release_turn(program, self._courses[program.index])
 
-    def _release_turn(self, program: ProgramState) -> None:
+    def _release_turn(self, program: ProgramState, course: _Course) -> None:
         now = self._clock.time_s
-        program.enter(QUEUE, now)
-        turn = TurnState(program, program._plan.turns[program.turns_done], now, self._block_size)
-        self._sink.turn_ready(turn)
+        program.enter(QUEUE, HELD, now)
+        plan = course.plan.turns[program.turns_done]
+        self._sink.turn_ready(TurnState(program, plan, now, self._block_size), plan.output_tokens)
 
     # --- gaps --------------------------------------------------------------------------------
 
-    def _begin_gap(self, program: ProgramState, turn: TurnState) -> None:
+    def _begin_gap(self, program: ProgramState, course: _Course, number: int) -> None:
+        """The gap after turn ``number`` begins."""
         now = self._clock.time_s
-        plan = turn._plan
-        program.status = TOOL_GAP
-        program.gap_started_s = now
-        program.gap_kind = plan.gap_kind
-        program.gap_tool_kinds = tuple([call.kind for call in plan.tools])
-        program._gap_tool_done = False
-        program._children_running = len(plan.children)
+        plan = course.plan.turns[number]
+        program.begin_gap(plan.gap_kind, tuple([call.kind for call in plan.tools]), now)
+        course.waits_for = 1 + len(plan.children)
         for position, child_plan in enumerate(plan.children):
-            stream = mix(program.stream, turn.number, position)
+            stream = mix(program.stream, number, position)
             child = self._create(child_plan, stream, program)
             self._clock.schedule(now + (child_plan.arrival_s or 0.0), _Start(self, child))
-        self._tools.start(program, plan, turn.number)
+        self._tools.start(program, plan, number)
         self._sink.gap_began(program)
 
     def tools_done(self, program: ProgramState) -> None:
         """The tool calls of the program's gap are over."""
-        program._gap_tool_done = True
-        self._end_gap_if_joined(program)
+        self._join(program)
 
-    def _end_gap_if_joined(self, program: ProgramState) -> None:
-        if not program._gap_tool_done or program._children_running:
-            return
-        program.last_gap_s = self._clock.time_s - program.gap_started_s
-        program.gaps += 1
-        program.gap_total_s += program.last_gap_s
-        self._release_turn(program)
+    def _join(self, program: ProgramState) -> None:
+        """One of those that the program's gap waits for is done; after the last the gap is over."""
+        course = self._courses[program.index]
+        course.waits_for -= 1
+        if course.waits_for == 0:
+            program.end_gap(self._clock.time_s)
+            self._release_turn(program, course)
 
     def _finish(self, program: ProgramState) -> None:
         now = self._clock.time_s
-        program.status = DONE
-        del self.live[program.index]
+        del self.live[program.index], self._courses[program.index]
         self.live_context_tokens -= program.context_tokens
         parent = program.parent
         if parent is not None:
             self._metrics.program_finished(program, now, 1.0)
-            parent._children_running -= 1
-            self._end_gap_if_joined(parent)
+            self._join(parent)
             return
         ideal = self._ideal_s.pop(program.index)
         self.done += 1

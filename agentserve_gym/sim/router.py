@@ -16,11 +16,38 @@ from agentserve_gym.sim.decisions import Decision, PlacementDecision, RouteDecis
 from agentserve_gym.sim.kernel.answers import Answer, Hold, Place, PlacementKind, Route
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock, Event
-from agentserve_gym.sim.kernel.programs import HELD, QUEUED, TOOL_GAP, ProgramState, TurnState
+from agentserve_gym.sim.kernel.programs import TOOL_GAP, ProgramState, TurnState
+from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.sim.kernel.residency import Residency
 from agentserve_gym.sim.metrics import Metrics
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.views import ClusterView
+
+HeldKey = tuple[float, float, int]
+"""Place among held turns, lowest first: the policy's priority, the scenario's order, program."""
+
+
+class WaitingTurn:
+    """A released turn that no engine has yet.
+
+    Attributes:
+        turn: what is known of it. ``output_tokens``: for its engine alone.
+        offers: how often a policy was asked where it should run.
+        lane, key: its lane and its place among held turns, from the policy's last ``Hold``.
+    """
+
+    __slots__ = ("key", "lane", "offers", "output_tokens", "turn")
+
+    def __init__(self, turn: TurnState, output_tokens: int) -> None:
+        self.turn = turn
+        self.output_tokens = output_tokens
+        self.offers = 0
+        self.lane = 0
+        self.key: HeldKey = (0.0, 0.0, 0)
+
+
+def _held_key(waiting: WaitingTurn) -> HeldKey:
+    return waiting.key
 
 
 class Router:
@@ -41,7 +68,7 @@ class Router:
         tools: ToolSimulator,
         held_order: str,
     ) -> None:
-        self.held: list[TurnState] = []
+        self.held: list[WaitingTurn] = []
         self.in_engines = 0
         self.may_ask = False
         self._engines = engines
@@ -51,20 +78,20 @@ class Router:
         self._clock = clock
         self._tools = tools
         self._held_order = held_order
-        self._fresh: deque[TurnState] = deque()
+        self._fresh: deque[WaitingTurn] = deque()
+        self._offered: WaitingTurn | None = None
         self._gaps: deque[ProgramState] = deque()
         self._offer_held = False
         self._refused_lanes: set[int] = set()
 
     # --- events ------------------------------------------------------------------------------
 
-    def turn_ready(self, turn: TurnState) -> None:
-        """A turn was released: it will be offered."""
+    def turn_ready(self, turn: TurnState, output_tokens: int) -> None:
+        """A turn was released: it will be offered, and emit ``output_tokens`` at its engine."""
         if turn.number and turn.reuse_tokens < turn.program.context_tokens:
             size = self._cluster.instances[0].block_size_tokens
             self._residency.truncate(turn.program, turn.reuse_tokens // size)
-        turn.program.status = HELD
-        self._fresh.append(turn)
+        self._fresh.append(WaitingTurn(turn, output_tokens))
         self.may_ask = True
 
     def gap_began(self, program: ProgramState) -> None:
@@ -72,11 +99,11 @@ class Router:
         self._gaps.append(program)
         self.may_ask = True
 
-    def turn_finished(self, turn: TurnState) -> None:
+    def turn_finished(self, request: Request) -> None:
         """A turn left its engine: held turns get another chance."""
-        self._engines[turn.instance].pool.forget_rank(turn.program.index)
+        self._engines[request.instance].pool.forget_rank(request.program.index)
         self.in_engines -= 1
-        self._cluster.instances[turn.instance].sent_turns -= 1
+        self._cluster.instances[request.instance].sent_turns -= 1
         self.offer_held_again()
 
     def offer_held_again(self) -> None:
@@ -93,8 +120,8 @@ class Router:
         if self._fresh:
             return self._offer(self._fresh.popleft())
         if self._offer_held:
-            for position, turn in enumerate(self.held):
-                if turn.hold_lane not in self._refused_lanes:
+            for position, waiting in enumerate(self.held):
+                if waiting.lane not in self._refused_lanes:
                     return self._offer(self.held.pop(position))
         if self.held and not self._progress_without_held:
             return self._offer(self.held.pop(0))
@@ -119,11 +146,12 @@ class Router:
             self._clock.time_s - program.gap_started_s,
         )
 
-    def _offer(self, turn: TurnState) -> RouteDecision:
+    def _offer(self, waiting: WaitingTurn) -> RouteDecision:
         self._cluster.held_turns = len(self.held)
         may_hold = self._progress_without_held
-        offers = turn.offers
-        turn.offers += 1
+        turn, offers = waiting.turn, waiting.offers
+        waiting.offers += 1
+        self._offered = waiting
         return RouteDecision(
             self._clock.time_s, turn.program, turn, self._cluster, may_hold, offers
         )
@@ -138,46 +166,46 @@ class Router:
             self._apply_placement(decision, answer)
 
     def _apply_route(self, decision: RouteDecision, answer: Answer) -> None:
-        turn = decision.turn
+        waiting, self._offered = self._offered, None
+        assert waiting is not None
+        turn = waiting.turn
         if isinstance(answer, Hold) and decision.may_hold and _can_hold(answer):
-            self._hold(turn, answer, decision.offers)
+            self._hold(waiting, answer)
         else:
             if not (isinstance(answer, Route) and self._can_route(answer)):
                 self._metrics.answered_invalidly(decision, answer)
                 answer = Route(self._safe_instance(turn.program))
-            self._dispatch(turn, answer)
+            self._dispatch(waiting, answer)
         if decision.offers == 0 and turn.number:
             self._residency.program_returned(turn.program)
 
-    def _hold(self, turn: TurnState, answer: Hold, offers: int) -> None:
-        if offers:
-            self._refused_lanes.add(turn.hold_lane)
-        turn.hold_priority = answer.priority
-        turn.hold_lane = answer.lane
+    def _hold(self, waiting: WaitingTurn, answer: Hold) -> None:
+        if waiting.offers > 1:
+            self._refused_lanes.add(waiting.lane)
+        turn = waiting.turn
+        waiting.lane = answer.lane
+        waiting.key = (answer.priority, self._order(turn), turn.program.index)
         self._metrics.holds += 1
-        turn.program.status = HELD
-        insort(self.held, turn, key=self._held_key)
+        insort(self.held, waiting, key=_held_key)
 
-    def _held_key(self, turn: TurnState) -> tuple[float, float, int]:
-        order = turn.ready_s
+    def _order(self, turn: TurnState) -> float:
+        """A held turn's place in the scenario's order."""
         if self._held_order == "program_arrival":
-            order = turn.program.arrival_s
-        elif self._held_order == "shortest_context":
-            order = float(turn.prompt_tokens)
-        return (turn.hold_priority, order, turn.program.index)
+            return turn.program.arrival_s
+        if self._held_order == "shortest_context":
+            return float(turn.prompt_tokens)
+        return turn.ready_s
 
-    def _dispatch(self, turn: TurnState, answer: Route) -> None:
-        turn.instance = answer.instance
-        turn.priority = answer.priority
-        turn.restore = answer.restore
-        turn.program.status = QUEUED
+    def _dispatch(self, waiting: WaitingTurn, answer: Route) -> None:
         self.in_engines += 1
         self._cluster.instances[answer.instance].sent_turns += 1
         engine = self._engines[answer.instance]
-        engine.enqueue(turn)
+        request = engine.enqueue(
+            waiting.turn, waiting.output_tokens, answer.priority, answer.restore
+        )
         if answer.promote_after_s is not None:
             at_s = self._clock.time_s + answer.promote_after_s
-            self._clock.schedule(at_s, _Promotion(engine, turn))
+            self._clock.schedule(at_s, _Promotion(engine, request))
 
     def _can_route(self, answer: Route) -> bool:
         wait = answer.promote_after_s
@@ -244,14 +272,14 @@ def _can_hold(answer: Hold) -> bool:
 class _Promotion(Event):
     """A turn has waited long enough to move to the front of its queue."""
 
-    __slots__ = ("_engine", "_turn")
+    __slots__ = ("_engine", "_request")
 
-    def __init__(self, engine: Engine, turn: TurnState) -> None:
+    def __init__(self, engine: Engine, request: Request) -> None:
         self._engine = engine
-        self._turn = turn
+        self._request = request
 
     def fire(self) -> None:
-        self._engine.promote(self._turn)
+        self._engine.promote(self._request)
 
 
 class _AskAgain(Event):

@@ -20,8 +20,10 @@ from agentserve_gym.sim.construction import build_engines, build_view, fitting_w
 from agentserve_gym.sim.decisions import Decision, Policy
 from agentserve_gym.sim.ideal import IdealTimes
 from agentserve_gym.sim.kernel.answers import Answer
+from agentserve_gym.sim.kernel.engine_host import EngineHost
 from agentserve_gym.sim.kernel.events import LAST, Clock, Event
-from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
+from agentserve_gym.sim.kernel.programs import ProgramState
+from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.sim.kernel.residency import Residency
 from agentserve_gym.sim.metrics import Metrics, mean
 from agentserve_gym.sim.orchestrator import Orchestrator
@@ -32,7 +34,7 @@ from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.topology import build_topology
 
 
-class Simulation:
+class Simulation(EngineHost):
     """One run of a scenario.
 
     Attributes:
@@ -225,38 +227,29 @@ class Simulation:
 
     # --- what the parts call back --------------------------------------------------------------
 
-    def begin_load(self, turn: TurnState) -> int:
+    def begin_load(self, request: Request) -> tuple[int, int] | None:
         """See ``EngineHost``."""
-        turn.loaded_from = None
-        if turn.hit_blocks >= turn.match_limit_blocks:
-            return 0
-        loaded = self.residency.begin_load(turn)
-        if loaded is None:
-            return 0
-        blocks, turn.loaded_from = loaded
-        return blocks
+        if request.hit_blocks >= request.match_limit_blocks:
+            return None
+        return self.residency.begin_load(request)
 
-    def turn_reserved(self, turn: TurnState, loaded_blocks: int) -> None:
+    def turn_reserved(self, request: Request, loaded_blocks: int, tier: int | None) -> None:
         """See ``EngineHost``."""
-        if turn.program.pinned_at >= 0:
-            self.residency.unpin(turn.program)
+        if request.program.pinned_at >= 0:
+            self.residency.unpin(request.program)
         size = self._block_size
-        view = self.cluster.instances[turn.instance]
-        view.prompt_tokens += turn.prompt_tokens
-        view.hit_tokens += turn.hit_blocks * size
-        self.metrics.admitted(
-            turn,
-            turn.match_limit_blocks * size,
-            turn.hit_blocks * size,
-            loaded_blocks * size,
-            turn.loaded_from,
-        )
+        hit_tokens = request.hit_blocks * size
+        view = self.cluster.instances[request.instance]
+        view.prompt_tokens += request.turn.prompt_tokens
+        view.hit_tokens += hit_tokens
+        known_tokens = request.match_limit_blocks * size
+        self.metrics.admitted(request, known_tokens, hit_tokens, loaded_blocks * size, tier)
 
-    def turn_finished(self, turn: TurnState) -> None:
+    def turn_finished(self, request: Request) -> None:
         """See ``EngineHost``."""
-        self.metrics.turn_finished(turn, self.clock.time_s)
-        self.router.turn_finished(turn)
-        self.orchestrator.turn_finished(turn)
+        self.metrics.turn_finished(request, self.clock.time_s)
+        self.router.turn_finished(request)
+        self.orchestrator.turn_finished(request)
         if self.timeline is not None:
             self.timeline.sample(self.now_s, self.engines, self.residency, self.orchestrator.live)
 

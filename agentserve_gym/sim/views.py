@@ -16,6 +16,7 @@ from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.links import Path
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
+from agentserve_gym.sim.kernel.request import Prompt
 from agentserve_gym.sim.kernel.residency import Residency, Restorable
 from agentserve_gym.sim.kernel.tiers import HBM, HBM_NAME
 from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
@@ -160,10 +161,11 @@ class ClusterView:
     def first_token_s(self, turn: TurnState, instance: int, copy: Restorable | None) -> float:
         """Load plus prefill time if the instance were idle, from ``copy`` or by recompute."""
         if copy is not None:
-            return self._residency.loaded_first_token_s(turn, instance, copy)
-        return self._residency.first_token_s(turn, instance, self._hbm_blocks(turn, instance))
+            return self._residency.loaded_first_token_s(turn.prompt_tokens, instance, copy)
+        known_blocks = self._hbm_blocks(turn, instance)
+        return self._residency.first_token_s(turn.prompt_tokens, instance, known_blocks)
 
-    def _hbm_blocks(self, turn: TurnState, instance: int) -> int:
+    def _hbm_blocks(self, turn: Prompt, instance: int) -> int:
         signals = self.instances[instance].signals
         return signals.cached_blocks(turn.program, turn.match_limit_blocks)
 

@@ -111,6 +111,10 @@ class FakeCluster:
         return wait + PREFILL_S * (turn.prompt_tokens - cached)
 
 
+_PLANS: dict[ProgramState, Program] = {}
+"""What the programs of `make_program` do, as an orchestrator would know it."""
+
+
 def make_program(
     index: int = 0,
     *,
@@ -137,6 +141,7 @@ def make_program(
         ),
     )  # fmt: skip
     program = ProgramState(plan, index, index + 100, BLOCK, parent)
+    _PLANS[program] = plan
     program.turns_done = turns_done
     program.home = home
     program.context_tokens = context
@@ -156,9 +161,10 @@ def route(
     """The decision of a program's next turn."""
     program = program or make_program()
     time_s = cluster.now_s if time_s is None else time_s
-    turn = TurnState(program, program._plan.turns[program.turns_done], time_s, BLOCK)
+    plan = _PLANS[program].turns[program.turns_done]
     if reuse is not None:
-        turn.reuse_tokens = reuse
+        plan = plan._replace(reuse_tokens=reuse)
+    turn = TurnState(program, plan, time_s, BLOCK)
     cluster.programs[program.index] = program
     return RouteDecision(time_s, program, turn, cluster, may_hold, offers)  # type: ignore[arg-type]
 

@@ -204,7 +204,7 @@ def test_estimates_know_of_hbm_no_more_than_the_signals_do() -> None:
         live = simulation.residency.hbm_blocks(turn, home)
         if live == 0 or cluster.instances[home].cached_tokens(turn):
             return
-        everything = simulation.engines[home].prefill_s(turn.target_tokens, 0)
+        everything = simulation.engines[home].prefill_s(turn.prompt_tokens, 0)
         assert cluster.first_token_s(turn, home, None) == everything
         assert cluster.restorables(turn, 1 - home) == []
         seen.append(live)

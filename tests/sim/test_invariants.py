@@ -12,6 +12,8 @@ from sim_strategies import scenarios
 
 from agentserve_gym.sim import Phase, Scenario, Simulation
 from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus, TurnState
+from agentserve_gym.sim.kernel.request import Request
+from agentserve_gym.workloads import Program
 
 SETTINGS = settings(
     max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
@@ -24,6 +26,7 @@ class Witness:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self.programs: dict[int, ProgramState] = {}
+        self.plans: dict[int, Program] = {}
         self.finished: list[tuple[int, float]] = []
         self.released: dict[tuple[int, int], float] = {}
         self.completed: dict[tuple[int, int], float] = {}
@@ -32,23 +35,28 @@ class Witness:
 
     def _watch_turns(self) -> None:
         sink, clock = self.simulation.router, self.simulation.clock
-        ready, ended = sink.turn_ready, self.simulation.orchestrator.turn_finished
+        orchestrator = self.simulation.orchestrator
+        ready, ended = sink.turn_ready, orchestrator.turn_finished
 
-        def turn_ready(turn: TurnState) -> None:
-            key = (turn.program.index, turn.number)
+        def turn_ready(turn: TurnState, output_tokens: int) -> None:
+            program = turn.program
+            key = (program.index, turn.number)
             assert key not in self.released
             self.released[key] = clock.time_s
-            self.programs[turn.program.index] = turn.program
-            ready(turn)
+            self.programs[program.index] = program
+            self.plans[program.index] = orchestrator.plan_of(program)
+            ready(turn, output_tokens)
 
-        def turn_finished(turn: TurnState) -> None:
-            key = (turn.program.index, turn.number)
+        def turn_finished(request: Request) -> None:
+            key = (request.program.index, request.turn.number)
             assert key not in self.completed
             self.completed[key] = clock.time_s
-            ended(turn)
+            plan = self.plans[request.program.index].turns[request.turn.number]
+            assert request.generated == plan.output_tokens
+            ended(request)
 
         sink.turn_ready = turn_ready  # type: ignore[method-assign]
-        self.simulation.orchestrator.turn_finished = turn_finished  # type: ignore[method-assign]
+        orchestrator.turn_finished = turn_finished  # type: ignore[method-assign]
 
     def _watch_programs(self) -> None:
         metrics = self.simulation.metrics
@@ -114,9 +122,8 @@ def check_causality(witness: Witness) -> None:
     spec = witness.simulation.scenario.tools
     replayed = not (spec.timeout_s or spec.durations)
     for (index, number), released_s in witness.released.items():
-        program = witness.programs[index]
         if number:
-            gap_s = program._plan.turns[number - 1].gap_s if replayed else 0.0
+            gap_s = witness.plans[index].turns[number - 1].gap_s if replayed else 0.0
             assert released_s >= witness.completed[index, number - 1] + gap_s - 1e-9
         ended_s = witness.completed.get((index, number))
         assert ended_s is None or ended_s > released_s

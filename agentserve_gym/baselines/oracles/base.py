@@ -38,8 +38,8 @@ class Foresight:
     def gap_left_s(self, program: ProgramState, elapsed_s: float) -> float:
         """What is left of a program's gap as its plan has it; sub-agents, failures and waits for a
         tool's slot may make it longer."""
-        assert self.simulation is not None
-        turn = program._plan.turns[program.turns_done - 1]
+        plan = self.simulation.orchestrator.plan_of(program)
+        turn = plan.turns[program.turns_done - 1]
         return max(turn.gap_s - elapsed_s, 0.0)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class ShortestRemaining(Foresight, Scheduling):
     def _remaining(self, program: ProgramState, instance: int) -> list[float]:
         """Service from each turn on."""
         engine = self.simulation.engines[instance]
-        plan = program._plan
+        plan = self.simulation.orchestrator.plan_of(program)
         left: list[float] = []
         total = 0.0
         for turn in reversed(plan.turns):

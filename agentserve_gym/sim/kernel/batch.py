@@ -10,7 +10,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 
 from agentserve_gym.hardware.timing import BatchStep
-from agentserve_gym.sim.kernel.programs import TurnState
+from agentserve_gym.sim.kernel.request import Request
 
 
 class DecodeBatch:
@@ -36,53 +36,55 @@ class DecodeBatch:
         self._block_size = block_size_tokens
         self.step = 0
         self.allocated_step = 0
-        self.turns: dict[int, TurnState] = {}
+        self.turns: dict[int, Request] = {}
         self._offset_sum = 0
         self._longest_offset: int | None = None
         # Turns by offset modulo the block size, written down twice: any stretch of it is a slice.
         self._residues = [0] * (2 * block_size_tokens)
-        self._finish_heap: list[tuple[int, int, TurnState]] = []
+        self._finish_heap: list[tuple[int, int, Request]] = []
 
     def __len__(self) -> int:
         return len(self.turns)
 
-    def join(self, turn: TurnState, steps_left: int) -> None:
+    def join(self, request: Request, steps_left: int) -> None:
         """Let a turn whose prefill just ended decode for ``steps_left`` more steps."""
-        turn.decode_start = self.step
-        turn.finish_step = self.step + steps_left
-        self.turns[turn.sequence] = turn
-        offset = turn.target_tokens - self.step
+        request.decode_start = self.step
+        request.finish_step = self.step + steps_left
+        self.turns[request.sequence] = request
+        offset = request.target_tokens - self.step
         self._offset_sum += offset
         self._count(offset, 1)
         if self._longest_offset is not None and offset > self._longest_offset:
             self._longest_offset = offset
-        heappush(self._finish_heap, (turn.finish_step, turn.sequence, turn))
+        heappush(self._finish_heap, (request.finish_step, request.sequence, request))
 
     def _count(self, offset: int, change: int) -> None:
         at = offset % self._block_size
         self._residues[at] += change
         self._residues[at + self._block_size] += change
 
-    def leave(self, turn: TurnState) -> int:
-        """Take a turn out of the batch; returns the tokens whose KV it has computed."""
-        del self.turns[turn.sequence]
-        offset = turn.target_tokens - turn.decode_start
+    def leave(self, request: Request) -> None:
+        """Take a turn out of the batch: what it emitted and computed is booked."""
+        del self.turns[request.sequence]
+        step, started = self.step, request.decode_start
+        offset = request.target_tokens - started
         self._offset_sum -= offset
         self._count(offset, -1)
         if offset == self._longest_offset:
             self._longest_offset = None
-        turn.finish_step = -1
-        return offset + self.step
+        request.finish_step = -1
+        request.generated += step - started
+        request.computed_tokens = offset + step
 
-    def pop_finished(self) -> list[TurnState]:
+    def pop_finished(self) -> list[Request]:
         """Turns whose last step has ended, in order of joining the engine; still in the batch."""
         heap = self._finish_heap
-        finished: list[TurnState] = []
+        finished: list[Request] = []
         while heap and heap[0][0] <= self.step:
-            step, _, turn = heappop(heap)
-            if turn.finish_step == step:
-                turn.finish_step = -1
-                finished.append(turn)
+            step, _, request = heappop(heap)
+            if request.finish_step == step:
+                request.finish_step = -1
+                finished.append(request)
         return finished
 
     def steps_to_completion(self) -> int:
@@ -108,7 +110,7 @@ class DecodeBatch:
             return 0
         if self._longest_offset is None:
             self._longest_offset = max(
-                turn.target_tokens - turn.decode_start for turn in self.turns.values()
+                request.target_tokens - request.decode_start for request in self.turns.values()
             )
         return self._longest_offset + self.step + 1
 

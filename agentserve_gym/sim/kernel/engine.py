@@ -17,6 +17,7 @@ from collections.abc import Callable
 from math import inf
 
 from agentserve_gym.hardware.timing import BatchStep, LatencyModel
+from agentserve_gym.sim.kernel.answers import Restore
 from agentserve_gym.sim.kernel.batch import DecodeBatch
 from agentserve_gym.sim.kernel.engine_host import EngineHost, EngineLimits
 from agentserve_gym.sim.kernel.events import Clock
@@ -31,6 +32,7 @@ from agentserve_gym.sim.kernel.programs import (
     RUNNING,
     TurnState,
 )
+from agentserve_gym.sim.kernel.request import QueueKey, Request
 from agentserve_gym.sim.kernel.segments import Segment
 from agentserve_gym.sim.kernel.shapes import mixed_shape, prefill_alone_s
 from agentserve_gym.sim.kernel.stepper import Steppable, Stepper
@@ -38,8 +40,8 @@ from agentserve_gym.sim.kernel.turn_blocks import TurnBlocks
 from agentserve_gym.sim.kernel.victims import VICTIMS
 
 
-def _queue_key(turn: TurnState) -> tuple[int, float, int]:
-    return turn.queue_key
+def _queue_key(request: Request) -> QueueKey:
+    return request.queue_key
 
 
 class Engine(Steppable):
@@ -70,15 +72,15 @@ class Engine(Steppable):
         self.latency = latency
         self.pool = pool
         self.batch = DecodeBatch(limits.block_size_tokens)
-        self.prefilling: dict[int, TurnState] = {}
-        self.running: dict[int, TurnState] = {}
-        self.waiting: list[TurnState] = []
-        self.loading: dict[int, TurnState] = {}
+        self.prefilling: dict[int, Request] = {}
+        self.running: dict[int, Request] = {}
+        self.waiting: list[Request] = []
+        self.loading: dict[int, Request] = {}
         self.queued_tokens = 0
         self.preemptions = 0
         self.steps = 0
         self.busy_s = 0.0
-        self.chunks: list[TurnState] = []
+        self.chunks: list[Request] = []
         self.on_change: Callable[[], None] | None = None
         self._clock = clock
         self._host = host
@@ -90,7 +92,7 @@ class Engine(Steppable):
         self._blocks = TurnBlocks(pool, limits.block_size_tokens)
         self._victim = VICTIMS[limits.preemption_victim]
         self._sequence = 0
-        self._finishing: list[TurnState] = []
+        self._finishing: list[Request] = []
         self._first_step = 0
         self._synchronized_at_s = -1.0
         self._steps_done = 0
@@ -98,40 +100,39 @@ class Engine(Steppable):
 
     # --- what the rest of the simulation does to an engine -----------------------------------
 
-    def enqueue(self, turn: TurnState) -> None:
-        """Put a routed turn into the queue."""
+    def enqueue(
+        self, turn: TurnState, output_tokens: int, priority: float, restore: Restore
+    ) -> Request:
+        """Put a routed turn, which will emit ``output_tokens``, into the queue."""
+        self._sequence = sequence = self._sequence + 1
         now = self._clock.time_s
-        self._sequence += 1
-        turn.sequence = self._sequence
-        turn.queued_s = turn.visible_after_s = now
-        turn.queue_key = (0, turn.priority, turn.sequence)
+        request = Request(turn, output_tokens, self.index, priority, restore, sequence, now)
+        request.program.sent()
         self.synchronize()
-        turn.uncached_tokens = turn.target_tokens - self._hit_blocks(turn) * self._block_size
-        self.queued_tokens += turn.uncached_tokens
-        insort(self.waiting, turn, key=_queue_key)
+        self._queue(request)
         self.reconsider()
+        return request
 
-    def load_finished(self, turn: TurnState) -> None:
+    def load_finished(self, request: Request) -> None:
         """The KV that ``begin_load`` asked for has arrived; the turn goes to the front.
 
         It holds its blocks already: behind a turn that waits for blocks, both would wait forever.
         """
         now = self._clock.time_s
-        del self.loading[turn.sequence]
-        turn.visible_after_s = now
-        turn.queue_key = (-2, turn.priority, turn.sequence)
-        turn.program.enter(QUEUE, now)
-        turn.program.status = QUEUED
-        insort(self.waiting, turn, key=_queue_key)
-        self.queued_tokens += turn.uncached_tokens
+        del self.loading[request.sequence]
+        request.visible_after_s = now
+        request.queue_key = (-2, request.priority, request.sequence)
+        request.program.enter(QUEUE, QUEUED, now)
+        insort(self.waiting, request, key=_queue_key)
+        self.queued_tokens += request.uncached_tokens
         self.reconsider()
 
-    def promote(self, turn: TurnState) -> None:
+    def promote(self, request: Request) -> None:
         """Move a turn that still waits in the queue to its front."""
-        if turn in self.waiting and turn.queue_key[0] == 0:
-            self.waiting.remove(turn)
-            turn.queue_key = (0, -inf, turn.sequence)
-            insort(self.waiting, turn, key=_queue_key)
+        if request in self.waiting and request.queue_key[0] == 0:
+            self.waiting.remove(request)
+            request.queue_key = (0, -inf, request.sequence)
+            insort(self.waiting, request, key=_queue_key)
             self.reconsider()
 
     def reconsider(self) -> None:
@@ -167,7 +168,9 @@ class Engine(Steppable):
 
     def prefill_tokens_left(self) -> int:
         """Prompt tokens that the running turns have yet to compute."""
-        left = sum(turn.target_tokens - turn.computed_tokens for turn in self.prefilling.values())
+        left = sum(
+            request.target_tokens - request.computed_tokens for request in self.prefilling.values()
+        )
         segment = self._stepper.segment
         if segment is not None and self.chunks and segment.steps > 1:
             left -= segment.completed(self._clock.time_s) * self.chunks[0].chunk_tokens
@@ -184,7 +187,7 @@ class Engine(Steppable):
         """Whether the planned step computes anything."""
         return bool(self.chunks or self.batch.turns)
 
-    def complete(self, segment: Segment) -> list[TurnState]:
+    def complete(self, segment: Segment) -> list[Request]:
         """Apply the effects of the steps that just ended; returns the turns that finished."""
         batch = self.batch
         steps = segment.steps
@@ -194,17 +197,15 @@ class Engine(Steppable):
         self.steps += steps
         self.busy_s += self._clock.time_s - segment.start_s
         finished = batch.pop_finished()
-        for turn in finished:
-            computed = batch.leave(turn)
-            turn.private_blocks = self._blocks.count(computed) - turn.hit_blocks
-            turn.computed_tokens = computed
-            turn.generated = turn._output_tokens
-        for turn in self.chunks:
-            turn.computed_tokens += steps * turn.chunk_tokens
-            if turn.computed_tokens == turn.target_tokens:
-                self._end_prefill(turn, finished)
-        for turn in finished:
-            del self.running[turn.sequence]
+        for request in finished:
+            batch.leave(request)
+            self._blocks.settle(request)
+        for request in self.chunks:
+            request.computed_tokens += steps * request.chunk_tokens
+            if request.computed_tokens == request.target_tokens:
+                self._end_prefill(request, finished)
+        for request in finished:
+            del self.running[request.sequence]
         if self._async:
             self._finishing = finished
         else:
@@ -224,10 +225,10 @@ class Engine(Steppable):
         if self.on_change is not None:
             self.on_change()
 
-    def announce(self, finished: list[TurnState]) -> None:
+    def announce(self, finished: list[Request]) -> None:
         """Tell the host which turns ended."""
-        for turn in finished:
-            self._host.turn_finished(turn)
+        for request in finished:
+            self._host.turn_finished(request)
 
     def shape(self) -> BatchStep:
         """The planned step's batch."""
@@ -235,13 +236,13 @@ class Engine(Steppable):
 
     def full_chunks(self) -> int:
         """Steps until a lone prefill's last chunk, a completion or a shortage of blocks."""
-        turn, chunk = self.chunks[0], self.chunks[0].chunk_tokens
+        request, chunk = self.chunks[0], self.chunks[0].chunk_tokens
         if len(self.chunks) > 1 or chunk + len(self.batch.turns) < self._budget:
             return 1
-        steps = (turn.target_tokens - turn.computed_tokens - 1) // chunk
+        steps = (request.target_tokens - request.computed_tokens - 1) // chunk
         if self.batch.turns:
             steps = min(steps, self.batch.steps_to_completion())
-        if steps <= 1 or self._blocks_ahead(turn, 1, steps) > self._room():
+        if steps <= 1 or self._blocks_ahead(request, 1, steps) > self._room():
             return 1
         return steps
 
@@ -274,25 +275,25 @@ class Engine(Steppable):
             return min(steps, started)
         return min(steps, started + 1) if self._fits_next(now) else steps
 
-    def _end_prefill(self, turn: TurnState, finished: list[TurnState]) -> None:
+    def _end_prefill(self, request: Request, finished: list[Request]) -> None:
         """The prompt is computed and the next token emitted."""
         now = self._clock.time_s
-        del self.prefilling[turn.sequence]
-        turn.generated += 1
-        if turn.first_token_s < 0.0:
-            turn.first_token_s = now
-        turn.program.enter(DECODE, now)
-        self._blocks.publish_prefix(turn)
-        left = turn._output_tokens - turn.generated
+        del self.prefilling[request.sequence]
+        request.generated += 1
+        if request.first_token_s < 0.0:
+            request.first_token_s = now
+        request.program.enter(DECODE, RUNNING, now)
+        self._blocks.publish_prefix(request)
+        left = request.output_tokens - request.generated
         if left:
-            self.batch.join(turn, left)
+            self.batch.join(request, left)
         else:
-            finished.append(turn)
+            finished.append(request)
 
-    def _blocks_ahead(self, turn: TurnState, started: int, steps: int) -> int:
+    def _blocks_ahead(self, request: Request, started: int, steps: int) -> int:
         """Blocks that a run with a lone prefill needs beyond its first ``started`` steps."""
         decode = self.batch.blocks_for(steps - started) if self.batch.turns else 0
-        return decode + self._blocks.to_own(turn, turn.computed_tokens + steps * turn.chunk_tokens)
+        return decode + self._blocks.to_own(request, steps * request.chunk_tokens)
 
     def _room(self) -> int:
         """Blocks that running turns can have."""
@@ -312,11 +313,11 @@ class Engine(Steppable):
             self._allocate_in_order(started)
             return
         need = batch.blocks_for(ahead) if batch.turns else 0
-        for turn in self.chunks:
-            blocks = self._blocks.to_own(turn, turn.computed_tokens + started * turn.chunk_tokens)
-            turn.private_blocks += blocks
+        for request in self.chunks:
+            blocks = self._blocks.to_own(request, started * request.chunk_tokens)
+            request.private_blocks += blocks
             need += blocks
-        if need and not self._take(need):
+        if need and not (self.pool.take_free(need) or self._take(need)):
             raise RuntimeError(f"{self.pool.name}: planned steps ran out of KV blocks")
         batch.allocated_step += ahead
 
@@ -325,13 +326,13 @@ class Engine(Steppable):
         segment = self._stepper.segment
         assert segment is not None
         for step in range(self.batch.allocated_step - self._first_step + 1, started + 1):
-            self.pool.changing_at_s = segment.boundary_s(step - 1)
+            self.pool.date_changes(segment.boundary_s(step - 1))
             self._allocate(step)
-        self.pool.changing_at_s = None
+        self.pool.date_changes(None)
 
     # --- the scheduler -----------------------------------------------------------------------
 
-    def _schedule(self, planned_at_s: float) -> list[TurnState]:
+    def _schedule(self, planned_at_s: float) -> list[Request]:
         """One scheduling pass; returns the turns that prefill a chunk in this step."""
         preemptions = self.preemptions
         scheduled = self._schedule_running()
@@ -343,69 +344,68 @@ class Engine(Steppable):
             self._admit_waiting(scheduled, planned_at_s)
         return scheduled
 
-    def _schedule_running(self) -> list[TurnState] | None:
+    def _schedule_running(self) -> list[Request] | None:
         """Give running turns their tokens and blocks; returns those that prefill a chunk.
 
         Where there are not enough blocks for all: ``None``, and nothing is done.
         """
-        batch = self.batch
+        batch, pool = self.batch, self.pool
         batch.allocated_step = batch.step
         need = batch.blocks_for_next()
         if not self.prefilling:
-            return [] if self._take(need) else None
+            return [] if pool.take_free(need) or self._take(need) else None
         budget = self._budget - len(batch.turns)
-        chunks: list[tuple[TurnState, int, int]] = []
-        for turn in self.prefilling.values():
-            chunk = min(turn.target_tokens - turn.computed_tokens, budget)
+        chunks: list[tuple[Request, int, int]] = []
+        for request in self.prefilling.values():
+            chunk = min(request.target_tokens - request.computed_tokens, budget)
             if chunk <= 0:
                 break
-            blocks = self._blocks.to_own(turn, turn.computed_tokens + chunk)
+            blocks = self._blocks.to_own(request, chunk)
             budget -= chunk
             need += blocks
-            chunks.append((turn, chunk, blocks))
-        if not self._take(need):
+            chunks.append((request, chunk, blocks))
+        if not (pool.take_free(need) or self._take(need)):
             return None
-        for turn, chunk, blocks in chunks:
-            turn.chunk_tokens = chunk
-            turn.private_blocks += blocks
-        return [turn for turn, _, _ in chunks]
+        scheduled: list[Request] = []
+        for request, chunk, blocks in chunks:
+            request.chunk_tokens = chunk
+            request.private_blocks += blocks
+            scheduled.append(request)
+        return scheduled
 
     def _take(self, count: int) -> bool:
-        """Have the pool hold ``count`` more blocks; False, and nothing done, if it cannot."""
-        pool = self.pool
-        if count <= pool.free:
-            pool.free -= count
-            return True
-        return pool.take(count, reclaim_pins=self._may_reclaim_pins())
+        """Have the pool hold ``count`` more blocks, free or reclaimed; False, and nothing done, if
+        it cannot."""
+        return self.pool.take(count, reclaim_pins=self._may_reclaim_pins())
 
-    def _admit_waiting(self, scheduled: list[TurnState], planned_at_s: float) -> None:
+    def _admit_waiting(self, scheduled: list[Request], planned_at_s: float) -> None:
         """Admit waiting turns into the step: they join ``scheduled``."""
         waiting, now = self.waiting, self._clock.time_s
         budget = self._budget - len(self.batch.turns)
-        for turn in scheduled:
-            budget -= turn.chunk_tokens
+        for request in scheduled:
+            budget -= request.chunk_tokens
         at = 0
         while at < len(waiting) and budget > 0 and self._has_slot():
-            turn = waiting[at]
-            if turn.visible_after_s > planned_at_s:
+            request = waiting[at]
+            if request.visible_after_s > planned_at_s:
                 at += 1
                 continue
-            if not turn.reserved and not self._reserve(turn):
+            if not request.reserved and not self._reserve(request):
                 break
             del waiting[at]
-            self.queued_tokens -= turn.uncached_tokens
-            if turn.sequence in self.loading:
+            self.queued_tokens -= request.uncached_tokens
+            if request.sequence in self.loading:
                 continue
-            chunk = min(turn.target_tokens - turn.computed_tokens, budget)
-            blocks = self._blocks.to_own(turn, turn.computed_tokens + chunk)
-            self._take(blocks)
-            turn.private_blocks += blocks
-            turn.chunk_tokens = chunk
+            chunk = min(request.target_tokens - request.computed_tokens, budget)
+            blocks = self._blocks.to_own(request, chunk)
+            if not self.pool.take_free(blocks):
+                self._take(blocks)
+            request.private_blocks += blocks
+            request.chunk_tokens = chunk
             budget -= chunk
-            turn.program.enter(PREFILL, now)
-            turn.program.status = RUNNING
-            self.running[turn.sequence] = self.prefilling[turn.sequence] = turn
-            scheduled.append(turn)
+            request.program.enter(PREFILL, RUNNING, now)
+            self.running[request.sequence] = self.prefilling[request.sequence] = request
+            scheduled.append(request)
 
     def _has_slot(self) -> bool:
         return len(self.running) + len(self._finishing) < self._slots
@@ -414,19 +414,19 @@ class Engine(Steppable):
         """Whether a step planned at that time would admit a waiting turn, as things are now."""
         if not self._has_slot() or len(self.batch.turns) >= self._budget:
             return False
-        for turn in self.waiting:
-            if turn.visible_after_s <= planned_at_s:
-                return turn.reserved or self._fits(turn, self._hit_blocks(turn))
+        for request in self.waiting:
+            if request.visible_after_s <= planned_at_s:
+                return request.reserved or self._fits(request, self._hit_blocks(request))
         return False
 
-    def _hit_blocks(self, turn: TurnState) -> int:
+    def _hit_blocks(self, request: Request) -> int:
         """Leading blocks of the turn that are cached here."""
-        return self.pool.match(turn.program, turn.match_limit_blocks)
+        return self.pool.match(request.program, request.match_limit_blocks)
 
-    def _fits(self, turn: TurnState, hit_blocks: int) -> bool:
+    def _fits(self, request: Request, hit_blocks: int) -> bool:
         """Whether blocks can be had now for the turn's whole prompt less its cached prefix."""
-        pool, program = self.pool, turn.program
-        need = self._blocks.count(turn.target_tokens) - hit_blocks
+        pool, program = self.pool, request.program
+        need = self._blocks.count(request.target_tokens) - hit_blocks
         if need <= pool.free:
             return True
         room = pool.free + pool.cached - pool.reclaimable(program.chain_keys)
@@ -434,67 +434,62 @@ class Engine(Steppable):
             room += pool.reclaimable_pinned(besides=program)
         return need <= room
 
-    def _reserve(self, turn: TurnState) -> bool:
+    def _reserve(self, request: Request) -> bool:
         """Fix a waiting turn's cached prefix and start its load, if it fits; else do nothing."""
-        hit = self._hit_blocks(turn)
-        if not self._fits(turn, hit):
+        hit = self._hit_blocks(request)
+        if not self._fits(request, hit):
             return False
-        pool, program = self.pool, turn.program
+        pool, program = self.pool, request.program
         pool.hold(program.chain_keys)
         pool.unpin(program.index)
         pool.shorten(program.index, max(hit - program.shared_blocks, 0))
-        turn.hit_blocks = hit
-        turn.private_blocks = 0
-        turn.computed_tokens = hit * self._block_size
-        turn.reserved = True
-        loaded = self._host.begin_load(turn)
+        request.hit_blocks = hit
+        request.private_blocks = 0
+        request.computed_tokens = hit * self._block_size
+        request.reserved = True
+        loaded, tier = self._host.begin_load(request) or (0, None)
         if loaded:
-            whole = self._blocks.count(turn.target_tokens) - hit
+            whole = self._blocks.count(request.target_tokens) - hit
             self._take(whole)
-            turn.private_blocks = whole
-            turn.computed_tokens += loaded * self._block_size
-            self.loading[turn.sequence] = turn
-            turn.program.status = LOADING
-            program.enter(LOAD, self._clock.time_s)
-        self._host.turn_reserved(turn, loaded)
+            request.private_blocks = whole
+            request.computed_tokens += loaded * self._block_size
+            self.loading[request.sequence] = request
+            program.enter(LOAD, LOADING, self._clock.time_s)
+        self._host.turn_reserved(request, loaded, tier)
         return True
 
     def _preempt(self) -> None:
         """Free the blocks of a running turn (they stay cached) and queue it in front."""
-        turn = self._victim(self.running, self.batch)
-        del self.running[turn.sequence]
-        if turn.sequence in self.batch.turns:
-            started = turn.decode_start
-            computed = self.batch.leave(turn)
-            turn.generated += self.batch.step - started
-            turn.private_blocks = self._blocks.count(computed) - turn.hit_blocks
-            turn.computed_tokens = computed
+        request = self._victim(self.running, self.batch)
+        del self.running[request.sequence]
+        if request.sequence in self.batch.turns:
+            self.batch.leave(request)
+            self._blocks.settle(request)
         else:
-            del self.prefilling[turn.sequence]
-            self._blocks.publish_prefix(turn)
-        self._blocks.cache(turn)
+            del self.prefilling[request.sequence]
+            self._blocks.publish_prefix(request)
+        self._blocks.cache(request)
         now = self._clock.time_s
-        turn.target_tokens = turn.prompt_tokens + turn.generated
-        turn.computed_tokens = 0
-        turn.match_limit_blocks = (turn.target_tokens - 1) // self._block_size
-        turn.reserved = False
-        turn.preemptions += 1
-        turn.visible_after_s = now
         self.preemptions += 1
-        turn.queue_key = (-1, -self.preemptions, turn.sequence)
-        turn.uncached_tokens = turn.target_tokens - self._hit_blocks(turn) * self._block_size
-        self.queued_tokens += turn.uncached_tokens
-        insort(self.waiting, turn, key=_queue_key)
-        turn.program.enter(QUEUE, now)
-        turn.program.status = QUEUED
+        request.start_over((-1, -self.preemptions, request.sequence), self._block_size, now)
+        request.program.enter(QUEUE, QUEUED, now)
+        self._queue(request)
+
+    def _queue(self, request: Request) -> None:
+        """Put what nothing is reserved for into the queue."""
+        cached_tokens = self._hit_blocks(request) * self._block_size
+        request.uncached_tokens = request.target_tokens - cached_tokens
+        self.queued_tokens += request.uncached_tokens
+        insort(self.waiting, request, key=_queue_key)
 
     # --- blocks ------------------------------------------------------------------------------
 
     def _may_reclaim_pins(self) -> bool:
         """Unexpired pins give way where the scenario says so, and wherever they block all."""
-        stuck = not (self.running or self.loading or self._finishing)
-        return self.limits.reclaim_unexpired_pins or stuck
+        if self.limits.reclaim_unexpired_pins:
+            return True
+        return not (self.running or self.loading or self._finishing)
 
-    def _release(self, finished: list[TurnState]) -> None:
-        for turn in finished:
-            self._blocks.cache(turn)
+    def _release(self, finished: list[Request]) -> None:
+        for request in finished:
+            self._blocks.cache(request)

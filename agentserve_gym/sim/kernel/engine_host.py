@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
-from agentserve_gym.sim.kernel.programs import TurnState
+from agentserve_gym.sim.kernel.request import Request
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EngineLimits:
     """Scheduler limits; see ``EngineSpec``."""
 
@@ -20,17 +20,18 @@ class EngineLimits:
     preemption_victim: str = "last_admitted"
 
 
-class EngineHost(Protocol):
+class EngineHost(ABC):
     """What an engine needs from the simulation around it."""
 
-    def begin_load(self, turn: TurnState) -> int:
-        """Start loading KV for a turn if that pays; returns blocks to be loaded, 0 for none."""
-        ...
+    @abstractmethod
+    def begin_load(self, request: Request) -> tuple[int, int] | None:
+        """Start loading KV for a turn if that pays; returns how many blocks come, and from where
+        (``HBM``: another instance's)."""
 
-    def turn_reserved(self, turn: TurnState, loaded_blocks: int) -> None:
+    @abstractmethod
+    def turn_reserved(self, request: Request, loaded_blocks: int, tier: int | None) -> None:
         """The turn has its ``hit_blocks`` and room for the rest; it loads or enters the batch."""
-        ...
 
-    def turn_finished(self, turn: TurnState) -> None:
+    @abstractmethod
+    def turn_finished(self, request: Request) -> None:
         """The turn emitted its last token; its blocks are cached."""
-        ...

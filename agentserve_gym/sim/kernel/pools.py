@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from math import inf
 
 from agentserve_gym.sim.kernel.programs import ProgramState
@@ -34,16 +33,20 @@ class Entry:
         self.rank = 0.0
 
 
-@dataclass(slots=True)
 class Pin:
     """A hold on a program's chain until ``deadline_s``, or, with ``until_admitted``, once the
     program has returned, until its turn is admitted."""
 
-    deadline_s: float
-    keys: tuple[Key, ...]
-    until_admitted: bool
-    serial: int
-    returned: bool = False
+    __slots__ = ("deadline_s", "keys", "returned", "serial", "until_admitted")
+
+    def __init__(
+        self, deadline_s: float, keys: tuple[Key, ...], until_admitted: bool, serial: int
+    ) -> None:
+        self.deadline_s = deadline_s
+        self.keys = keys
+        self.until_admitted = until_admitted
+        self.serial = serial
+        self.returned = False
 
 
 class BlockPool:
@@ -176,9 +179,20 @@ class BlockPool:
         self.free -= count
         return True
 
+    def take_free(self, count: int) -> bool:
+        """Turn ``count`` free blocks held; change nothing if there are fewer."""
+        if count > self.free:
+            return False
+        self.free -= count
+        return True
+
     def give(self, count: int) -> None:
         """Turn ``count`` private held blocks free."""
         self.free += count
+
+    def date_changes(self, at_s: float | None) -> None:
+        """Let the journal hear of what changes next as if it happened then, or (``None``) now."""
+        self.changing_at_s = at_s
 
     def extend(self, key: Key, count: int) -> None:
         """Make ``count`` private held blocks part of a held entry."""
@@ -272,7 +286,7 @@ class BlockPool:
     def _reclaim(self, count: int) -> None:
         lru = self.lru
         while count:
-            key, entry = self._victim()
+            key, entry = self._lowest() if self._ranked else next(iter(lru.items()))
             cut = min(entry.blocks, count)
             entry.blocks -= cut
             self.cached -= cut
@@ -285,14 +299,11 @@ class BlockPool:
                 del lru[key]
                 del self.entries[key]
 
-    def _victim(self) -> tuple[Key, Entry]:
-        """The entry to cut next: least recently used, or of the lowest rank. Shared prefixes have
-        no rank of their own; where ranks decide, they go last, so no chain loses its head first."""
-        if self._ranked:
-            own = [item for item in self.lru.items() if isinstance(item[0], int)]
-            if own:
-                return min(own, key=lambda item: item[1].rank)
-        return next(iter(self.lru.items()))
+    def _lowest(self) -> tuple[Key, Entry]:
+        """The entry to cut next where ranks decide. Shared prefixes have no rank of their own; they
+        go last, so no chain loses its head first."""
+        own = [item for item in self.lru.items() if isinstance(item[0], int)]
+        return min(own, key=lambda item: item[1].rank) if own else next(iter(self.lru.items()))
 
     def _unpin_for(self, missing: int) -> bool:
         """End pins, latest deadline first, until ``missing`` blocks can be had; plan, then do."""

@@ -1,15 +1,14 @@
-"""What the simulation knows of a program and of its current turn, as they change over time.
+"""What may be known of a program and of its current turn: the past and the present.
 
-``ProgramState`` and ``TurnState`` hold the past and the present; the future (lengths of outputs and
-gaps to come) stays in the immutable ``Program``, which policies must not read: its attribute starts
-with an underscore, and views never show it.
+Policies see both. The future (lengths of outputs, gaps and turns to come) is in neither: it stays
+in the immutable ``Program``, which the orchestrator keeps.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
-from agentserve_gym.sim.kernel.answers import Restore
 from agentserve_gym.workloads.program import Program, Turn
 
 
@@ -49,6 +48,9 @@ Prefix = tuple[tuple[str, int], ...]
 class ProgramState:
     """One live program.
 
+    It changes through its methods; only the residency model keeps two numbers of its own here,
+    ``pinned_at`` and ``version``.
+
     Attributes:
         index: number of the program in order of creation; keys its own KV chain in every pool.
         stream: identity for random draws, the same under every policy.
@@ -65,14 +67,12 @@ class ProgramState:
         prefix: levels of the shared prefix, each (key, blocks); ``chain_keys``: their keys and the
             own part's; ``shared_blocks``: blocks of all levels together.
         pinned_at: instance where its chain is pinned, or -1.
+        version: resets of the chain so far: copies in flight from before one are worthless.
     """
 
     __slots__ = (
-        "_children_running",
-        "_gap_tool_done",
         "_phase",
         "_phase_since_s",
-        "_plan",
         "agent_class",
         "arrival_s",
         "attained_service_s",
@@ -107,7 +107,6 @@ class ProgramState:
         block_size_tokens: int,
         parent: ProgramState | None,
     ) -> None:
-        self._plan = plan
         self.index = index
         self.stream = stream
         self.parent = parent
@@ -129,18 +128,52 @@ class ProgramState:
         self.phase_s = [0.0] * len(Phase)
         self.pinned_at = -1
         self.version = 0
-        """Counts resets of the chain: copies in flight from before one are worthless."""
         self._share(_prefix_in_blocks(plan, block_size_tokens))
         self._phase = QUEUE
         self._phase_since_s = 0.0
-        self._children_running = 0
-        self._gap_tool_done = True
 
-    def enter(self, phase: Phase, now_s: float) -> None:
+    def arrive(self, now_s: float) -> None:
+        """Its first turn is ready: its time starts to count."""
+        self.arrival_s = self._phase_since_s = now_s
+
+    def enter(self, phase: Phase, status: ProgramStatus, now_s: float) -> None:
         """Book the time since the last change of phase and begin another phase."""
         self.phase_s[self._phase] += now_s - self._phase_since_s
         self._phase = phase
         self._phase_since_s = now_s
+        self.status = status
+
+    def sent(self) -> None:
+        """Its turn left the router and waits at an engine: the same phase goes on."""
+        self.status = QUEUED
+
+    def end_turn(
+        self,
+        instance: int,
+        generated_tokens: int,
+        context_tokens: int,
+        status: ProgramStatus,
+        now_s: float,
+    ) -> None:
+        """A turn that ran on ``instance`` emitted its last token: a gap begins, or all is done."""
+        self.turns_done += 1
+        self.generated_tokens += generated_tokens
+        self.context_tokens = context_tokens
+        self.home = instance
+        self.enter(GAP, status, now_s)
+        self.attained_service_s = self.phase_s[PREFILL] + self.phase_s[DECODE]
+
+    def begin_gap(self, kind: str, tool_kinds: tuple[str, ...], now_s: float) -> None:
+        """What the gap that begins waits for."""
+        self.gap_kind = kind
+        self.gap_tool_kinds = tool_kinds
+        self.gap_started_s = now_s
+
+    def end_gap(self, now_s: float) -> None:
+        """The gap is over."""
+        self.last_gap_s = now_s - self.gap_started_s
+        self.gaps += 1
+        self.gap_total_s += self.last_gap_s
 
     def cut_prefix(self, blocks: int) -> None:
         """End the sharing beyond the chain's first ``blocks`` blocks: a reset fell below its shared
@@ -177,96 +210,35 @@ def _prefix_in_blocks(plan: Program, block_size_tokens: int) -> Prefix:
 
 
 class TurnState:
-    """One LLM call on its way through router and engine.
+    """One LLM call as it stands when it is released; it never changes.
 
     Attributes:
         program: whose turn it is. ``number``: 0 for the program's first turn.
         prompt_tokens, reuse_tokens: the prompt, and how much of it the program computed before.
-        ready_s, queued_s, first_token_s: when it was released, reached an engine, emitted token 1.
-        offers: how often a policy was asked where it should run.
-        hold_priority, hold_lane: its place among held turns, from the policy's last ``Hold``.
-        instance, priority, restore: the policy's answer.
-        generated: tokens emitted so far. ``preemptions``: how often it lost its place in the batch.
-        target_tokens: tokens to prefill: the prompt, or prompt + generated after a preemption.
-        computed_tokens: how many of them have their KV in this instance's HBM.
         has_prefix: whether the prompt starts with the whole shared prefix of its group.
         match_limit_blocks: leading blocks that may be taken from caches.
-        hit_blocks: leading blocks that belong to cached entries; ``private_blocks``: blocks that
-            only this turn owns, not counting those that decoding added since it joined the batch.
-        visible_after_s: an engine with async scheduling sees it from the first step on that is
-            planned after this time.
+        ready_s: when it was released.
     """
 
     __slots__ = (
-        "_output_tokens",
-        "_plan",
-        "chunk_tokens",
-        "computed_tokens",
-        "decode_start",
-        "finish_step",
-        "first_token_s",
-        "generated",
         "has_prefix",
-        "hit_blocks",
-        "hold_lane",
-        "hold_priority",
-        "instance",
-        "loaded_from",
         "match_limit_blocks",
         "number",
-        "offers",
-        "preemptions",
-        "priority",
-        "private_blocks",
         "program",
         "prompt_tokens",
-        "queue_key",
-        "queued_s",
         "ready_s",
-        "reserved",
-        "restore",
         "reuse_tokens",
-        "sequence",
-        "target_tokens",
-        "uncached_tokens",
-        "visible_after_s",
     )
 
     def __init__(
         self, program: ProgramState, plan: Turn, ready_s: float, block_size_tokens: int
     ) -> None:
-        self.program = program
-        self._plan = plan
-        self._output_tokens = plan.output_tokens
-        self.number = program.turns_done
-        self.prompt_tokens = plan.input_tokens
-        self.reuse_tokens = plan.reuse_tokens
-        known = (
-            program.shared_blocks if self.number == 0 else plan.reuse_tokens // block_size_tokens
-        )
-        self.has_prefix = known >= program.shared_blocks
-        self.match_limit_blocks = min(known, (plan.input_tokens - 1) // block_size_tokens)
-        self.ready_s = ready_s
-        self.queued_s = ready_s
-        self.first_token_s = -1.0
-        self.offers = 0
-        self.hold_priority = 0.0
-        self.hold_lane = 0
-        self.instance = -1
-        self.priority = 0.0
-        self.restore = Restore.CHEAPEST
-        self.generated = 0
-        self.preemptions = 0
-        self.target_tokens = plan.input_tokens
-        self.computed_tokens = 0
-        self.hit_blocks = 0
-        self.private_blocks = 0
-        self.reserved = False
-        self.loaded_from: int | None = None
-        self.chunk_tokens = 0
-        self.uncached_tokens = 0
-        self.decode_start = 0
-        self.finish_step = -1
-        self.sequence = -1
-        self.queue_key: tuple[int, float, int] = (0, 0.0, 0)
-        self.visible_after_s = ready_s
+        number, prompt_tokens = program.turns_done, plan.input_tokens
+        known = program.shared_blocks if number == 0 else plan.reuse_tokens // block_size_tokens
+        self.program: Final = program
+        self.number: Final = number
+        self.prompt_tokens: Final = prompt_tokens
+        self.reuse_tokens: Final = plan.reuse_tokens
+        self.has_prefix: Final = known >= program.shared_blocks
+        self.match_limit_blocks: Final = min(known, (prompt_tokens - 1) // block_size_tokens)
+        self.ready_s: Final = ready_s

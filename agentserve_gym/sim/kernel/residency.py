@@ -18,10 +18,11 @@ from agentserve_gym.sim.kernel.events import Clock, Event
 from agentserve_gym.sim.kernel.links import Path
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.kernel.pools import BlockPool, Key, Pin
-from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus, TurnState
+from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus
+from agentserve_gym.sim.kernel.request import Prompt, Request
 from agentserve_gym.sim.kernel.tiers import HBM
 
-HbmBlocks = Callable[[TurnState, int], int]
+HbmBlocks = Callable[[Prompt, int], int]
 
 
 class Restorable(NamedTuple):
@@ -268,14 +269,14 @@ class Residency:
 
     # --- restoring ---------------------------------------------------------------------------
 
-    def hbm_blocks(self, turn: TurnState, instance: int) -> int:
+    def hbm_blocks(self, turn: Prompt, instance: int) -> int:
         """Leading blocks of a turn's prompt that lie in an instance's HBM now."""
         engine = self.engines[instance]
         engine.synchronize()
         return engine.pool.match(turn.program, turn.match_limit_blocks)
 
     def restorables(
-        self, turn: TurnState, instance: int, hbm_blocks: HbmBlocks | None = None
+        self, turn: Prompt, instance: int, hbm_blocks: HbmBlocks | None = None
     ) -> list[Restorable]:
         """Copies from which an instance could load more of a turn's prompt than its HBM holds.
 
@@ -303,31 +304,31 @@ class Residency:
         end = path.end_s(self._clock.time_s, (blocks - hit) * self.topology.block_bytes)
         return Restorable(tier, source, blocks, end)
 
-    def first_token_s(self, turn: TurnState, instance: int, known_blocks: int) -> float:
-        """Prefill time on an idle instance that has ``known_blocks`` of the prompt in HBM."""
+    def first_token_s(self, tokens: int, instance: int, known_blocks: int) -> float:
+        """Prefill time on an idle instance that has ``known_blocks`` of ``tokens`` in HBM."""
         known = known_blocks * self.topology.block_size_tokens
-        return self.engines[instance].prefill_s(turn.target_tokens - known, known)
+        return self.engines[instance].prefill_s(tokens - known, known)
 
-    def loaded_first_token_s(self, turn: TurnState, instance: int, copy: Restorable) -> float:
+    def loaded_first_token_s(self, tokens: int, instance: int, copy: Restorable) -> float:
         """Load and prefill time on an idle instance."""
         wait = copy.end_s - self._clock.time_s
-        return wait + self.first_token_s(turn, instance, copy.blocks)
+        return wait + self.first_token_s(tokens, instance, copy.blocks)
 
-    def _choose_restore(self, turn: TurnState) -> Restorable | None:
+    def _choose_restore(self, turn: Request) -> Restorable | None:
         """The copy to load by the turn's ``restore`` rule, or none to recompute."""
-        instance, rule = turn.instance, turn.restore
+        instance, rule, tokens = turn.instance, turn.restore, turn.target_tokens
         if rule is Restore.RECOMPUTE:
             return None
         copies = self.restorables(turn, instance)
         if not copies:
             return None
-        ends = [self.loaded_first_token_s(turn, instance, copy) for copy in copies]
+        ends = [self.loaded_first_token_s(tokens, instance, copy) for copy in copies]
         soonest = min(ends)
-        if rule is Restore.LOAD or soonest < self.first_token_s(turn, instance, turn.hit_blocks):
+        if rule is Restore.LOAD or soonest < self.first_token_s(tokens, instance, turn.hit_blocks):
             return copies[ends.index(soonest)]
         return None
 
-    def begin_load(self, turn: TurnState) -> tuple[int, int] | None:
+    def begin_load(self, turn: Request) -> tuple[int, int] | None:
         """Start loading for a turn whose HBM is being reserved; returns blocks and their tier."""
         copy = self._choose_restore(turn)
         if copy is None:
@@ -467,7 +468,7 @@ class _Load(Event):
     def __init__(
         self,
         residency: Residency,
-        turn: TurnState,
+        turn: Request,
         source: BlockPool,
         source_keys: tuple[Key, ...],
         instance: int,

@@ -8,41 +8,44 @@ past.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from dataclasses import dataclass
 from math import sqrt
-from typing import Protocol
 
 _CLEAR = 1e-6
 """Share of a step by which rounding cannot displace a boundary."""
 
 
-class Segment(Protocol):
+class Segment(ABC):
     """Steps that an engine has planned from ``start_s`` on.
 
     ``steps`` may be lowered later, never below the steps that have started.
     """
 
+    __slots__ = ("start_s", "steps")
+
     start_s: float
     steps: int
 
+    @abstractmethod
     def boundary_s(self, steps: int) -> float:
         """When the first ``steps`` steps have ended."""
-        ...
 
+    @abstractmethod
     def completed(self, now_s: float) -> int:
         """How many of the planned steps have ended by ``now_s``."""
-        ...
 
 
-@dataclass(slots=True)
-class DecodeSegment:
+class DecodeSegment(Segment):
     """Decode-only steps in closed form: the i-th takes ``first_step_s + i * growth_s``."""
 
-    start_s: float
-    first_step_s: float
-    growth_s: float
-    steps: int
+    __slots__ = ("first_step_s", "growth_s")
+
+    def __init__(self, start_s: float, first_step_s: float, growth_s: float, steps: int) -> None:
+        self.start_s = start_s
+        self.steps = steps
+        self.first_step_s = first_step_s
+        self.growth_s = growth_s
 
     def boundary_s(self, steps: int) -> float:
         return self.start_s + (
@@ -72,17 +75,19 @@ class DecodeSegment:
         return count
 
 
-@dataclass(slots=True)
-class PrefillSegment:
+class PrefillSegment(Segment):
     """Steps with prefill chunks, priced one by one; ``boundaries_s``: the start and every end.
 
     Several steps are planned at once only where one turn takes the whole token budget in each of
     them: nobody can be admitted in between.
     """
 
-    start_s: float
-    boundaries_s: list[float]
-    steps: int
+    __slots__ = ("boundaries_s",)
+
+    def __init__(self, start_s: float, boundaries_s: list[float], steps: int) -> None:
+        self.start_s = start_s
+        self.steps = steps
+        self.boundaries_s = boundaries_s
 
     def boundary_s(self, steps: int) -> float:
         return self.boundaries_s[steps]

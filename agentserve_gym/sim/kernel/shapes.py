@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from agentserve_gym.hardware.timing import BatchStep, LatencyModel
 from agentserve_gym.sim.kernel.batch import DecodeBatch
-from agentserve_gym.sim.kernel.programs import TurnState
+from agentserve_gym.sim.kernel.request import Request
 
 
-def mixed_shape(batch: DecodeBatch, chunks: list[TurnState]) -> BatchStep:
+def mixed_shape(batch: DecodeBatch, chunks: list[Request]) -> BatchStep:
     """The step in which these turns prefill their chunks beside the decoding turns."""
     count = len(batch.turns)
     tokens = history = 0
     area = 0.0
-    for turn in chunks:
-        chunk, computed = turn.chunk_tokens, turn.computed_tokens
+    for request in chunks:
+        chunk, computed = request.chunk_tokens, request.computed_tokens
         tokens += chunk
         history += computed
         area += chunk * computed + 0.5 * chunk * (chunk + 1)

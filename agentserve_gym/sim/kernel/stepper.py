@@ -16,7 +16,7 @@ from agentserve_gym.hardware.lockstep import (
 from agentserve_gym.hardware.timing import BatchStep, LatencyModel
 from agentserve_gym.sim.kernel.batch import DecodeBatch
 from agentserve_gym.sim.kernel.events import LATE, Clock, Event
-from agentserve_gym.sim.kernel.programs import TurnState
+from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.sim.kernel.segments import DecodeSegment, PrefillSegment, Segment
 
 
@@ -28,7 +28,7 @@ class Steppable(ABC):
     """
 
     batch: DecodeBatch
-    chunks: list[TurnState]
+    chunks: list[Request]
 
     @property
     @abstractmethod
@@ -40,11 +40,11 @@ class Steppable(ABC):
         """Plan the step that starts now, from what was known at ``planned_at_s``."""
 
     @abstractmethod
-    def complete(self, segment: Segment) -> list[TurnState]:
+    def complete(self, segment: Segment) -> list[Request]:
         """Apply the effects of the steps that just ended; returns the turns that finished."""
 
     @abstractmethod
-    def announce(self, finished: list[TurnState]) -> None:
+    def announce(self, finished: list[Request]) -> None:
         """Tell the host which turns ended."""
 
     @abstractmethod
@@ -106,7 +106,11 @@ class Stepper(ABC):
         segment = self.segment
         if segment is None or serial != self._event_serial:
             return
-        ended = [(engine, turns) for engine in self.members if (turns := engine.complete(segment))]
+        ended: list[tuple[Steppable, list[Request]]] = []
+        for engine in self.members:
+            turns = engine.complete(segment)
+            if turns:
+                ended.append((engine, turns))
         planned_at_s = self._clock.time_s
         if self._async:
             planned_at_s = segment.boundary_s(segment.steps - 1)

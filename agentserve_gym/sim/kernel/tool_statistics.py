@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from math import log
 
 SHORTEST_S = 1e-6
 """Shorter durations count as this, so that their logarithm is finite."""
 
 
-@dataclass(slots=True)
 class KindStatistics:
     """Durations of completed calls of one tool kind, seconds; tool time only, no queueing.
 
@@ -18,12 +16,15 @@ class KindStatistics:
     ``ema_s`` is the same for durations; ``recent`` holds the last 100 durations.
     """
 
-    count: int = 0
-    total_s: float = 0.0
-    ema_s: float = 0.0
-    log_mean: float = 0.0
-    log_variance: float = 0.0
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=100))
+    __slots__ = ("count", "ema_s", "log_mean", "log_variance", "recent", "total_s")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total_s = 0.0
+        self.ema_s = 0.0
+        self.log_mean = 0.0
+        self.log_variance = 0.0
+        self.recent: deque[float] = deque(maxlen=100)
 
     @property
     def mean_s(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentserve_gym.sim.kernel.pools import BlockPool
-from agentserve_gym.sim.kernel.programs import TurnState
+from agentserve_gym.sim.kernel.request import Request
 
 
 class TurnBlocks:
@@ -19,33 +19,39 @@ class TurnBlocks:
         """Blocks that hold this many tokens."""
         return -(-tokens // self._size)
 
-    def to_own(self, turn: TurnState, tokens: int) -> int:
-        """Further blocks needed to hold the first ``tokens`` of the turn."""
-        blocks = -(-tokens // self._size) - turn.hit_blocks - turn.private_blocks
+    def to_own(self, request: Request, tokens: int) -> int:
+        """Further blocks needed to compute ``tokens`` more of the turn's."""
+        tokens += request.computed_tokens
+        blocks = -(-tokens // self._size) - request.hit_blocks - request.private_blocks
         return blocks if blocks > 0 else 0
 
-    def publish_prefix(self, turn: TurnState) -> None:
+    def settle(self, request: Request) -> None:
+        """Count what decoding added among the turn's private blocks."""
+        blocks = -(-request.computed_tokens // self._size)
+        request.private_blocks = blocks - request.hit_blocks
+
+    def publish_prefix(self, request: Request) -> None:
         """Let others hit the shared prefix that this turn computed, where nobody else did."""
-        pool, program = self._pool, turn.program
-        if not turn.has_prefix or turn.hit_blocks >= program.shared_blocks:
+        pool, program = self._pool, request.program
+        if not request.turn.has_prefix or request.hit_blocks >= program.shared_blocks:
             return
-        computed = turn.computed_tokens // self._size
+        computed = request.computed_tokens // self._size
         for key, size in program.prefix:
             missing = min(size, computed) - pool.blocks_of(key)
             computed -= size
             if missing > 0:
                 pool.extend(key, missing)
-                turn.private_blocks -= missing
-                turn.hit_blocks += missing
+                request.private_blocks -= missing
+                request.hit_blocks += missing
 
-    def cache(self, turn: TurnState) -> None:
+    def cache(self, request: Request) -> None:
         """Turn the computed full blocks of the program's own part into a cached entry."""
-        pool, program = self._pool, turn.program
-        own = turn.computed_tokens // self._size - program.shared_blocks
-        extra = min(own - pool.blocks_of(program.index), turn.private_blocks)
+        pool, program = self._pool, request.program
+        own = request.computed_tokens // self._size - program.shared_blocks
+        extra = min(own - pool.blocks_of(program.index), request.private_blocks)
         if extra > 0:
             pool.extend(program.index, extra)
-            turn.private_blocks -= extra
-        pool.free += turn.private_blocks
-        turn.private_blocks = 0
+            request.private_blocks -= extra
+        pool.give(request.private_blocks)
+        request.private_blocks = 0
         pool.release(program.chain_keys)

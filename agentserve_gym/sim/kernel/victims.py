@@ -9,29 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentserve_gym.sim.kernel.batch import DecodeBatch
-from agentserve_gym.sim.kernel.programs import TurnState
+from agentserve_gym.sim.kernel.request import Request
 
-Running = dict[int, TurnState]
+Running = dict[int, Request]
 """Running turns by sequence, in order of admission."""
 
 
-def last_admitted(running: Running, _batch: DecodeBatch) -> TurnState:
+def last_admitted(running: Running, _batch: DecodeBatch) -> Request:
     """The tail of the running list."""
     return next(reversed(running.values()))
 
 
-def fewest_tokens(running: Running, batch: DecodeBatch) -> TurnState:
+def fewest_tokens(running: Running, batch: DecodeBatch) -> Request:
     """The running turn with the least prompt and generated tokens; of equals the last admitted."""
-    return min(reversed(running.values()), key=lambda turn: _tokens(turn, batch))
+    return min(reversed(running.values()), key=lambda request: _tokens(request, batch))
 
 
-def _tokens(turn: TurnState, batch: DecodeBatch) -> int:
-    if turn.sequence in batch.turns:
-        return turn.target_tokens + batch.step - turn.decode_start
-    return turn.target_tokens
+def _tokens(request: Request, batch: DecodeBatch) -> int:
+    if request.sequence in batch.turns:
+        return request.target_tokens + batch.step - request.decode_start
+    return request.target_tokens
 
 
-VICTIMS: dict[str, Callable[[Running, DecodeBatch], TurnState]] = {
+VICTIMS: dict[str, Callable[[Running, DecodeBatch], Request]] = {
     "last_admitted": last_admitted,
     "fewest_tokens": fewest_tokens,
 }
