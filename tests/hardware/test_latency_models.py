@@ -7,7 +7,7 @@ import pickle
 import time
 
 import pytest
-from hardware_helpers import assert_rising, decode, every_source, later, prefill
+from hardware_helpers import assert_rising, decode, every_source, later, prefill, replaced
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,7 +66,7 @@ def test_more_work_takes_longer(models, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_chunk_that_does_not_end_its_prompt_samples_nothing(models, kind):
     whole = prefill(256)
-    assert models[kind].step_s(whole._replace(sampled_count=0)) < models[kind].step_s(whole)
+    assert models[kind].step_s(replaced(whole, sampled_count=0)) < models[kind].step_s(whole)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,7 +101,7 @@ def test_unequal_contexts_cost_more_than_equal_ones(models, kind):
     model = models[kind]
     assert model.step_s(decode(8, 8000, 4000)) > model.step_s(decode(8, 8000, 1000))
     equal, unequal = prefill(128, 0, 8, 1000), prefill(128, 0, 8, 1000)
-    unequal = unequal._replace(decode_max_context_tokens=4000)
+    unequal = replaced(unequal, decode_max_context_tokens=4000)
     assert model.step_s(unequal) > model.step_s(equal)
 
 
