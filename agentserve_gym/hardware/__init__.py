@@ -2,9 +2,9 @@
 
 ``catalogue`` reads the data files, ``kv_pool`` says how many KV blocks fit beside the weights,
 ``pricing`` has the latency models, and ``sources`` picks one for an engine: coefficients fitted to
-measured tables where there are any, else a roofline. Calibration lives in
-``fit`` (profile tables), ``kernels`` (aiconfigurator-core), ``measure`` (your own GPU) and
-``roofline_fit``; none of it is imported here.
+measured tables where there are any, else a roofline. Calibration lives in ``fit`` (profile tables),
+``kernels`` (aiconfigurator-core), ``measure`` (your own GPU) and ``roofline_fit``; none of it is
+imported here.
 """
 
 from .catalogue import (
@@ -31,7 +31,7 @@ from .pricing.lockstep import SharedExpertLatency, lockstep_decode_run, lockstep
 from .pricing.profile import ProfileLatency
 from .pricing.roofline import RooflineLatency
 from .pricing.timing import UNBOUNDED_STEPS, BatchStep, DecodeRun, LatencyModel
-from .profile import profile_latency
+from .profile import profile_latency, tables_latency
 from .profile_tables import ProfileTables, find_profile, load_profile, plain_name
 from .roofline import roofline_latency
 from .sources import LatencyProvenance, latency_model, latency_provenance, list_compact_cases
@@ -76,5 +76,6 @@ __all__ = [
     "profile_latency",
     "read_compact_file",
     "roofline_latency",
+    "tables_latency",
     "write_compact_file",
 ]
