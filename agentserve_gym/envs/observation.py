@@ -19,7 +19,7 @@ from agentserve_gym.envs.instance_rows import InstanceRows
 from agentserve_gym.envs.prefill_estimate import PrefillEstimate
 from agentserve_gym.envs.recent_calls import KindFeatures, OverallFeatures
 from agentserve_gym.envs.scaling import Scaling
-from agentserve_gym.hardware.timing import BatchStep
+from agentserve_gym.hardware.pricing.timing import BatchStep
 from agentserve_gym.sim import (
     ClusterView,
     Decision,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from itertools import pairwise
 
-from agentserve_gym.hardware.timing import BatchStep, LatencyModel
+from agentserve_gym.hardware.pricing.timing import LatencyModel, lone_chunk
 
 _STEP_TOKENS = 32
 _FAR_TOKENS = 32768
@@ -61,10 +61,5 @@ def _table(latency: LatencyModel, budget: int) -> array[float]:
 
 def _line(latency: LatencyModel, tokens: int) -> tuple[float, float]:
     """A chunk's time without history, and its growth per token of history."""
-    near = latency.step_s(_chunk(tokens, 0))
-    return near, (latency.step_s(_chunk(tokens, _FAR_TOKENS)) - near) / _FAR_TOKENS
-
-
-def _chunk(tokens: int, history: int) -> BatchStep:
-    area = tokens * history + 0.5 * tokens * (tokens + 1)
-    return BatchStep(0, 0, 0, 1, tokens, history, area, 1)
+    near = latency.step_s(lone_chunk(tokens))
+    return near, (latency.step_s(lone_chunk(tokens, _FAR_TOKENS)) - near) / _FAR_TOKENS

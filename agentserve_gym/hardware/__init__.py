@@ -1,10 +1,10 @@
 """Hardware: accelerators, models, memory tiers and links as data, and how long an iteration takes.
 
 ``catalogue`` reads the data files, ``kv_pool`` says how many KV blocks fit beside the weights,
-``timing`` is the protocol of all latency models, and ``sources`` picks one for an engine:
-coefficients fitted to measured tables where there are any, else a roofline. Calibration lives in
-``fit`` (profile tables), ``kernels`` (aiconfigurator-core), ``measure`` (your own GPU) and
-``roofline_fit``; none of it is imported here.
+``pricing`` has the latency models, and ``sources`` picks one for an engine: coefficients fitted to
+measured tables where there are any, else a roofline. Calibration lives in ``fit`` (profile tables),
+``kernels`` (aiconfigurator-core), ``measure`` (your own GPU) and ``roofline_fit``; none of it is
+imported here.
 """
 
 from .catalogue import (
@@ -23,14 +23,18 @@ from .catalogue import (
     model,
 )
 from .coefficient_file import CompactFile, read_compact_file, write_compact_file
-from .compact import CompactCoefficients, CompactLatency, ExpertSpread
+from .coefficients import CompactCoefficients
 from .kv_pool import NON_KV_OVERHEAD_BYTES, kv_pool_blocks
-from .lockstep import SharedExpertLatency, lockstep_decode_run, lockstep_step_s
-from .profile import ProfileLatency, profile_latency
+from .pricing.compact import CompactLatency
+from .pricing.layers import ExpertSpread
+from .pricing.lockstep import SharedExpertLatency, lockstep_decode_run, lockstep_step_s
+from .pricing.profile import ProfileLatency
+from .pricing.roofline import RooflineLatency
+from .pricing.timing import UNBOUNDED_STEPS, BatchStep, DecodeRun, LatencyModel
+from .profile import profile_latency, tables_latency
 from .profile_tables import ProfileTables, find_profile, load_profile, plain_name
-from .roofline import RooflineLatency
+from .roofline import roofline_latency
 from .sources import LatencyProvenance, latency_model, latency_provenance, list_compact_cases
-from .timing import UNBOUNDED_STEPS, BatchStep, DecodeRun, LatencyModel
 
 __all__ = [
     "GIB",
@@ -71,5 +75,7 @@ __all__ = [
     "plain_name",
     "profile_latency",
     "read_compact_file",
+    "roofline_latency",
+    "tables_latency",
     "write_compact_file",
 ]

@@ -10,7 +10,7 @@ from agentserve_gym.files import write_file
 from agentserve_gym.messages import explain
 from agentserve_gym.tables import read_table
 
-from .compact import CompactCoefficients
+from .coefficients import CompactCoefficients
 
 
 class CompactFile(CompactCoefficients):

@@ -15,21 +15,21 @@ import numpy as np
 
 from .catalogue import Link, Model, accelerator, link, model
 from .coefficient_file import CompactFile
-from .compact import (
-    CACHED_TOKENS,
+from .coefficients import (
     AllReduce,
     CompactCoefficients,
-    CompactLatency,
     Curve,
     DecodeGrid,
     Experts,
-    ExpertSpread,
+    OverlapAttention,
 )
-from .curves import DecodeAttention, ExpertSurface
 from .fit_mixed import Mask, fit_mixed, mixed_rows, rounded
 from .kv_pool import kv_pool_blocks
-from .mixed import OverlapAttention
-from .profile import ProfileLatency, expert_points
+from .pricing.compact import CompactLatency
+from .pricing.curves import DecodeAttention, DecodeTable, ExpertSurface
+from .pricing.layers import CACHED_TOKENS, ExpertSpread
+from .pricing.profile import ProfileLatency
+from .profile import expert_table, tables_latency
 from .profile_tables import Array, ProfileTables, load_profile
 from .roofline import all_reduce_s_per_step
 from .skewed_steps import skewed_steps
@@ -110,8 +110,8 @@ def fit_compact(folder: str | Path, case: ProfileCase | None = None) -> CompactF
     experts, further = _fit_experts(tables, llm, peers)
     fit = fit_tables(tables, llm, all_reduce, experts, pool)
     spread = ExpertSpread(count=llm.experts or 0, per_token=llm.experts_per_token or 0)
-    whole = ProfileLatency(tables, llm, what.tensor_parallel, spread, peers)
-    skewed = _skewed_error(CompactLatency(fit.coefficients, spread), whole, pool)
+    whole = tables_latency(tables, llm, what.tensor_parallel, spread, peers)
+    skewed = _skewed_error(CompactLatency(fit.coefficients.plain(), spread), whole, pool)
     return CompactFit(fit.coefficients, {**fit.errors, "skewed mixed steps": skewed, **further})
 
 
@@ -175,7 +175,7 @@ class _OtherParts:
         self._expert = np.zeros(CACHED_TOKENS)
         if experts is not None:
             spread = ExpertSpread(count=llm.experts or 0, per_token=llm.experts_per_token or 0)
-            self._expert = np.array(spread.table(experts))
+            self._expert = np.array(spread.table(experts.plain()))
 
     def seconds(self, tokens: Array, sequences: Array) -> Array:
         dense = np.interp(tokens, self._dense.at, self._dense.seconds)
@@ -244,13 +244,15 @@ def _fit_decode(
     full = _grid_seconds(decode, counts, contexts, layers)
     coarse_contexts = contexts[::2] if len(contexts) % 2 else [*contexts[::2], contexts[-1]]
     coarse = DecodeAttention(
-        counts,
-        coarse_contexts,
-        _grid_seconds(decode, counts, coarse_contexts, layers).tolist(),
-        [0.0] * len(counts),
+        DecodeTable(
+            counts,
+            coarse_contexts,
+            _grid_seconds(decode, counts, coarse_contexts, layers).tolist(),
+            [0.0] * len(counts),
+        )
     )
     held = rows[(rows[:, 0] == 0) & (rows[:, 2] > 0) & ~np.isin(rows[:, 3], coarse_contexts)]
-    predicted = np.array([coarse(int(n), int(n * c), int(c))[0] for n, c in held[:, 2:4]])
+    predicted = np.array([coarse.run(int(n), int(n * c), int(c))[0] for n, c in held[:, 2:4]])
     true = held[:, 4] * layers * _US
     error = held_out_error(predicted, true, true + other.seconds(held[:, 2], held[:, 2]))
     grid = DecodeGrid(
@@ -316,8 +318,10 @@ def _fit_experts(
         raise ValueError(f"{llm.name} has experts, but the profile has no moe.csv")
     sizes = np.unique(tables.experts[:, 0])
     held = np.isin(tables.experts[:, 0], sizes[1:-1:2])
-    surface = ExpertSurface(tables.experts[~held])
+    surface = ExpertSurface(tables.experts[~held].tolist())
     rows = tables.experts[held]
-    predicted = np.array([surface(tokens, activated) for tokens, activated, _ in rows])
+    predicted = np.array([surface.seconds(t, activated) for t, activated, _ in rows.tolist()])
     error = held_out_error(predicted, rows[:, 2], rows[:, 2])
-    return expert_points(tables, llm, 2, peer_link), {"experts": error}
+    points, dispatch = expert_table(tables, llm, 2, peer_link)
+    exchange = AllReduce(constant=dispatch.constant_s, token=dispatch.token_s)
+    return Experts(points=tuple(points), dispatch=exchange), {"experts": error}

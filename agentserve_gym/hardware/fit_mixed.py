@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .curves import DecodeAttention
-from .mixed import BesideGrid, OverlapAttention, PrefillAttention, PrefillGrid, SkewGrid
-from .profile import AttentionGrid
+from .coefficients import BesideGrid, OverlapAttention, PrefillGrid, SkewGrid
+from .pricing.curves import DecodeAttention, DecodeTable
+from .pricing.overlap import PrefillAttention
+from .pricing.profile import AttentionGrid
+from .profile import attention_table
 from .profile_tables import SKEW_RATES, Array, ProfileTables
 
 _SMALL_CHUNK = 64
@@ -40,7 +42,7 @@ def fit_mixed(
         The coefficients, and predicted attention of every row, seconds.
     """
     rows = mixed_rows(tables)
-    grid = AttentionGrid(tables, layers)
+    grid = AttentionGrid(attention_table(tables, layers))
     prefill = _prefill_grid(rows, grid)
     counts = [int(n) for n in np.unique(rows[:, 2]) if n > 0]
     contexts = [int(x) for x in np.unique(rows[rows[:, 2] > 0, 3])]
@@ -49,8 +51,8 @@ def fit_mixed(
         [float(np.mean([grid.one_chunk(c, 0, n, x) for c in small])) for x in contexts]
         for n in counts
     ]
-    decode = DecodeAttention(counts, contexts, seconds, [0.0] * len(counts))
-    alone_of = PrefillAttention(prefill.chunks, prefill.histories, prefill.seconds)
+    decode = DecodeAttention(DecodeTable(counts, contexts, seconds, [0.0] * len(counts)))
+    alone_of = PrefillAttention(prefill.plain())
     alone = np.array([alone_of.seconds(c, h) for c, h in rows[:, :2]])
     beside = np.array([decode.seconds(int(n), x) if n else 0.0 for n, x in rows[:, 2:4]])
     true = rows[:, 4] * layers * 1e-6

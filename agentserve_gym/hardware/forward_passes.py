@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from agentserve_gym.tables import read_table
 
 from .catalogue import DATA
+from .pricing.timing import lone_chunk
 from .sources import latency_model, latency_provenance
-from .timing import BatchStep
 
 
 class MeasuredCase(BaseModel):
@@ -70,8 +70,7 @@ def forward_pass_errors(source: str = "auto") -> list[ForwardPassError]:
         latency = latency_model(*what, source=source)
         kind = latency_provenance(*what, source=source).kind
         for tokens, milliseconds in zip(table.tokens, case.milliseconds, strict=True):
-            area = tokens * (tokens + 1) / 2
-            predicted = latency.step_s(BatchStep(0, 0, 0, 1, tokens, 0, area, 1))
+            predicted = latency.step_s(lone_chunk(tokens))
             errors.append(ForwardPassError(*what, tokens, kind, milliseconds / 1e3, predicted))
     return errors
 

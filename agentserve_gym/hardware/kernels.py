@@ -19,12 +19,14 @@ from agentserve_gym.messages import choices
 
 from .catalogue import Model, accelerator, model
 from .coefficient_file import CompactFile
-from .compact import AllReduce, CompactLatency, Experts, ExpertSpread
-from .curves import smooth
+from .coefficients import AllReduce, Experts
 from .fit import CompactFit, HeldOutError, fit_tables, held_out_error
 from .kv_pool import kv_pool_blocks
+from .pricing.compact import CompactLatency
+from .pricing.curves import smooth
+from .pricing.layers import ExpertSpread
+from .pricing.timing import BatchStep, lone_chunk, prefill_area
 from .profile_tables import ONCE_PER_STEP, Array, ProfileTables
-from .timing import BatchStep
 
 PROVENANCE = "measured kernels, summed"
 
@@ -156,7 +158,7 @@ def fit_kernels(engine: Callable[..., KernelEngine], llm: Model, pool_tokens: in
     none = AllReduce(constant=0.0, token=0.0)  # the all-reduce is in the sampled dense part
     fit = fit_tables(tables, llm, none, experts, pool_tokens)
     spread = ExpertSpread(count=llm.experts or 0, per_token=llm.experts_per_token or 0)
-    latency = CompactLatency(fit.coefficients, spread)
+    latency = CompactLatency(fit.coefficients.plain(), spread)
     errors = withheld_errors(latency, sampler, llm, pool_tokens)
     return CompactFit(fit.coefficients, errors)
 
@@ -164,8 +166,8 @@ def fit_kernels(engine: Callable[..., KernelEngine], llm: Model, pool_tokens: in
 def sample_tables(sampler: KernelSampler, layers: int) -> ProfileTables:
     """Sample the grid into profile tables; smoothed to rise along every axis."""
     micro = 1e6
-    dense = smooth(np.array([sampler.dense_s(tokens) for tokens in TOKENS])) * micro
-    head = smooth(np.array([sampler.head_s(count) for count in COUNTS])) * micro
+    dense = np.array(smooth([sampler.dense_s(tokens) for tokens in TOKENS])) * micro
+    head = np.array(smooth([sampler.head_s(count) for count in COUNTS])) * micro
     decode = smooth_grid(
         np.array([[sampler.decode_attention_s(n, c) for c in CONTEXTS] for n in COUNTS])
     )
@@ -208,7 +210,7 @@ def _sample_experts(engine: Callable[..., KernelEngine], llm: Model) -> Experts:
         spread = ExpertSpread(
             count=llm.experts or 0, per_token=llm.experts_per_token or 0, ranks=ranks, engines=ranks
         )
-        seconds = smooth(np.array([sampler.experts_s(tokens) for tokens in TOKENS]))
+        seconds = smooth([sampler.experts_s(tokens) for tokens in TOKENS])
         points += [
             (float(tokens), round(spread.activated(tokens), 3), float(f"{value:.5g}"))
             for tokens, value in zip(TOKENS, seconds, strict=True)
@@ -234,11 +236,11 @@ def withheld_errors(
         count = int(np.exp(random.uniform(0, np.log(257))))
         room = max((pool_tokens - chunk - history) // count, 128)
         context = int(np.exp(random.uniform(np.log(64), np.log(min(room, 65536)))))
-        area = chunk * history + chunk * (chunk + 1) / 2
+        area = prefill_area(chunk, history)
         prefill = sampler.prefill_attention_s(chunk, history)
         decode = sampler.decode_attention_s(count, context)
         shapes = {
-            "prefill steps": (BatchStep(0, 0, 0, 1, chunk, history, area, 1), prefill),
+            "prefill steps": (lone_chunk(chunk, history), prefill),
             "decode steps": (
                 BatchStep(count, count * context, context, 0, 0, 0, 0.0, count),
                 decode,
@@ -263,7 +265,8 @@ def withheld_errors(
 
 def smooth_grid(values: Array) -> Array:
     """``smooth`` along both axes."""
-    return np.apply_along_axis(smooth, 0, np.apply_along_axis(smooth, 1, values))
+    rows = np.array([smooth(row) for row in values.tolist()])
+    return np.array([smooth(column) for column in rows.T.tolist()]).T
 
 
 def _sum(operators: PerOperator, wanted: Callable[[str], bool]) -> float:

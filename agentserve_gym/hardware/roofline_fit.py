@@ -13,10 +13,10 @@ import numpy as np
 from .catalogue import Accelerator, RooflineEfficiency, link, model
 from .fit import HeldOutError, held_out_error
 from .least_squares import fit_nonnegative
+from .pricing.timing import BatchStep, lone_chunk, prefill_area
 from .profile_tables import Array
-from .roofline import RooflineLatency
+from .roofline import roofline_latency
 from .sources import latency_model
-from .timing import BatchStep
 
 FITTED = (
     "linear_memory",
@@ -46,8 +46,8 @@ def sample_steps(prefill_context: int = 32768) -> list[BatchStep]:
     ]
     for chunk in (64, 256, 512, 1024, 2048, 8192):
         for history in (0, 2048, 8192, prefill_context):
-            area = chunk * history + chunk * (chunk + 1) / 2
-            steps.append(BatchStep(0, 0, 0, 1, chunk, history, area, 1))
+            steps.append(lone_chunk(chunk, history))
+            area = prefill_area(chunk, history)
             if chunk in (256, 1024, 2048):
                 for count in (8, 64):
                     decodes = (count, count * 2048, 2048)
@@ -113,6 +113,6 @@ def _roofline_times(
     peers = link(gpu.peer_link)
     times = []
     for name, tensor_parallel in cases:
-        latency = RooflineLatency(changed, model(name), tensor_parallel, 1, 1, peers)
+        latency = roofline_latency(changed, model(name), tensor_parallel, 1, 1, peers)
         times += [latency.step_s(step) for step in steps]
     return np.array(times)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .timing import BatchStep
+from .pricing.timing import BatchStep, prefill_area
 
 DECODES = (16, 128)
 CONTEXTS = (300, 3000)
@@ -36,7 +36,7 @@ def _step(random: np.random.Generator, pool_tokens: int) -> BatchStep:
     room = (pool_tokens - total - int(histories.sum())) // count
     mean = _even_log(random, min(CONTEXTS[0], room), min(CONTEXTS[1], room))
     longest = int(mean * random.uniform(1.0, min(MOST_SKEW, count)))
-    area = float((chunks * histories + chunks * (chunks + 1) / 2).sum())
+    area = sum(map(prefill_area, chunks.tolist(), histories.tolist()))
     return BatchStep(
         count,
         count * mean,

@@ -12,10 +12,11 @@ from agentserve_gym.messages import choices, unknown
 
 from .catalogue import DATA, Accelerator, Model, accelerator, link, model
 from .coefficient_file import CompactFile, read_compact_file
-from .compact import CompactLatency, ExpertSpread
+from .pricing.compact import CompactLatency
+from .pricing.layers import ExpertSpread
+from .pricing.timing import LatencyModel
 from .profile import profile_latency
-from .roofline import RooflineLatency
-from .timing import LatencyModel
+from .roofline import roofline_latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ def _build_compact(case: _Case, source: str) -> LatencyModel:
     file = _compact_file(case, source)
     if case.llm.experts is not None and file.experts is None:
         raise ValueError(f"{case.llm.name} has experts, but the coefficients of {case} have none")
-    return CompactLatency(file, expert_spread(case.llm, case.ranks))
+    return CompactLatency(file.plain(), expert_spread(case.llm, case.ranks))
 
 
 def _describe_compact(case: _Case, source: str) -> tuple[str, str]:
@@ -193,7 +194,7 @@ def _describe_compact(case: _Case, source: str) -> tuple[str, str]:
 def _build_roofline(case: _Case, _: str) -> LatencyModel:
     ranks, peers = case.ranks, link(case.gpu.peer_link)
     engines = ranks.data if ranks.expert > 1 else 1
-    return RooflineLatency(case.gpu, case.llm, ranks.tensor, ranks.expert, engines, peers)
+    return roofline_latency(case.gpu, case.llm, ranks.tensor, ranks.expert, engines, peers)
 
 
 def _describe_roofline(case: _Case, _: str) -> tuple[str, str]:

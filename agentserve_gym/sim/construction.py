@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model
-from agentserve_gym.hardware.lockstep import SharedExpertLatency, largest_graph_tokens
+from agentserve_gym.hardware.pricing.lockstep import SharedExpertLatency, largest_graph_tokens
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.engine_host import EngineHost, EngineLimits
 from agentserve_gym.sim.kernel.events import Clock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentserve_gym.hardware.timing import BatchStep
+from agentserve_gym.hardware.pricing.timing import BatchStep
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.workloads.program import Program, Turn
 
@@ -46,9 +46,8 @@ def turn_service_s(engine: Engine, turn: Turn, known_tokens: int) -> float:
     left, context = turn.output_tokens - 1, turn.input_tokens + 1
     while left > 0:
         run = engine.latency.decode_run(BatchStep(1, context, context, 0, 0, 0, 0.0, 1))
-        first_s, growth_s, linear_steps = run
-        steps = linear_steps if linear_steps < left else left
-        total += steps * first_s + growth_s * (0.5 * steps * (steps - 1))
+        steps = run.steps if run.steps < left else left
+        total += steps * run.first_step_s + run.growth_s * (0.5 * steps * (steps - 1))
         left -= steps
         context += steps
     return total

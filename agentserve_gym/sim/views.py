@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
-from agentserve_gym.hardware.timing import LatencyModel
+from agentserve_gym.hardware.pricing.timing import LatencyModel
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.links import Path

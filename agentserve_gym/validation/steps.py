@@ -22,6 +22,7 @@ from agentserve_gym.hardware.forward_passes import (
     calibrated_errors,
     forward_pass_errors,
 )
+from agentserve_gym.hardware.pricing.timing import prefill_area
 
 _STEPS = 400
 _LONGEST_CONTEXT = 16_384
@@ -174,7 +175,7 @@ def _step(generator: np.random.Generator, pool_tokens: int, largest_chunk: int) 
     count = _log_uniform(generator, 1, min(_MOST_DECODES, room // 64))
     mean = _log_uniform(generator, 64, min(_LONGEST_CONTEXT, room // count))
     longest = min(int(mean * generator.uniform(1.0, 3.0)), _LONGEST_CONTEXT) if count > 1 else mean
-    area = chunk * history + chunk * (chunk + 1) / 2
+    area = prefill_area(chunk, history)
     return BatchStep(
         count, count * mean, longest, int(chunk > 0), chunk, history, area, count + (chunk > 0)
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentserve_gym.baselines import parse_policy, run_policy
+from agentserve_gym.hardware import UNBOUNDED_STEPS, BatchStep, DecodeRun, LatencyModel
 from agentserve_gym.sim import (
     Load,
     PlacementDecision,
@@ -54,12 +55,15 @@ class FakeInstance:
         return self.cached, self.state
 
 
-class StepLatency:
+class StepLatency(LatencyModel):
     """10 ms and 10 us a token up to 1000 tokens, then 20 us a token: the knee is near 1000."""
 
-    def step_s(self, step: Any) -> float:
+    def step_s(self, step: BatchStep) -> float:
         tokens = step.prefill_tokens + step.decode_count
         return max(0.01 + 1e-5 * tokens, 2e-5 * tokens)
+
+    def decode_run(self, step: BatchStep) -> DecodeRun:
+        return DecodeRun(self.step_s(step), 0.0, UNBOUNDED_STEPS)
 
 
 class FakeCluster:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import inspect
 from pathlib import Path
 
 import numpy as np
 
 from agentserve_gym.hardware import BatchStep, ExpertSpread, latency_model, link, model
-from agentserve_gym.hardware.profile import ProfileLatency
+from agentserve_gym.hardware.pricing.profile import ProfileLatency
+from agentserve_gym.hardware.pricing.timing import prefill_area
+from agentserve_gym.hardware.profile import tables_latency
 from agentserve_gym.hardware.profile_tables import load_profile
 from tests.data_sets import needed_data_set
 
@@ -64,7 +67,7 @@ def write_profile(folder: Path) -> Path:
 
 def synthetic_profile(folder: Path) -> ProfileLatency:
     tables = load_profile(write_profile(folder))
-    return ProfileLatency(tables, model("llama-3.1-8b"), 1, ExpertSpread(), link("pcie-peer"))
+    return tables_latency(tables, model("llama-3.1-8b"), 1, ExpertSpread(), link("pcie-peer"))
 
 
 def every_source(tmp_path: Path) -> dict[str, object]:
@@ -89,16 +92,23 @@ def decode(count: int, context: int, longest: int | None = None) -> BatchStep:
 
 def prefill(chunk: int, history: int = 0, count: int = 0, context: int = 0) -> BatchStep:
     """A step with one chunk, beside ``count`` decodes of ``context`` tokens each."""
-    area = chunk * history + chunk * (chunk + 1) / 2
+    area = prefill_area(chunk, history)
     return BatchStep(count, count * context, context, 1, chunk, history, area, count + 1)
 
 
 def later(step: BatchStep, steps: int) -> BatchStep:
     """The same decode batch some steps later: every context has grown by as many tokens."""
-    return step._replace(
+    return replaced(
+        step,
         decode_context_tokens=step.decode_context_tokens + steps * step.decode_count,
         decode_max_context_tokens=step.decode_max_context_tokens + steps,
     )
+
+
+def replaced(step: BatchStep, **changes: int) -> BatchStep:
+    """The step with some attributes changed."""
+    names = list(inspect.signature(BatchStep).parameters)
+    return BatchStep(**dict(zip(names, step.astuple(), strict=True)) | changes)
 
 
 def assert_rising(values: list[float]) -> None:

@@ -8,7 +8,6 @@ from hardware_helpers import MOE, decode, prefill, profile_folder, write_csv, wr
 
 from agentserve_gym.hardware import latency_model, read_compact_file, write_compact_file
 from agentserve_gym.hardware.catalogue import DATA
-from agentserve_gym.hardware.curves import smooth, tabulate
 from agentserve_gym.hardware.fit import ProfileCase, calibrate_fit, fit_compact, profile_case
 from agentserve_gym.hardware.least_squares import fit_nonnegative
 
@@ -38,20 +37,6 @@ def test_the_solver_is_not_led_by_outliers():
     assert fit_nonnegative(lambda c: (c[0] * x - y) / y, np.array([1.0]))[0] == pytest.approx(
         3.0, rel=0.02
     )
-
-
-def test_curves_start_at_zero_and_go_on_at_their_mean_slope():
-    values = tabulate([1, 10, 20], [5.0, 14.0, 14.0], 41)
-    assert values[0] == 0.0
-    assert values[1] == 5.0
-    assert values[4] == pytest.approx(8.0)
-    assert values[40] == pytest.approx(14.0)  # flat over the upper half
-    assert tabulate([4, 8], [4.0, 8.0], 13)[12] == pytest.approx(12.0)
-
-
-def test_smoothing_makes_a_curve_rise_and_leaves_rising_ones_alone():
-    assert smooth(np.array([1.0, 3.0, 2.0, 4.0])).tolist() == [1.0, 2.5, 2.5, 4.0]
-    assert smooth(np.array([1.0, 2.0, 4.0])).tolist() == [1.0, 2.0, 4.0]
 
 
 def test_tables_with_a_known_formula_are_fitted_closely(tmp_path):

@@ -9,6 +9,7 @@ from hardware_helpers import MOE, decode, prefill
 
 from agentserve_gym.hardware import CompactLatency, ExpertSpread, kernels, model
 from agentserve_gym.hardware.kernels import KernelSampler, calibrate_import, fit_kernels
+from agentserve_gym.hardware.pricing.timing import prefill_area
 
 
 class FormulaEngine:
@@ -33,7 +34,7 @@ class FormulaEngine:
 
     def run_static_per_op(self, *, batch_size, isl, osl, prefix=0):
         chunk = isl - prefix
-        pairs = chunk * prefix + chunk * (chunk + 1) / 2
+        pairs = prefill_area(chunk, prefix)
         return [("context_attention", 0.5 + 4e-7 * pairs, 0.0, "silicon"), ("x", 9.0, 0, "")], []
 
 
@@ -55,7 +56,7 @@ def test_known_formulas_are_recovered_away_from_the_grid():
     fit = fit_kernels(FormulaEngine, model("llama-3.1-8b"), 300_000)
     for kind in ("prefill steps", "decode steps", "mixed steps"):
         assert fit.errors[kind].mean_percent < 1.0, kind
-    latency = CompactLatency(fit.coefficients, ExpertSpread())
+    latency = CompactLatency(fit.coefficients.plain(), ExpertSpread())
     expected = 5.0 + 0.6 + 0.53 + 0.4 + 0.3 + 0.3 + 0.012
     assert latency.step_s(decode(30, 30_000)) * 1e3 == pytest.approx(expected, rel=0.02)
     flat = [latency.step_s(decode(count, count)) for count in (60, 62, 64, 66)]
@@ -70,7 +71,7 @@ def test_experts_are_sampled_for_several_spreads():
     assert experts.dispatch.constant == pytest.approx(0.1e-3, rel=1e-6)
     assert experts.dispatch.token == pytest.approx(0.0005e-3, rel=1e-6)
     spread = ExpertSpread(count=128, per_token=8, ranks=2, engines=2)
-    latency = CompactLatency(fit.coefficients, spread)
+    latency = CompactLatency(fit.coefficients.plain(), spread)
     exchange = 0.1e-3 + 0.0005e-3 * 2 * 500
     assert latency.expert_s(500) == pytest.approx(0.02e-3 * 64 + exchange, rel=0.01)
     assert latency.step_s(prefill(500)) > latency.expert_s(500)

@@ -7,11 +7,11 @@ import pickle
 import time
 
 import pytest
-from hardware_helpers import assert_rising, decode, every_source, later, prefill
+from hardware_helpers import assert_rising, decode, every_source, later, prefill, replaced
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentserve_gym.hardware import UNBOUNDED_STEPS, BatchStep
+from agentserve_gym.hardware import UNBOUNDED_STEPS, BatchStep, DecodeRun
 
 KINDS = ["compact", "compact experts", "kernels", "roofline", "roofline experts", "profile"]
 
@@ -66,7 +66,7 @@ def test_more_work_takes_longer(models, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_chunk_that_does_not_end_its_prompt_samples_nothing(models, kind):
     whole = prefill(256)
-    assert models[kind].step_s(whole._replace(sampled_count=0)) < models[kind].step_s(whole)
+    assert models[kind].step_s(replaced(whole, sampled_count=0)) < models[kind].step_s(whole)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,10 +85,21 @@ def test_an_empty_step_takes_no_time(models, kind):
 def test_models_are_shared_by_copies_and_survive_pickling(models, kind):
     model = models[kind]
     assert copy.deepcopy({"model": model})["model"] is model
+    assert copy.copy(model) is model
     again = pickle.loads(pickle.dumps(model))
     for step in (decode(7, 4000, 900), prefill(300, 100, 7, 600)):
         assert again.step_s(step) == model.step_s(step)
     assert again.decode_run(decode(7, 4000)) == model.decode_run(decode(7, 4000))
+
+
+@pytest.mark.parametrize("value", [prefill(300, 100, 7, 600), DecodeRun(0.5, 0.25, 9)])
+def test_shapes_and_runs_are_values(value):
+    for again in (pickle.loads(pickle.dumps(value)), copy.deepcopy(value)):
+        assert again == value
+        assert hash(again) == hash(value)
+        assert repr(again) == repr(value)
+    assert prefill(300, 100, 7, 600) != prefill(300, 100, 7, 601)
+    assert DecodeRun(0.5, 0.25, 9) != DecodeRun(0.5, 0.25, 8)
 
 
 @pytest.mark.parametrize("kind", ["roofline", "roofline experts"])
@@ -101,7 +112,7 @@ def test_unequal_contexts_cost_more_than_equal_ones(models, kind):
     model = models[kind]
     assert model.step_s(decode(8, 8000, 4000)) > model.step_s(decode(8, 8000, 1000))
     equal, unequal = prefill(128, 0, 8, 1000), prefill(128, 0, 8, 1000)
-    unequal = unequal._replace(decode_max_context_tokens=4000)
+    unequal = replaced(unequal, decode_max_context_tokens=4000)
     assert model.step_s(unequal) > model.step_s(equal)
 
 

@@ -24,8 +24,8 @@ from agentserve_gym.hardware import (
     latency_model,
     load_profile,
 )
-from agentserve_gym.hardware.curves import ExpertSurface
-from agentserve_gym.hardware.profile import AttentionGrid
+from agentserve_gym.hardware.pricing.profile import AttentionGrid
+from agentserve_gym.hardware.profile import attention_table
 from agentserve_gym.hardware.profile_tables import ATTENTION_COLUMNS, DEFAULT_SKEW
 
 LAYERS = 32
@@ -84,7 +84,7 @@ def test_a_grid_inside_another_is_filled_from_it(tmp_path):
     path = folder / "attention.csv"
     kept = [row for row in full.tolist() if row[0] != 64 or row[2] == 0 or row[3] >= 512]
     write_csv(path, list(ATTENTION_COLUMNS), [tuple(row) for row in kept])
-    grid = AttentionGrid(load_profile(folder), 1)
+    grid = AttentionGrid(attention_table(load_profile(folder), 1))
     assert grid.one_chunk(64, 64, 4, 32) == pytest.approx(mixed_us(64, 64, 4, 32) * 1e-6, rel=1e-9)
     assert grid.one_chunk(64, 64, 30, 600) == pytest.approx(  # decodes beyond the grid go on
         mixed_us(64, 64, 30, 600) * 1e-6, rel=1e-9
@@ -213,14 +213,6 @@ def test_a_model_with_experts_needs_their_table(tmp_path):
         latency_model("rtx-pro-6000", MOE, source=str(folder))
 
 
-def test_the_expert_surface_interpolates_and_goes_on():
-    rows = np.array([[t, a, 10 + t + 5 * a] for t in (1, 9) for a in (2, 4, 8)], dtype=float)
-    surface = ExpertSurface(rows)
-    assert surface(5, 6) == pytest.approx(45)
-    assert surface(1, 16) == pytest.approx(91)
-    assert surface(17, 4) == pytest.approx(47)
-
-
 # The published compact coefficients of four cases, seconds: d, h, a and z of the linear form
 # max(d0 + d1*T, d2 + d3*T) + h0 + h1*S + a0 + a1*n + a2*ctx | z0 .. z5.
 PUBLISHED = {
@@ -287,7 +279,7 @@ def test_shipped_coefficients_follow_the_tables(name, ranks):
 def test_published_tables_fill_into_one_grid():
     """Both of the grids that a folder holds are met exactly at their points."""
     tables = load_profile(profile_folder("rtx-pro-6000/llama-3.1-8b/tp1"))
-    grid = AttentionGrid(tables, LAYERS)
+    grid = AttentionGrid(attention_table(tables, LAYERS))
     mixed = tables.attention[(tables.attention[:, 0] > 0) & (tables.attention[:, 2] > 0)]
     for chunk, history, count, context, micros in mixed[::97]:
         seconds = grid.seconds(1, chunk, history, int(count), context, context)

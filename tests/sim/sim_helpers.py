@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from agentserve_gym.hardware import BatchStep, DecodeRun
-from agentserve_gym.hardware.timing import UNBOUNDED_STEPS, LatencyModel
+from agentserve_gym.hardware.pricing.timing import UNBOUNDED_STEPS, LatencyModel
 from agentserve_gym.sim import (
     KEEP,
     Answer,
@@ -61,9 +61,6 @@ class LinearLatency(LatencyModel):
     def decode_run(self, step: BatchStep) -> DecodeRun:
         growth = self.per_context_token_s * step.decode_count
         return DecodeRun(self.step_s(step), growth, UNBOUNDED_STEPS)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> LinearLatency:
-        return self
 
 
 def scenario(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from agentserve_gym.hardware import BatchStep, latency_model
+from agentserve_gym.hardware.pricing.timing import lone_chunk
 from agentserve_gym.sim import KEEP, Route, RouteDecision, Simulation, load_scenario
 
 LATENCY = latency_model("rtx-pro-6000", "llama-3.1-8b")
 
 
 def prefill_s(new_tokens: int, history_tokens: int) -> float:
-    pairs = new_tokens * history_tokens + new_tokens * (new_tokens + 1) / 2
-    return LATENCY.step_s(BatchStep(0, 0, 0, 1, new_tokens, history_tokens, pairs, 1))
+    return LATENCY.step_s(lone_chunk(new_tokens, history_tokens))
 
 
 def decode_s(first_context_tokens: int, steps: int) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from agentserve_gym.baselines.parts import Residency, number
 from agentserve_gym.baselines.registry import register
-from agentserve_gym.hardware.timing import BatchStep, LatencyModel
+from agentserve_gym.hardware.pricing.timing import LatencyModel, lone_chunk
 from agentserve_gym.sim import (
     KEEP,
     InstanceView,
@@ -41,17 +41,12 @@ class ForwardTime:
 def fit_forward(latency: LatencyModel, sizes: Sequence[int] = range(64, 8193, 64)) -> ForwardTime:
     """Fit T on x <= S, S the smallest size within 2 % of the best tokens per second."""
     x = np.array(sizes, dtype=float)
-    seconds = np.array([latency.step_s(_prefill_step(size)) for size in sizes])
+    seconds = np.array([latency.step_s(lone_chunk(size)) for size in sizes])
     rate = x / seconds
     knee = int(np.argmax(rate >= _KNEE_SHARE * rate.max()))
     last = max(knee + 1, 2)
     slope, fixed = np.polyfit(x[:last], seconds[:last], 1)
     return ForwardTime(float(max(slope, 1e-12)), float(max(fixed, 0.0)), int(sizes[knee]))
-
-
-def _prefill_step(tokens: int) -> BatchStep:
-    area = 0.5 * tokens * (tokens + 1)
-    return BatchStep(prefill_count=1, prefill_tokens=tokens, prefill_area=area, sampled_count=1)
 
 
 def waste_of_recompute(

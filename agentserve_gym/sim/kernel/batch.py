@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from agentserve_gym.hardware.timing import BatchStep
+from agentserve_gym.hardware.pricing.timing import BatchStep
 from agentserve_gym.sim.kernel.request import Request
 
 

@@ -16,7 +16,7 @@ from bisect import insort
 from collections.abc import Callable
 from math import inf
 
-from agentserve_gym.hardware.timing import BatchStep, LatencyModel
+from agentserve_gym.hardware.pricing.timing import BatchStep, LatencyModel
 from agentserve_gym.sim.kernel.answers import Restore
 from agentserve_gym.sim.kernel.batch import DecodeBatch
 from agentserve_gym.sim.kernel.engine_host import EngineHost, EngineLimits

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from agentserve_gym.hardware.timing import BatchStep, LatencyModel
+from agentserve_gym.hardware.pricing.timing import (
+    BatchStep,
+    LatencyModel,
+    lone_chunk,
+    prefill_area,
+)
 from agentserve_gym.sim.kernel.batch import DecodeBatch
 from agentserve_gym.sim.kernel.request import Request
 
@@ -16,7 +21,7 @@ def mixed_shape(batch: DecodeBatch, chunks: list[Request]) -> BatchStep:
         chunk, computed = request.chunk_tokens, request.computed_tokens
         tokens += chunk
         history += computed
-        area += chunk * computed + 0.5 * chunk * (chunk + 1)
+        area += prefill_area(chunk, computed)
     return BatchStep(
         count, batch.context_tokens(), batch.longest_context_tokens(), len(chunks),
         tokens, history, area, count + len(chunks),
@@ -31,18 +36,13 @@ def prefill_alone_s(
     Full chunks are summed as if their cost were linear in the history: exact for linear models.
     """
     if 0 < new_tokens < budget_tokens:
-        return latency.step_s(_lone_chunk(new_tokens, history_tokens))
+        return latency.step_s(lone_chunk(new_tokens, history_tokens))
     full, rest = divmod(new_tokens, budget_tokens)
     total = 0.0
     if full:
         last = history_tokens + (full - 1) * budget_tokens
-        first_s = latency.step_s(_lone_chunk(budget_tokens, history_tokens))
-        total += full * 0.5 * (first_s + latency.step_s(_lone_chunk(budget_tokens, last)))
+        first_s = latency.step_s(lone_chunk(budget_tokens, history_tokens))
+        total += full * 0.5 * (first_s + latency.step_s(lone_chunk(budget_tokens, last)))
     if rest:
-        total += latency.step_s(_lone_chunk(rest, history_tokens + full * budget_tokens))
+        total += latency.step_s(lone_chunk(rest, history_tokens + full * budget_tokens))
     return total
-
-
-def _lone_chunk(tokens: int, history: int) -> BatchStep:
-    area = tokens * history + 0.5 * tokens * (tokens + 1)
-    return BatchStep(0, 0, 0, 1, tokens, history, area, 1)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from itertools import accumulate
 
-from agentserve_gym.hardware.lockstep import (
+from agentserve_gym.hardware.pricing.lockstep import (
     SharedExpertLatency,
     lockstep_decode_run,
     lockstep_step_s,
 )
-from agentserve_gym.hardware.timing import BatchStep, LatencyModel
+from agentserve_gym.hardware.pricing.timing import BatchStep, LatencyModel
 from agentserve_gym.sim.kernel.batch import DecodeBatch
 from agentserve_gym.sim.kernel.events import LATE, Clock, Event
 from agentserve_gym.sim.kernel.request import Request
@@ -173,9 +173,9 @@ class SingleStepper(Stepper):
             return PrefillSegment(now, list(accumulate(seconds, initial=now)), steps)
         if not engine.batch.turns:
             return None
-        first_s, growth_s, steps = self._latency.decode_run(engine.batch.shape())
-        steps = engine.decode_steps(steps) if self._fused else 1
-        return DecodeSegment(now, first_s, growth_s, steps)
+        run = self._latency.decode_run(engine.batch.shape())
+        steps = engine.decode_steps(run.steps) if self._fused else 1
+        return DecodeSegment(now, run.first_step_s, run.growth_s, steps)
 
 
 class LockstepStepper(Stepper):

@@ -8,8 +8,10 @@ from hardware_helpers import MOE, profile_folder
 
 from agentserve_gym.hardware import BatchStep, kv_pool_blocks, latency_model
 from agentserve_gym.hardware.catalogue import accelerator, model
+from agentserve_gym.hardware.coefficients import OverlapAttention
 from agentserve_gym.hardware.fit import profile_case
-from agentserve_gym.hardware.mixed import OverlapAttention, OverlapPricer
+from agentserve_gym.hardware.pricing.overlap import OverlapPricer
+from agentserve_gym.hardware.pricing.timing import prefill_area
 from agentserve_gym.hardware.skewed_steps import skewed_steps
 
 PROFILED = [
@@ -42,10 +44,10 @@ def overlap(**changes):
 def priced(count, context, chunks, longest=None, histories=None):
     """Attention of chunks and of decodes with the given sum of contexts."""
     histories = histories or [0] * len(chunks)
-    area = sum(n * h + n * (n + 1) / 2 for n, h in zip(chunks, histories, strict=True))
+    area = sum(map(prefill_area, chunks, histories))
     longest = -(-context // count) if longest is None and count else longest or 0
     shape = (count, context, longest, len(chunks), sum(chunks), area)
-    return OverlapPricer(overlap()).run(0.0, *shape, steps=1)[0]
+    return OverlapPricer(overlap().plain()).run(0.0, *shape, steps=1)[0]
 
 
 def test_a_chunk_alone_is_read_from_its_table():

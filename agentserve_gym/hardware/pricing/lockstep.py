@@ -8,19 +8,23 @@ larger ones are not, and the expert layers then see the tokens that there are (v
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
-from .timing import BatchStep, DecodeRun, LatencyModel
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.hardware.pricing.timing import BatchStep, DecodeRun, LatencyModel
 
 
-@runtime_checkable
-class SharedExpertLatency(LatencyModel, Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class SharedExpertLatency(LatencyModel):
     """A latency model that can tell the part of a step that a data-parallel group shares."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def expert_s(self, tokens: int) -> float:
         """Seconds of the expert layers when every engine brings ``tokens`` tokens."""
-        ...
 
 
 def largest_graph_tokens(max_num_seqs: int) -> int:
@@ -58,14 +62,14 @@ def lockstep_decode_run(
         return DecodeRun(0.0, 0.0, 1)
     runs = [model.decode_run(step) for step in busy]
     own = [
-        run._replace(first_step_s=run.first_step_s - model.expert_s(step.decode_count))
+        (run.first_step_s - model.expert_s(step.decode_count), run.growth_s)
         for run, step in zip(runs, busy, strict=True)
     ]
-    slowest = max(own, key=lambda run: (run.first_step_s, run.growth_s))
-    length = min(run.steps for run in own)
-    for run in own:
-        if run.growth_s > slowest.growth_s:
-            lead = slowest.first_step_s - run.first_step_s
-            length = min(length, int(lead / (run.growth_s - slowest.growth_s)) + 1)
-    first = slowest.first_step_s + model.expert_s(shared_tokens(sizes, graph_tokens))
-    return DecodeRun(first, slowest.growth_s, max(length, 1))
+    slowest_s, slowest_growth_s = max(own)
+    length = min([run.steps for run in runs])
+    for first_s, growth_s in own:
+        if growth_s > slowest_growth_s:
+            lead_s = slowest_s - first_s
+            length = min(length, int(lead_s / (growth_s - slowest_growth_s)) + 1)
+    first_s = slowest_s + model.expert_s(shared_tokens(sizes, graph_tokens))
+    return DecodeRun(first_s, slowest_growth_s, max(length, 1))

@@ -1,0 +1,174 @@
+"""The roofline latency form, for hardware without measured tables.
+
+::
+
+    t = L*[ linear(T) + k ] + head weights / (eh*BW) + c*S
+      + decode-only: L*[ kv_bytes*ctx / (ea*BW) + ka ]
+      + mixed:       L*[ 4*q_dim*A64 / (ef*FLOPS) + cs*nd + cm ]
+      + all-reduce:  2*L*[ latency + bytes*2(n-1)/n / bandwidth ]
+
+``linear(T) = (m^p + c^p)^(1/p)`` with m the time to read the weights and c the time to multiply
+them, softened by the exponent p. A64 counts query-key pairs with chunks padded to the 64-row tiles
+of the attention kernel: a decode in a mixed step costs a whole tile, 64 * its context.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from agentserve_gym.hardware.pricing.curves import TokenCost
+from agentserve_gym.hardware.pricing.lockstep import SharedExpertLatency
+from agentserve_gym.hardware.pricing.timing import UNBOUNDED_STEPS, BatchStep, DecodeRun
+
+TILE_ROWS: Final = 64
+CACHED_COUNTS: Final = 1025
+
+
+class WeightTimes(NamedTuple):
+    """Seconds to read a matrix, and to multiply it with one token."""
+
+    read_s: float
+    multiply_s: float
+
+
+class RooflineExperts(NamedTuple):
+    """Expert layers. ``weights``: of one expert, in one layer on one rank.
+
+    Attributes:
+        experts, per_token: of the model, and those that a token runs.
+        ranks, engines: see `ExpertSpread`.
+        overhead_s: of one layer.
+        exchange: of tokens between engines, in a whole step.
+    """
+
+    experts: int
+    per_token: int
+    ranks: int
+    engines: int
+    weights: WeightTimes
+    overhead_s: float
+    exchange: TokenCost
+
+
+class RooflineTerms(NamedTuple):
+    """The terms of the form for one engine, seconds.
+
+    Attributes:
+        layers: of the model.
+        exponent: p above.
+        dense: of one layer, whatever is not an expert.
+        step_s: overhead of a step and of its layers.
+        head: reading its weights, and each sampled sequence.
+        all_reduce: of a step.
+        decode: attention of a decode-only step, and of each token of context.
+        pair_s: attention of steps with prefill, per query-key pair.
+        mixed: the same for the step, and per decode.
+        experts: ``None`` for a dense model.
+    """
+
+    layers: int
+    exponent: float
+    dense: WeightTimes
+    step_s: float
+    head: TokenCost
+    all_reduce: TokenCost
+    decode: TokenCost
+    pair_s: float
+    mixed: TokenCost
+    experts: RooflineExperts | None
+
+
+class RooflineLatency(SharedExpertLatency):
+    """Prices steps from peak rates and efficiencies. Immutable and shared by copies.
+
+    Engines that step together are priced as if each had this batch.
+    """
+
+    __slots__ = (
+        "_all_reduce_s",
+        "_all_reduce_token_s",
+        "_attention_s",
+        "_context_s",
+        "_decode_base",
+        "_experts",
+        "_exponent",
+        "_head_s",
+        "_layers",
+        "_mixed_s",
+        "_mixed_sequence_s",
+        "_multiply_s",
+        "_pair_s",
+        "_read_s",
+        "_sequence_s",
+        "_step_s",
+        "_terms",
+    )
+
+    def __init__(self, terms: RooflineTerms) -> None:
+        self._terms = terms
+        self._layers = terms.layers
+        self._exponent = terms.exponent
+        self._read_s, self._multiply_s = terms.dense
+        self._step_s = terms.step_s
+        self._head_s, self._sequence_s = terms.head
+        self._all_reduce_s, self._all_reduce_token_s = terms.all_reduce
+        self._attention_s, self._context_s = terms.decode
+        self._pair_s = terms.pair_s
+        self._mixed_s, self._mixed_sequence_s = terms.mixed
+        self._experts = terms.experts
+        self._decode_base: list[float] = []
+        self._decode_base = [self._base_s(count) for count in range(CACHED_COUNTS)]
+
+    def step_s(self, step: BatchStep) -> float:
+        """Seconds that one iteration takes."""
+        count, context = step.decode_count, step.decode_context_tokens
+        prefills, chunk = step.prefill_count, step.prefill_tokens
+        if not prefills:
+            return self._decode_base_s(count) + self._context_s * context
+        mean_chunk = chunk / prefills
+        padding = -(-mean_chunk // TILE_ROWS) * TILE_ROWS / mean_chunk
+        pairs = step.prefill_area * padding + TILE_ROWS * context
+        attention = self._pair_s * pairs + self._mixed_sequence_s * count + self._mixed_s
+        return self._linear_s(count + chunk, step.sampled_count) + attention
+
+    def decode_run(self, step: BatchStep) -> DecodeRun:
+        """Price the run that starts with this decode-only step; it is linear without end."""
+        count = step.decode_count
+        first = self._decode_base_s(count) + self._context_s * step.decode_context_tokens
+        return DecodeRun(first, self._context_s * count, UNBOUNDED_STEPS)
+
+    def expert_s(self, tokens: int) -> float:
+        """The part of a step that a data-parallel group shares, padded to its largest batch."""
+        terms = self._experts
+        if terms is None or not tokens:
+            return 0.0
+        experts, per_token, ranks, engines, weights, overhead_s, exchange = terms
+        everyone = tokens * engines
+        activated = experts / ranks * (1.0 - (1.0 - per_token / experts) ** everyone)
+        read_s, multiply_s = weights
+        layer = _soft_max(read_s * activated, multiply_s * everyone, self._exponent) + overhead_s
+        return self._layers * layer + exchange.constant_s + exchange.token_s * tokens * engines
+
+    def _decode_base_s(self, count: int) -> float:
+        return self._decode_base[count] if count < CACHED_COUNTS else self._base_s(count)
+
+    def _base_s(self, count: int) -> float:
+        """The part of a decode-only step that does not depend on the contexts."""
+        return self._linear_s(count, count) + self._attention_s if count else 0.0
+
+    def _linear_s(self, tokens: int, sampled: int) -> float:
+        layer = _soft_max(self._read_s, self._multiply_s * tokens, self._exponent)
+        total = self._layers * layer + self.expert_s(tokens) + self._step_s
+        if sampled:
+            total += self._head_s + self._sequence_s * sampled
+        return total + self._all_reduce_s + self._all_reduce_token_s * tokens
+
+    def __reduce__(self) -> tuple[type[RooflineLatency], tuple[object, ...]]:
+        return (RooflineLatency, (self._terms,))
+
+
+def _soft_max(first: float, second: float, exponent: float) -> float:
+    """``(a^p + b^p)^(1/p)``: near the larger, above both where they are close."""
+    larger, smaller = (first, second) if first > second else (second, first)
+    ratio: float = (1.0 + (smaller / larger) ** exponent) ** (1.0 / exponent)
+    return larger * ratio
