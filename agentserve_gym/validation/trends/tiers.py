@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentserve_gym.baselines import parse_policy
+from agentserve_gym.baselines import parse_policy, run_policy
 from agentserve_gym.hardware import link, model
-from agentserve_gym.sim import Scenario, Simulation, Tier, load_scenario, run
+from agentserve_gym.sim import Scenario, Simulation, Tier, load_scenario
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.topology import build_topology
 from agentserve_gym.validation.trends.setup import (
@@ -137,7 +137,7 @@ def _return_ttft_s(tokens: int, policy: str) -> float:
     dram_gib = 512.0 if policy == "dram" else None
     scenario = cluster(programs, kv_tokens=int(1.25 * tokens) + 400, dram_gib=dram_gib)
     simulation = Simulation(scenario, record_turns=True)
-    run(simulation, parse_policy(policy))
+    run_policy(simulation, parse_policy(policy))
     (turn,) = (turn for turn in simulation.metrics.records or [] if turn.turn == 1)
     return turn.first_token_s - turn.ready_s
 
