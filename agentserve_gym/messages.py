@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,6 +17,7 @@ _MOST_NAMES = 20
 _VALUE_ERROR = "Value error, "
 
 Schema = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def shown(value: object) -> str:
@@ -46,12 +47,27 @@ def choices(name: str, known: Iterable[str]) -> str:
     return f"{did_you_mean(name, names) or ';'} allowed: {allowed}"
 
 
+def validated(model: type[Model], content: object, where: str) -> Model:
+    """What was read, as a model.
+
+    Args:
+        where: what was read: a file, or words such as ``settings``.
+
+    Raises:
+        ValueError: one line, as of `explain`.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(explain(error, where, model, content)) from error
+
+
 def explain(error: ValidationError, where: str, model: type[BaseModel], content: object) -> str:
     """What pydantic refused, in one line.
 
     Args:
         error: what ``model`` raised for ``content``.
-        where: what was read: a file, or words such as ``settings``.
+        where: what was read.
     """
     items = error.errors(include_url=False)
     lines = [_explain(item, model, content) for item in items[:_MOST_ERRORS]]

@@ -1,9 +1,10 @@
-"""Reading the files that people write: TOML and JSON tables, with errors that name the file."""
+"""Tables in files: reading the TOML and JSON that people write, and writing TOML."""
 
 from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,43 @@ def read_table(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a table of keys, got {type(content).__name__}")
     return content
+
+
+def to_toml(table: Mapping[str, Any]) -> str:
+    """A table as TOML, which the standard library only reads: values first, then sub-tables.
+
+    A distribution (a table that names its ``family``) is a value, on one line.
+
+    Raises:
+        TypeError: for a value that TOML does not have, such as ``None``.
+        ValueError: for a number that is not finite.
+    """
+    return "\n".join(_toml_lines(table, "")) + "\n"
+
+
+def _toml_lines(table: Mapping[str, Any], path: str) -> list[str]:
+    nested = {k: v for k, v in table.items() if isinstance(v, dict) and "family" not in v}
+    lines = [f"{_toml_key(k)} = {toml_value(v)}" for k, v in table.items() if k not in nested]
+    for key, value in nested.items():
+        name = f"{path}.{_toml_key(key)}" if path else _toml_key(key)
+        lines += ["", f"[{name}]", *_toml_lines(value, name)]
+    return lines
+
+
+def _toml_key(key: str) -> str:
+    return key if key.replace("_", "").isalnum() else toml_value(key)
+
+
+def toml_value(value: Any) -> str:
+    """A value as TOML; a list of lists or tables has an item a line."""
+    if isinstance(value, dict):
+        items = (f"{_toml_key(key)} = {toml_value(item)}" for key, item in value.items())
+        return "{ " + ", ".join(items) + " }"
+    if isinstance(value, list | tuple):
+        if value and isinstance(value[0], list | tuple | dict):
+            return "[\n" + "".join(f"  {toml_value(item)},\n" for item in value) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"TOML has no {type(value).__name__}: {value!r}")
+    # Of strings, numbers and truth values, JSON's notation is TOML's.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from agentserve_gym.baselines import parse_policy
+from agentserve_gym.baselines import drive, parse_policy
 from agentserve_gym.sim import Route, Scenario, Simulation
 from benchmarks.control import Control
 from benchmarks.measure import Sample
@@ -17,23 +17,17 @@ class Drive:
 
     def __init__(self, scenario: Scenario, policy: str, seed: int = 0) -> None:
         self.simulation = Simulation(scenario, seed)
-        self._policy = parse_policy(policy)
-        self._policy.reset()
-        self._policy.bind(self.simulation)
-        self._decision = self.simulation.advance()
+        self._answers = drive(self.simulation, parse_policy(policy))
         self.turns = 0
 
     def run(self, turns: int) -> int:
         """Run until so many more turns were routed, or to the end; returns how many were."""
-        simulation, decide = self.simulation, self._policy.decide
-        decision = self._decision
         routed = 0
-        while decision is not None and routed < turns:
-            answer = decide(decision)
+        for answer in self._answers:
             if type(answer) is Route:
                 routed += 1
-            decision = simulation.advance(answer)
-        self._decision = decision
+                if routed == turns:
+                    break
         self.turns += routed
         return routed
 

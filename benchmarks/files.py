@@ -1,4 +1,4 @@
-"""Files: what was measured, kept until the page is written, and writing whole or not at all."""
+"""Files: what was measured, kept until the page is written."""
 
 from __future__ import annotations
 
@@ -79,11 +79,6 @@ def read(model: type[Model], path: Path) -> Model | None:
 
 
 def write(content: Value, path: Path) -> None:
-    """Write a result file, whole or not at all."""
-    write_bytes(path, content.model_dump_json(indent=1).encode("utf-8") + b"\n")
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; its folder is made if needed."""
+    """Write a result file, whole or not at all; its folder is made if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, content)
+    write_file(path, content.model_dump_json(indent=1) + "\n")

@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from agentserve_gym.provenance import current_commit
+from agentserve_gym.report.page import current_commit
 from benchmarks.measure import Value
 
 _LIBRARIES = (

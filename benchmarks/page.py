@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-from agentserve_gym.provenance import made_by
+from agentserve_gym.plots.style import png
+from agentserve_gym.report import page as shell
+from agentserve_gym.report.markdown import table as markdown
 from benchmarks.control import BARE
-from benchmarks.files import PeerRun, PeersFile, SpeedFile, write_bytes
+from benchmarks.files import PeerRun, PeersFile, SpeedFile
 from benchmarks.measure import Result, Table
 from benchmarks.pictures import draw_scaling
 
-_OPENING = """# Performance
-
-{made_by}
-Every number is of a run of that command{peers}.
+_COMMANDS = """Every number is of a run of that command{peers}.
 Measure again, on an idle machine, with
 
 ```
@@ -38,17 +36,15 @@ _TARGETS_HEADING = (
 
 def write_page(speed: SpeedFile, peers: PeersFile | None, to: Path) -> None:
     """Write the page and its pictures, each whole or not at all."""
-    pictures = _pictures(speed, to)
-    write_bytes(to, render(speed, peers, pictures).encode("utf-8"))
+    pictures = _pictures(speed, to.stem)
+    shell.write_page(to, render(speed, peers, list(pictures)), pictures)
 
 
 def render(speed: SpeedFile, peers: PeersFile | None, pictures: list[str]) -> str:
     """The page; ``pictures`` are their paths from it."""
     parts = [
-        _OPENING.format(
-            made_by=made_by("make bench-speed", speed.machine.commit),
-            peers=", or of `make bench-peers`" if peers else "",
-        ),
+        shell.opening("Performance", "make bench-speed", speed.machine.commit),
+        _COMMANDS.format(peers=", or of `make bench-peers`" if peers else ""),
         _summary(speed, peers),
         _machine(speed),
         "## Targets\n",
@@ -59,7 +55,7 @@ def render(speed: SpeedFile, peers: PeersFile | None, pictures: list[str]) -> st
         *(f"![Cost of a turn]({picture})\n" for picture in pictures),
         _controls(speed),
     ]
-    return "\n".join(part for part in parts if part)
+    return shell.joined(parts)
 
 
 def _repetitions(speed: SpeedFile) -> int:
@@ -203,24 +199,11 @@ def _controls(speed: SpeedFile) -> str:
     )
 
 
-def _pictures(speed: SpeedFile, page: Path) -> list[str]:
+def _pictures(speed: SpeedFile, folder: str) -> dict[str, bytes]:
+    """PNG files by path from the page; none without points, or without matplotlib."""
     points = {result.row: result.points for result in speed.results if result.points}
-    if not points:
-        return []
-    figure = draw_scaling(points)
-    if figure is None:
-        return []
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    path = page.parent / page.stem / "scaling.png"
-    write_bytes(path, content.getvalue())
-    return [f"{page.stem}/{path.name}"]
-
-
-def markdown(heading: list[str] | tuple[str, ...], rows: list[list[str]]) -> str:
-    """A table whose first column is text and whose others are numbers."""
-    rule = [":--", *["--:"] * (len(heading) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)) + "\n"
+    figure = draw_scaling(points) if points else None
+    return {} if figure is None else {f"{folder}/scaling.png": png(figure)}
 
 
 def _short(value: float) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentserve_gym.plots.style import INK, POLICY_COLOURS, legend, new_figure, tidy
+from agentserve_gym.plots.style import legend, new_figure, tidy
+from agentserve_gym.report.palette import INK, SERIES
 from benchmarks.measure import Point
 
 _LABELS = {
@@ -25,7 +26,7 @@ def draw_scaling(points: dict[str, list[Point]]) -> Any | None:
         axes = figure.add_subplot(1, len(points), number + 1)
         tidy(axes, "cost of a turn, bare events" if number == 0 else "")
         for name in dict.fromkeys(point.series for point in found):
-            colour = colours.setdefault(name, POLICY_COLOURS[len(colours) % len(POLICY_COLOURS)])
+            colour = colours.setdefault(name, SERIES[len(colours) % len(SERIES)])
             line = [point for point in found if point.series == name]
             axes.plot(
                 [point.size for point in line],

@@ -22,7 +22,7 @@ from agentserve_gym.bench import Outcome, Study, load_suite, plan_jobs, run_jobs
 from agentserve_gym.bench.cell_pages import cells_page
 from agentserve_gym.cli import app
 from agentserve_gym.datasets import find_data_set
-from agentserve_gym.provenance import is_made_by
+from agentserve_gym.report.page import is_made_by
 from agentserve_gym.sim import load_scenario
 from agentserve_gym.train import evaluation_seeds
 from agentserve_gym.train.evaluation import score

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from agentserve_gym.files import write_file
-from agentserve_gym.provenance import current_commit, made_by
+from agentserve_gym.report.markdown import code, plain_table
+from agentserve_gym.report.page import current_commit, joined, opening
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "documents"
@@ -29,9 +30,7 @@ VARIANTS = {
     "smaller discount": "--set ppo.gamma=0.999",
 }
 
-_OPENING = """# Training: results
-
-"""
+_DIFFERENCE = ("difference, s", "relative", "seeds won")
 
 _VARIANTS = """## Settings
 
@@ -58,11 +57,15 @@ def main() -> None:
 
 def page(results: dict[str, Any], imitation: dict[str, Any], commit: str | None) -> str:
     """The page, from ``results.json`` of every run and ``imitation.json`` of the main one."""
-    parts = [_OPENING + made_by("make training-results", commit), _main_run(results["main"])]
-    parts.append(_teachers(imitation))
-    parts.append(_VARIANTS + "".join(f"- {name}: `{_variant(name)}`\n" for name in VARIANTS))
-    parts.append(_variants({name: results[name] for name in VARIANTS}))
-    return "\n".join(parts)
+    return joined(
+        [
+            opening("Training: results", "make training-results", commit),
+            _main_run(results["main"]),
+            _teachers(imitation),
+            _VARIANTS + "".join(f"- {name}: `{_variant(name)}`\n" for name in VARIANTS),
+            _variants({name: results[name] for name in VARIANTS}),
+        ]
+    )
 
 
 def _variant(name: str) -> str:
@@ -92,10 +95,14 @@ def _main_run(result: dict[str, Any]) -> str:
     means = {entry["step"]: entry["mean"] for entry in history}
     learned, *others = result["evaluation"]["policies"]
     rows = [
-        f"| `{row['policy']}`{' (teacher)' if row['policy'] == result['teacher'] else ''} "
-        f"| {row['mean_jct']:.1f} | {_difference(row['difference'])} |"
+        (
+            code(row["policy"]) + (" (teacher)" if row["policy"] == result["teacher"] else ""),
+            f"{row['mean_jct']:.1f}",
+            *_difference(row["difference"]),
+        )
         for row in others
     ]
+    table = plain_table(("against", "mean JCT, s", *_DIFFERENCE), rows)
     return f"""## 200,000 decisions on the default preset
 
 `agentserve train {MAIN}`
@@ -106,36 +113,32 @@ checkpoint ({best:,} decisions) {means[best]:.1f} s, at the end {history[-1]["me
 {learned["mean_jct"]:.1f} s. Differences are learned minus the row's, paired by seed,
 with 95 % intervals of a bootstrap over seeds; negative is better.
 
-| against | mean JCT, s | difference, s | relative | seeds won |
-| - | - | - | - | - |
-{chr(10).join(rows)}
-"""
+{table}"""
 
 
-def _difference(row: dict[str, Any]) -> str:
+def _difference(row: dict[str, Any]) -> tuple[str, ...]:
     low, high = row["bootstrap"]["low"], row["bootstrap"]["high"]
     return (
-        f"{row['mean']:+.1f} [{low:+.1f}, {high:+.1f}] | {row['relative']:+.1%} "
-        f"| {row['wins']} of {row['pairs']}"
+        f"{row['mean']:+.1f} [{low:+.1f}, {high:+.1f}]",
+        f"{row['relative']:+.1%}",
+        f"{row['wins']} of {row['pairs']}",
     )
 
 
 def _teachers(imitation: dict[str, Any]) -> str:
     best = max(imitation["measured"].values())
-    rows = "\n".join(
-        f"| `{name}` | {value:.3f} | {value / best - 1:+.1%} |"
+    rows = [
+        (code(name), f"{value:.3f}", f"{value / best - 1:+.1%}")
         for name, value in sorted(imitation["measured"].items(), key=lambda item: -item[1])
-    )
+    ]
+    table = plain_table(("candidate", "return", "cost against the best"), rows)
     return f"""## Teachers
 
 Mean return of each candidate on the same training workloads, through the environment's actions; the
 network then agrees with {imitation["agreement"]:.1%} of the teacher's decisions that it has not
 seen.
 
-| candidate | return | cost against the best |
-| - | - | - |
-{rows}
-"""
+{table}"""
 
 
 def _variants(results: dict[str, Any]) -> str:
@@ -144,16 +147,14 @@ def _variants(results: dict[str, Any]) -> str:
         learned, other = result["evaluation"]["policies"][:2]
         history, best = result["selection"]["history"], result["selection"]["best_step"]
         kept = next(entry["mean"] for entry in history if entry["step"] == best)
-        rows.append(
-            f"| {name} | {history[0]['mean']:.1f} | {kept:.1f} | {learned['mean_jct']:.1f} "
-            f"| {_difference(other['difference'])} |"
-        )
-    return f"""*Before* and *kept* are selection means; differences are to `affinity+lru`.
-
-| settings | before, s | kept, s | held-out, s | difference, s | relative | seeds won |
-| - | - | - | - | - | - | - |
-{chr(10).join(rows)}
-"""
+        means_s = (history[0]["mean"], kept, learned["mean_jct"])
+        figures = [f"{value:.1f}" for value in means_s]
+        rows.append((name, *figures, *_difference(other["difference"])))
+    heading = ("settings", "before, s", "kept, s", "held-out, s", *_DIFFERENCE)
+    return (
+        "*Before* and *kept* are selection means; differences are to `affinity+lru`.\n\n"
+        + plain_table(heading, rows)
+    )
 
 
 if __name__ == "__main__":

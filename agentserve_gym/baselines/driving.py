@@ -6,34 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from agentserve_gym.baselines.policy import NamedPolicy
-from agentserve_gym.sim import Simulation
+from agentserve_gym.sim import Answer, Simulation, answers
 
 
-class _NoAnswer:
-    """What a policy that returns ``None`` has said: the simulation counts it as invalid."""
-
-    def __repr__(self) -> str:
-        return "None"
-
-
-_NO_ANSWER: Any = _NoAnswer()
-
-
-def drive(simulation: Simulation, policy: NamedPolicy) -> Iterator[int]:
-    """Start a policy anew and let it answer a fresh simulation, decision by decision.
-
-    Yields:
-        The number of answers so far, after each.
-    """
+def drive(simulation: Simulation, policy: NamedPolicy) -> Iterator[Answer]:
+    """Start a policy anew and let it answer a fresh simulation; yields as ``sim.answers``."""
     policy.reset()
     policy.bind(simulation)
-    answers = 0
-    decision = simulation.advance()
-    while decision is not None:
-        answer = policy.decide(decision)
-        decision = simulation.advance(_NO_ANSWER if answer is None else answer)
-        answers += 1
-        yield answers
+    return answers(simulation, policy)
 
 
 def run_policy(simulation: Simulation, policy: NamedPolicy) -> dict[str, Any]:
@@ -46,26 +26,26 @@ def run_policy(simulation: Simulation, policy: NamedPolicy) -> dict[str, Any]:
     Raises:
         ValueError: if every answer was invalid, so that the figures are not the policy's.
     """
-    answers = sum(1 for _ in drive(simulation, policy))
-    require_valid_answers(simulation, policy.name, answers)
+    count = sum(1 for _ in drive(simulation, policy))
+    require_valid_answers(simulation, policy.name, count)
     return {
         **simulation.report(),
         "policy": policy.name,
         "counters": policy.counters(),
-        "answers": answers,
+        "answers": count,
         "first_invalid": simulation.metrics.first_invalid,
     }
 
 
-def require_valid_answers(simulation: Simulation, policy: str, answers: int) -> None:
+def require_valid_answers(simulation: Simulation, policy: str, count: int) -> None:
     """Refuse figures that come from the safe fallback alone.
 
     Raises:
-        ValueError: naming the policy and its first answer, if all ``answers`` were invalid.
+        ValueError: naming the policy and its first answer, if all ``count`` answers were invalid.
     """
     metrics = simulation.metrics
-    if answers and metrics.invalid_answers == answers:
+    if count and metrics.invalid_answers == count:
         raise ValueError(
-            f"policy {policy!r}: all {answers} answers are invalid; the first is "
+            f"policy {policy!r}: all {count} answers are invalid; the first is "
             f"{metrics.first_invalid}"
         )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from agentserve_gym.bench.markdown import code, interval, plural, table
 from agentserve_gym.bench.study import CellResult, Study
-from agentserve_gym.provenance import current_commit, made_by
+from agentserve_gym.report.markdown import code, interval, plural, table
+from agentserve_gym.report.page import current_commit, joined, opening
 
-_OPENING = """# Every cell
-
-{made_by}
-Means over seeds. *JCT / best* is the geometric mean over seeds of
+_READING = """Means over seeds. *JCT / best* is the geometric mean over seeds of
 the ratio to the policy of smallest mean, with its 95 % interval (paired seeds); a policy whose
 interval reaches 1 is not separated from it. *p99* is the mean over seeds of each seed's 99th
 percentile over the measured programs: of fewer than a hundred, close to the longest. *SLO* is the
@@ -28,8 +25,8 @@ _HEADING = (
 def cells_page(study: Study) -> str:
     """The page."""
     command = f"agentserve bench --suite {study.suite.name} --docs docs"
-    opening = _OPENING.format(made_by=made_by(command, current_commit()))
-    return "\n".join([opening, *(_cell(cell) for cell in study.cells)])
+    first = opening("Every cell", command, current_commit())
+    return joined([first, _READING, *(_cell(cell) for cell in study.cells)])
 
 
 def _cell(cell: CellResult) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from agentserve_gym.bench.markdown import change, code, interval, plural
 from agentserve_gym.bench.pictures import SINGLE_LEVERS
-from agentserve_gym.bench.statistics import Estimate, pooled_ratio
 from agentserve_gym.bench.study import CONTROL_SPREAD, CellResult, Gain, Study
 from agentserve_gym.bench.suite import Lever, has_lower_tier
+from agentserve_gym.report.markdown import change, code, interval, plural
+from agentserve_gym.report.statistics import Estimate, pooled_ratio
 
 _MOST_NAMED = 6
 _TIER = "Where there is one, a lower tier"

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agentserve_gym.bench.markdown import plural
-from agentserve_gym.bench.statistics import Estimate, pooled_ratio, ratio
 from agentserve_gym.bench.study import CellResult, Study
 from agentserve_gym.bench.suite import has_lower_tier
+from agentserve_gym.report.markdown import plural
+from agentserve_gym.report.statistics import Estimate, pooled_ratio, ratio
 
 Verdict = str
 HOLDS, SIGN, FAILS, UNDECIDED = "holds", "direction holds", "does not hold", "undecided"

@@ -123,7 +123,7 @@ def measure(
     records = simulation.metrics.records
     assert records is not None
     answers = 0
-    for answers in drive(simulation, policy):  # noqa: B007
+    for answers, _ in enumerate(drive(simulation, policy), start=1):  # noqa: B007
         if window.is_over(records):
             break
     require_valid_answers(simulation, policy.name, answers)

@@ -6,7 +6,10 @@ import numpy as np
 
 from agentserve_gym.bench.conclusions import conclusions
 from agentserve_gym.bench.directions import directions
-from agentserve_gym.bench.markdown import (
+from agentserve_gym.bench.pictures import shown_levers
+from agentserve_gym.bench.study import CellResult, Study
+from agentserve_gym.bench.suite import tuning_record
+from agentserve_gym.report.markdown import (
     change,
     code,
     interval,
@@ -15,10 +18,7 @@ from agentserve_gym.bench.markdown import (
     table,
     text_table,
 )
-from agentserve_gym.bench.pictures import shown_levers
-from agentserve_gym.bench.study import CellResult, Study
-from agentserve_gym.bench.suite import tuning_record
-from agentserve_gym.provenance import current_commit, made_by
+from agentserve_gym.report.page import current_commit, joined, opening
 from agentserve_gym.workloads.spec import GeneratedWorkload, InlineWorkload, TraceWorkload
 
 _READING = """## How to read it
@@ -74,15 +74,15 @@ def benchmark_page(study: Study, folder: str) -> str:
     parts += [
         _directions(study), _silent(study), _invalid(study), _tuning(study), _limits(study),
     ]  # fmt: skip
-    return "\n".join(part for part in parts if part)
+    return joined(parts)
 
 
 def _opening(study: Study, folder: str) -> str:
     outcomes = sum(len(runs) for cell in study.cells for runs in cell.outcomes.values())
     seeds = sorted({len(cell.seeds) for cell in study.cells})
+    command = f"agentserve bench --suite {study.suite.name} --docs docs"
     return (
-        f"# Benchmark: {study.suite.name}\n\n"
-        f"{made_by(f'agentserve bench --suite {study.suite.name} --docs docs', current_commit())}\n"
+        f"{opening(f'Benchmark: {study.suite.name}', command, current_commit())}\n"
         f"Every number, those of tuning aside, is of that run: {plural(len(study.cells), 'cell')}, "
         f"{plural(len(study.ranked_labels), 'policy')}, "
         f"{plural(len(study.labels('oracle')), 'oracle')}, "

@@ -7,22 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from agentserve_gym.bench.statistics import performance_profile
 from agentserve_gym.bench.study import Study
 from agentserve_gym.bench.suite import Lever
 from agentserve_gym.plots import style
+from agentserve_gym.report import palette
+from agentserve_gym.report.statistics import performance_profile
 
 LEVER_COLOURS: dict[Lever, str] = {
-    "stock": "#8a97a3",
-    "routing": "#30638e",
-    "residency": "#e07a1f",
-    "tiers": "#8a5a2b",
-    "order": "#6b5b95",
-    "admission": "#d1495b",
-    "mixed": "#3d8b5f",
+    "stock": palette.FAINT,
+    "routing": palette.BLUE,
+    "residency": palette.ORANGE,
+    "tiers": palette.BROWN,
+    "order": palette.PURPLE,
+    "admission": palette.RED,
+    "mixed": palette.GREEN,
 }
 SINGLE_LEVERS: tuple[Lever, ...] = ("routing", "residency", "tiers", "order", "admission")
-_PROFILE_COLOURS = ("#00798c", "#d1495b", "#edae49", "#6b5b95", "#588157", "#30638e", "#e07a1f")
+_PROFILE_COLOURS = (
+    palette.TEAL, palette.RED, palette.YELLOW, palette.PURPLE, palette.MOSS, palette.BLUE,
+    palette.ORANGE,
+)  # fmt: skip
 _DPI = 100
 _COLOURS = 192
 
@@ -84,7 +88,7 @@ def draw_profile(study: Study, most: int = 5) -> bytes:
     for label, colour in zip(rows, _PROFILE_COLOURS, strict=False):
         shares = performance_profile([c.scores(label) for c in study.ranking_cells], thresholds)
         axes.plot(thresholds, shares, color=colour, linewidth=1.9, label=label)
-    axes.set_xlabel("score", fontsize=9, color=style.INK)
+    axes.set_xlabel("score", fontsize=9, color=palette.INK)
     axes.set_ylim(0, 1.02)
     axes.set_xlim(-0.5, 1.0)
     style.legend(axes, loc="lower left")
@@ -103,13 +107,13 @@ def draw_cells(study: Study) -> bytes:
     axes = _axes(figure, 1.8 / width, 0.98, 1.35 / height, 1 - 0.4 / height)
     axes.set_title(
         f"Mean JCT against {study.suite.stock}, % (blue is faster)",
-        loc="left", fontsize=11, color=style.INK, fontweight="bold",
+        loc="left", fontsize=11, color=palette.INK, fontweight="bold",
     )  # fmt: skip
     axes.imshow(np.clip(change, -0.6, 0.6), cmap="RdBu_r", vmin=-0.6, vmax=0.6, aspect="auto")
     for row in range(len(labels)):
         for column in range(len(cells)):
             value = change[row, column]
-            colour = "white" if abs(value) > 0.4 else style.INK
+            colour = "white" if abs(value) > 0.4 else palette.INK
             axes.text(
                 column, row, f"{100 * value:+.0f}", ha="center", va="center", fontsize=7,
                 color=colour,
@@ -132,7 +136,7 @@ def draw_levers(study: Study) -> bytes:
     style.tidy(axes, "")
     figure.text(
         0.02, 0.955, f"Mean JCT of the best policy of a lever, against {study.suite.stock}",
-        fontsize=11, color=style.INK, fontweight="bold", va="center",
+        fontsize=11, color=palette.INK, fontweight="bold", va="center",
     )  # fmt: skip
     axes.grid(axis="x", visible=False)
     width = 0.8 / len(levers)
@@ -151,8 +155,8 @@ def draw_levers(study: Study) -> bytes:
             label = None
             if estimate.low > 0.0:
                 ends = [estimate.low - 1.0, estimate.high - 1.0]
-                axes.plot([at, at], ends, color=style.INK, linewidth=0.8)
-    axes.axhline(0.0, color=style.INK, linewidth=0.8)
+                axes.plot([at, at], ends, color=palette.INK, linewidth=0.8)
+    axes.axhline(0.0, color=palette.INK, linewidth=0.8)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.0%}")
     axes.set_xticks(range(len(cells)), [c.name for c in cells], fontsize=8, rotation=40, ha="right")
     axes.set_xlim(-0.6, len(cells) - 0.4)
@@ -171,8 +175,8 @@ def _png(figure: Any) -> bytes:
     """PNG bytes with a palette, a third of the size of full colour."""
     from PIL import Image  # comes with matplotlib
 
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=_DPI, metadata={"Software": None})
-    picture = Image.open(drawn).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+    small = io.BytesIO()
+    drawn = Image.open(io.BytesIO(style.png(figure, _DPI))).convert("RGB")
+    picture = drawn.quantize(_COLOURS, dither=Image.Dither.NONE)
     picture.save(small, format="png", optimize=True)
     return small.getvalue()

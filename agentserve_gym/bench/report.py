@@ -10,9 +10,10 @@ from agentserve_gym.bench.cell_pages import cells_page
 from agentserve_gym.bench.directions import directions
 from agentserve_gym.bench.page import benchmark_page
 from agentserve_gym.bench.pictures import draw_all
-from agentserve_gym.bench.statistics import Estimate
 from agentserve_gym.bench.study import Study
-from agentserve_gym.files import require_replaceable, write_file
+from agentserve_gym.files import require_replaceable
+from agentserve_gym.report.page import write_page
+from agentserve_gym.report.statistics import Estimate
 
 PAGE = "benchmark.md"
 FOLDER = "benchmark"
@@ -38,13 +39,12 @@ def write_report(study: Study, folder: Path) -> Path:
     Returns:
         The page's path.
     """
-    pictures = draw_all(study)
-    place = folder / FOLDER
-    place.mkdir(parents=True, exist_ok=True)
-    for name, content in pictures.items():
-        write_file(place / f"{name}.png", content)
-    write_file(place / CELLS, cells_page(study))
-    write_file(folder / PAGE, benchmark_page(study, FOLDER))
+    beside = {f"{FOLDER}/{name}.png": content for name, content in draw_all(study).items()}
+    write_page(
+        folder / PAGE,
+        benchmark_page(study, FOLDER),
+        {**beside, f"{FOLDER}/{CELLS}": cells_page(study)},
+    )
     return folder / PAGE
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.runner import digest
-from agentserve_gym.bench.statistics import (
+from agentserve_gym.bench.suite import Cell, Entry, Lever, Suite, find_scenario, has_lower_tier
+from agentserve_gym.report.statistics import (
     Array,
     Estimate,
     held_out_choice,
@@ -20,7 +21,6 @@ from agentserve_gym.bench.statistics import (
     ratio,
     stratified_iqm,
 )
-from agentserve_gym.bench.suite import Cell, Entry, Lever, Suite, find_scenario, has_lower_tier
 from agentserve_gym.sim import Scenario
 
 CONTROL_SPREAD = 0.01

@@ -11,19 +11,18 @@ import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.datasets import data_folder
-from agentserve_gym.messages import explain, unknown
+from agentserve_gym.messages import unknown, validated
 from agentserve_gym.sim.scenario import PositiveInt, Scenario, StrictModel, load_scenario
 from agentserve_gym.tables import read_table
 from agentserve_gym.workloads.spec import InlineWorkload, TraceWorkload
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
-Model = TypeVar("Model", bound=StrictModel)
 Lever = Literal["stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle"]
 LEVERS: tuple[Lever, ...] = (
     "stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle",
@@ -149,7 +148,7 @@ class Suite(StrictModel):
             "policies": [entry.model_dump() for entry in (*kept, *entries)],
             "seeds": self.seeds if seeds is None else seeds,
         }
-        return _validated(Suite, part, f"suite {self.name!r}")
+        return validated(Suite, part, f"suite {self.name!r}")
 
     def _cell(self, name: str) -> Cell:
         for cell in self.cells:
@@ -191,7 +190,7 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
     """
     content = _read(name)
     where = name if name.endswith(".toml") else f"suite {name!r}"
-    file = _validated(SuiteFile, content, where)
+    file = validated(SuiteFile, content, where)
     entries = _curated_entries()
     for label in file.policies:
         if label not in entries:
@@ -207,7 +206,7 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
         raise ValueError(f"{where}: no cell can run here; {next(iter(skipped.values()))}")
     policies = [entries[label] for label in file.policies]
     whole = {**file.model_dump(), "policies": policies, "cells": cells, "skipped": skipped}
-    return _validated(Suite, whole, where)
+    return validated(Suite, whole, where)
 
 
 def _curated_entries() -> dict[str, dict[str, Any]]:
@@ -325,10 +324,3 @@ def _read(name: str) -> dict[str, Any]:
     if name not in suite_names():
         raise ValueError(f"{unknown('suite', name, suite_names())}, or a file that ends in .toml")
     return _data(f"suites/{name}.toml")
-
-
-def _validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(explain(error, where, model, content)) from error

@@ -21,6 +21,7 @@ from agentserve_gym.baselines import parse_policy
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.runner import Job, plan_jobs
 from agentserve_gym.bench.suite import Suite, curated_policies, load_suite
+from agentserve_gym.tables import toml_value
 
 _NOT_VALUES = ("label", "policy")
 
@@ -87,14 +88,13 @@ def tuned_document(suite: Suite, grids: list[Grid], outcomes: Iterable[Outcome])
     logs: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
     for outcome in outcomes:
         logs[outcome.label][(outcome.scenario, outcome.seed)] = float(np.log(outcome.jct_mean_s))
-    seeds = suite.seed_numbers()
     lines = [
         "# Written by `agentserve bench --tune` from grids.toml: per label the parameters with the",
         "# smallest geometric mean of JCT, and `change`, that mean relative to the default's.",
         "",
-        f'version = "{agentserve_gym.__version__}"',
-        f"cells = [{', '.join(_text(cell.scenario) for cell in suite.cells)}]",
-        f"seeds = [{', '.join(str(seed) for seed in seeds)}]",
+        f"version = {toml_value(agentserve_gym.__version__)}",
+        f"cells = {toml_value([cell.scenario for cell in suite.cells])}",
+        f"seeds = {toml_value(list(suite.seed_numbers()))}",
     ]
     for grid in grids:
         means = {candidate: _mean_log(logs, candidate, suite) for candidate in grid.candidates}
@@ -102,9 +102,9 @@ def tuned_document(suite: Suite, grids: list[Grid], outcomes: Iterable[Outcome])
         change = float(np.exp(means[best] - means[grid.candidates[0]])) - 1.0
         lines += [
             "",
-            f"[tuned.{_text(grid.label)}]",
-            f"default = {_text(grid.default)}",
-            f"policy = {_text(parse_policy_name(best))}",
+            f"[tuned.{toml_value(grid.label)}]",
+            f"default = {toml_value(grid.default)}",
+            f"policy = {toml_value(parse_policy_name(best))}",
             f"tried = {len(grid.candidates)}",
             f"change = {change:.4f}",
         ]
@@ -124,7 +124,3 @@ def _mean_log(logs: dict[str, dict[tuple[str, int], float]], candidate: str, sui
     if missing:
         raise ValueError(f"{candidate} has not run for {len(missing)} of {len(expected)} outcomes")
     return float(np.mean([logs[candidate][key] for key in sorted(expected)]))
-
-
-def _text(value: str) -> str:
-    return '"' + value.replace('"', '\\"') + '"'

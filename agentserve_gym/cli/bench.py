@@ -19,7 +19,6 @@ from agentserve_gym.bench import (
     run_jobs,
     write_report,
 )
-from agentserve_gym.bench.markdown import interval, plural
 from agentserve_gym.bench.report import require_report, summary
 from agentserve_gym.bench.results import key
 from agentserve_gym.bench.suite import tuning_grids
@@ -30,6 +29,7 @@ from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.stopping import resumable
 from agentserve_gym.files import require_replaceable, write_file
+from agentserve_gym.report.markdown import interval, plural
 
 RESULTS = "results.csv"
 TUNED = "tuned.toml"

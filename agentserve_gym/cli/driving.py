@@ -83,7 +83,7 @@ def run_policies(
             simulation = Simulation(scenario, seed, record_timeline=record_timeline)
             start_s = time.perf_counter()
             answers = 0
-            for answers in drive(simulation, policy):
+            for answers, _ in enumerate(drive(simulation, policy), start=1):
                 if answers % _ANSWERS_PER_REPORT == 0:
                     finished = len(simulation.metrics.jct_s)
                     report(f"{name}: programs", finished, len(simulation.workload))

@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from agentserve_gym.messages import explain, unknown
+from agentserve_gym.messages import unknown, validated
 from agentserve_gym.tables import read_table
 
 DATA = Path(__file__).parent / "data"
@@ -222,11 +222,7 @@ def _load(kind: str, folder: str, name: str, entry: type[EntryType]) -> EntryTyp
         raise ValueError(
             f"{unknown(kind, name, _names(folder))}, or a file whose name ends in .toml"
         )
-    content = read_table(path)
-    try:
-        return entry.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(explain(error, str(path), entry, content)) from error
+    return validated(entry, read_table(path), str(path))
 
 
 @lru_cache(maxsize=64)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from agentserve_gym.files import write_file
-from agentserve_gym.messages import explain
-from agentserve_gym.tables import read_table
+from agentserve_gym.messages import validated
+from agentserve_gym.tables import read_table, to_toml
 
 from .coefficients import CompactCoefficients
 
@@ -29,48 +29,19 @@ class CompactFile(CompactCoefficients):
 
 def read_compact_file(path: str | Path) -> CompactFile:
     """Read a coefficient file. Raises ValueError that names the file and the field."""
-    content = read_table(Path(path))
-    try:
-        return CompactFile.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(explain(error, str(path), CompactFile, content)) from error
+    return validated(CompactFile, read_table(Path(path)), str(path))
 
 
 def write_compact_file(path: str | Path, file: CompactFile) -> None:
-    """Write a coefficient file, whole or not at all.
+    """Write a coefficient file, whole or not at all: what it is for first, then the form.
 
     Raises:
         ValueError: the folder does not exist or cannot be written.
     """
-    lines = _table(file, "")
+    content = file.model_dump(exclude_none=True)
+    own = CompactFile.model_fields.keys() - CompactCoefficients.model_fields.keys()
+    ordered = {name: content[name] for name in sorted(content, key=lambda name: name not in own)}
     try:
-        write_file(Path(path), "\n".join(lines).lstrip("\n") + "\n")
+        write_file(Path(path), to_toml(ordered))
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _table(values: BaseModel, heading: str) -> list[str]:
-    """TOML lines of one table: first its values (head of the file first), then its tables."""
-    plain: list[str] = []
-    nested: list[str] = []
-    own = CompactFile.model_fields.keys() - CompactCoefficients.model_fields.keys()
-    names = list(type(values).model_fields)
-    for name in sorted(names, key=lambda n: n not in own):
-        value = getattr(values, name)
-        if isinstance(value, BaseModel):
-            nested += _table(value, f"{heading}.{name}" if heading else name)
-        elif value is not None:
-            plain.append(f"{name} = {_toml(value)}")
-    opening = ["", f"[{heading}]"] if heading else []
-    return opening + plain + nested
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    if isinstance(value, tuple):
-        if value and isinstance(value[0], tuple):
-            return "[\n" + "".join(f"  {_toml(row)},\n" for row in value) + "]"
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return repr(value)

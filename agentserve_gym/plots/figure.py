@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from agentserve_gym.plots import panels, style
 from agentserve_gym.plots.record import RunRecord
+from agentserve_gym.report import palette
 
 _BINS = 400
 
@@ -31,8 +31,8 @@ def draw_comparison(runs: Sequence[RunRecord], title: str, subtitle: str = "") -
     _require_timelines(runs)
     columns = len(runs)
     figure = style.new_figure(max(13.0, 6.2 * columns), 11.0)
-    below = style.heading(figure, 0.985, title, fontsize=16, fontweight="bold", color=style.INK)
-    below = style.heading(figure, below - 0.012, subtitle, fontsize=10, color=style.FAINT)
+    below = style.heading(figure, 0.985, title, fontsize=16, fontweight="bold", color=palette.INK)
+    below = style.heading(figure, below - 0.012, subtitle, fontsize=10, color=palette.FAINT)
     top, bottom = figure.add_gridspec(
         2, 1, height_ratios=(1.0, 1.75), left=0.055, right=0.985, top=below - 0.041, bottom=0.06,
         hspace=0.34,
@@ -41,9 +41,7 @@ def draw_comparison(runs: Sequence[RunRecord], title: str, subtitle: str = "") -
     panels.jct_distribution(figure.add_subplot(left), runs)
     panels.time_by_phase(figure.add_subplot(right), runs)
     _draw_time_series(figure, bottom.subgridspec(3, columns, hspace=0.52, wspace=0.13), runs)
-    target = io.BytesIO()
-    figure.savefig(target, format="png", metadata={"Software": None})
-    return target.getvalue()
+    return style.png(figure)
 
 
 def _draw_time_series(figure: Any, grid: Any, runs: Sequence[RunRecord]) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from agentserve_gym.plots import style
 from agentserve_gym.plots.record import RunRecord, binned_mean
+from agentserve_gym.report import palette
 from agentserve_gym.sim import ProgramStatus
 from agentserve_gym.sim.timeline import Timeline
 
@@ -35,13 +36,13 @@ def jct_distribution(axes: Any, runs: Sequence[RunRecord]) -> None:
         )
         axes.step(jct_s, share, where="post", color=colour, linewidth=2.2, label=label)
         axes.plot(summary["p50"], 0.5, "o", color=colour, markersize=6)
-    axes.plot([], [], "o", color=style.FAINT, markersize=6, label="median program (p50)")
+    axes.plot([], [], "o", color=palette.FAINT, markersize=6, label="median program (p50)")
     axes.set_xscale("log")
     axes.set_xlim(*_jct_limits(runs))
     style.log_time_axis(axes.xaxis)
     axes.yaxis.set_major_formatter(_percent)
     axes.set_ylim(0, 1.02)
-    axes.set_ylabel("programs done", fontsize=9, color=style.INK)
+    axes.set_ylabel("programs done", fontsize=9, color=palette.INK)
     style.legend(axes, loc="best")
 
 
@@ -60,7 +61,7 @@ def time_by_phase(axes: Any, runs: Sequence[RunRecord]) -> None:
     axes.set_xlim(0, max(float(left.max()) * 1.14, 1e-9))
     for row, total in enumerate(left):
         axes.text(
-            total, row, f"  {style.duration(total)}", va="center", fontsize=9, color=style.INK
+            total, row, f"  {style.duration(total)}", va="center", fontsize=9, color=palette.INK
         )
     axes.set_ylim(len(runs) - 0.4, -0.6)
     style.time_axis(axes.xaxis, axes.get_xlim()[1])
@@ -98,7 +99,7 @@ def lower_tiers(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges) -
             "unused",
             transform=axes.transAxes,
             ha="center",
-            color=style.FAINT,
+            color=palette.FAINT,
             fontsize=11,
         )
     _share_of_tier(axes, edges_s)
@@ -167,4 +168,4 @@ def _hit_rate(report: Any, tier: str) -> str:
 
 
 def _colours(runs: Sequence[RunRecord]) -> list[str]:
-    return [style.POLICY_COLOURS[i % len(style.POLICY_COLOURS)] for i in range(len(runs))]
+    return [palette.SERIES[i % len(palette.SERIES)] for i in range(len(runs))]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 
 from agentserve_gym.extras import how_to_install
+from agentserve_gym.report import palette
+from agentserve_gym.report.palette import GRID, INK
 from agentserve_gym.sim import ProgramStatus
 
-INK = "#22303c"
-FAINT = "#8a97a3"
-GRID = "#e3e8ec"
-
-POLICY_COLOURS = ("#d1495b", "#00798c", "#edae49", "#6b5b95", "#588157", "#30638e")
-
 PHASE_COLOURS = {
-    "queue": "#d1495b",
-    "load": "#6b5b95",
-    "prefill": "#edae49",
-    "decode": "#00798c",
+    "queue": palette.RED,
+    "load": palette.PURPLE,
+    "prefill": palette.YELLOW,
+    "decode": palette.TEAL,
 }
 PHASE_LABELS = {
     "queue": "waiting for an instance",
@@ -38,15 +35,15 @@ _TICKS_APART = 0.09
 # To the left and right of headings, as a share of the figure's width.
 _MARGIN = 0.012
 
-HBM_COLOURS = {"in use": "#12476b", "pinned": "#e07a1f", "cached": "#a9cce3"}
-TIER_COLOURS = ("#8a5a2b", "#3d8b5f", "#b5651d", "#5b7db1")
+HBM_COLOURS = {"in use": palette.NAVY, "pinned": palette.ORANGE, "cached": palette.SKY}
+TIER_COLOURS = (palette.BROWN, palette.GREEN, palette.PURPLE, palette.TEAL)
 
 STATUS_COLOURS = {
-    ProgramStatus.RUNNING: "#00798c",
-    ProgramStatus.LOADING: "#6b5b95",
-    ProgramStatus.QUEUED: "#d1495b",
-    ProgramStatus.HELD: "#e8a0a8",
-    ProgramStatus.TOOL_GAP: "#dde3e8",
+    ProgramStatus.RUNNING: palette.TEAL,
+    ProgramStatus.LOADING: palette.PURPLE,
+    ProgramStatus.QUEUED: palette.RED,
+    ProgramStatus.HELD: palette.PINK,
+    ProgramStatus.TOOL_GAP: palette.MIST,
 }
 STATUS_LABELS = {
     ProgramStatus.RUNNING: "running",
@@ -82,6 +79,18 @@ def new_figure(width_in: float, height_in: float) -> Any:
     figure = Figure(figsize=(width_in, height_in), dpi=120, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def png(figure: Any, dpi: float | str = "figure") -> bytes:
+    """A figure as a PNG file's bytes, the same for the same figure.
+
+    Args:
+        figure: from `new_figure`.
+        dpi: dots per inch, or ``figure`` for its own.
+    """
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=dpi, metadata={"Software": None})
+    return target.getvalue()
 
 
 def heading(figure: Any, top: float, words: str, **settings: Any) -> float:

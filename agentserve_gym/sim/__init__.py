@@ -4,6 +4,7 @@ It knows nothing of Gymnasium and of policies' names: whoever answers its decisi
 """
 
 from agentserve_gym.sim.decisions import Decision, PlacementDecision, Policy, RouteDecision
+from agentserve_gym.sim.driving import answers, run
 from agentserve_gym.sim.kernel.answers import (
     KEEP,
     Answer,
@@ -17,7 +18,7 @@ from agentserve_gym.sim.kernel.answers import (
 from agentserve_gym.sim.kernel.programs import Phase, ProgramState, ProgramStatus, TurnState
 from agentserve_gym.sim.scenario import Scenario, load_scenario, preset_names
 from agentserve_gym.sim.signals import Load
-from agentserve_gym.sim.simulation import Simulation, run
+from agentserve_gym.sim.simulation import Simulation
 from agentserve_gym.sim.views import ClusterView, InstanceView
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Scenario",
     "Simulation",
     "TurnState",
+    "answers",
     "load_scenario",
     "offload",
     "preset_names",

@@ -8,9 +8,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from agentserve_gym.messages import explain, unknown
+from agentserve_gym.messages import unknown, validated
 from agentserve_gym.tables import read_table
 from agentserve_gym.workloads import ArrivalSpec, WorkloadSpec
 from agentserve_gym.workloads.program import MOST_FAILURES
@@ -315,7 +315,7 @@ def load_scenario(scenario: str | Path | Scenario | dict[str, Any]) -> Scenario:
     if isinstance(scenario, Scenario):
         return scenario
     if isinstance(scenario, dict):
-        return _validated(scenario, "scenario")
+        return validated(Scenario, scenario, "scenario")
     if not isinstance(scenario, (str, Path)):
         raise ValueError(
             f"scenario is {scenario!r}; allowed: the name of a preset, a .toml or .json file, a "
@@ -323,22 +323,16 @@ def load_scenario(scenario: str | Path | Scenario | dict[str, Any]) -> Scenario:
         )
     path = Path(scenario)
     if path.suffix in (".toml", ".json"):
-        return _validated(read_table(path), str(path))
+        return validated(Scenario, read_table(path), str(path))
     if str(scenario) not in preset_names():
         raise ValueError(
             f"{unknown('scenario', str(scenario), preset_names())}, or a file that ends in .toml "
             "or .json"
         )
     preset = _preset_folder() / f"{scenario}.toml"
-    return _validated(tomllib.loads(preset.read_text(encoding="utf-8")), f"preset {scenario!r}")
+    content = tomllib.loads(preset.read_text(encoding="utf-8"))
+    return validated(Scenario, content, f"preset {scenario!r}")
 
 
 def _preset_folder() -> Traversable:
     return resources.files("agentserve_gym.sim") / "presets"
-
-
-def _validated(content: dict[str, Any], where: str) -> Scenario:
-    try:
-        return Scenario.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(explain(error, where, Scenario, content)) from error

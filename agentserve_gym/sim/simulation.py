@@ -6,8 +6,8 @@
         decision = simulation.advance(policy.decide(decision))
     simulation.report()
 
-The result depends on scenario, seed and answers alone. A simulation can be copied mid-run
-(``snapshot``), for look-ahead policies and tests.
+``driving.answers`` is this loop. The result depends on scenario, seed and answers alone. A
+simulation can be copied mid-run (``snapshot``), for look-ahead policies and tests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from agentserve_gym.hardware import model
 from agentserve_gym.sim.construction import build_engines, build_view, fitting_workload
-from agentserve_gym.sim.decisions import Decision, Policy
+from agentserve_gym.sim.decisions import Decision
 from agentserve_gym.sim.ideal import IdealTimes
 from agentserve_gym.sim.kernel.answers import Answer
 from agentserve_gym.sim.kernel.engine_host import EngineHost
@@ -270,11 +270,3 @@ class _Horizon(Event):
 
     def fire(self) -> None:
         self._simulation.truncated = True
-
-
-def run(simulation: Simulation, policy: Policy) -> dict[str, Any]:
-    """Let a policy answer every decision; returns the report."""
-    decision = simulation.advance()
-    while decision is not None:
-        decision = simulation.advance(policy.decide(decision))
-    return simulation.report()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agentserve_gym.baselines import NamedPolicy, run_policy
+from agentserve_gym.report.statistics import PairedDifference, paired_difference
 from agentserve_gym.sim import Scenario, Simulation
 from agentserve_gym.train.seeds import check_not_trained_on
-from agentserve_gym.train.statistics import PairedDifference, paired_difference
 
 Report = Callable[[str, int, int], None]
 

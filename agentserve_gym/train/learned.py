@@ -13,13 +13,12 @@ from typing import IO, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.envs import ObservationBuilder, ObservationLayout
 from agentserve_gym.envs.actions import Mask, PlaceActions, RouteActions
-from agentserve_gym.messages import explain
+from agentserve_gym.messages import validated
 from agentserve_gym.sim import Answer, ClusterView, Decision, RouteDecision, Simulation
 from agentserve_gym.sim.scenario import StrictModel
 from agentserve_gym.train.network import NetworkShape, Scorer
@@ -198,10 +197,7 @@ def _read_card(file: Path) -> ModelCard:
         ) from error
     except ValueError as error:
         raise ValueError(f"{file}: {CARD_NAME} is not valid JSON: {error}") from error
-    try:
-        return ModelCard.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(explain(error, f"{file}, {CARD_NAME}", ModelCard, content)) from error
+    return validated(ModelCard, content, f"{file}, {CARD_NAME}")
 
 
 def _best(scores: np.ndarray[Any, Any], mask: Mask) -> int:

@@ -22,7 +22,7 @@ from stable_baselines3.common.logger import configure
 import agentserve_gym
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.files import write_file
-from agentserve_gym.provenance import current_commit
+from agentserve_gym.report.page import current_commit
 from agentserve_gym.sim import load_scenario
 from agentserve_gym.tables import read_table
 from agentserve_gym.train.callbacks import BetweenRollouts, Keeper, Selection, checkpoint

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from agentserve_gym.baselines import parse_policy
-from agentserve_gym.messages import explain
+from agentserve_gym.messages import validated
 from agentserve_gym.sim.scenario import PositiveInt, StrictModel, load_scenario
 
 Algorithm = Literal["maskable-ppo", "ppo", "dqn"]
@@ -216,10 +216,7 @@ def make_settings(values: dict[str, Any], where: str = "settings") -> TrainSetti
     Raises:
         ValueError: naming each unknown key (with the nearest valid one) or bad value.
     """
-    try:
-        return TrainSettings.model_validate(values)
-    except ValidationError as error:
-        raise ValueError(explain(error, where, TrainSettings, values)) from error
+    return validated(TrainSettings, values, where)
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:

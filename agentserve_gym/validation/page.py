@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from agentserve_gym.files import require_replaceable, write_file
-from agentserve_gym.provenance import current_commit, made_by
+from agentserve_gym.files import require_replaceable
+from agentserve_gym.report.markdown import plain_table
+from agentserve_gym.report.page import current_commit, joined, made_by, write_page
 from agentserve_gym.validation.compare import CaseErrors
 from agentserve_gym.validation.findings import Findings
 from agentserve_gym.validation.pictures import draw_case
@@ -159,12 +160,10 @@ def write_report(findings: Findings, folder: Path, command: str) -> Path:
         ModuleNotFoundError: naming the extra to install, where matplotlib is missing.
         OSError: the folder cannot be written.
     """
-    pictures = {name: draw_case(results) for name, results in findings.by_case().items()}
-    place = folder / PICTURES if pictures else folder
-    place.mkdir(parents=True, exist_ok=True)
-    for name, content in pictures.items():
-        write_file(place / f"{name}.png", content)
-    write_file(folder / PAGE, page(findings, command))
+    beside = {
+        f"{PICTURES}/{name}.png": draw_case(results) for name, results in findings.by_case().items()
+    }
+    write_page(folder / PAGE, page(findings, command), beside)
     return folder / PAGE
 
 
@@ -192,7 +191,7 @@ def page(findings: Findings, command: str) -> str:
         parts += [_CALIBRATED, _markdown(pass_rows(findings.calibrated))]
     if findings.trends:
         parts += [_TRENDS, _markdown(_trend_rows(findings))]
-    return "\n".join([*parts, _NOT_VALIDATED])
+    return joined([*parts, _NOT_VALIDATED])
 
 
 def case_rows(results: Sequence[CaseResult]) -> Rows:
@@ -327,8 +326,5 @@ def _trend_rows(findings: Findings) -> Rows:
     return rows
 
 
-def _markdown(rows: Sequence[Iterable[str]]) -> str:
-    """A Markdown table; the first row is the heading."""
-    heading, *body = [[cell.replace("|", "/") for cell in row] for row in rows]
-    lines = [heading, ["-"] * len(heading), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+def _markdown(rows: Rows) -> str:
+    return plain_table(rows[0], rows[1:])

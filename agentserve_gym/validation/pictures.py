@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from agentserve_gym.plots import style
+from agentserve_gym.report import palette
 from agentserve_gym.validation.replay import Column
 from agentserve_gym.validation.study import CaseResult
 
-TIMING_COLOURS = {"profile": "#00798c", "compact": "#e07a1f", "roofline": "#a9b4be"}
+TIMING_COLOURS = {
+    "profile": palette.TEAL,
+    "compact": palette.ORANGE,
+    "roofline": palette.SILVER,
+}
 # Profile and compact often coincide: both stay visible.
 _LINES = {"profile": "-", "compact": (0, (3, 3)), "roofline": "-"}
-_MEASURED = {"color": style.INK, "linewidth": 3.2, "alpha": 0.85, "label": "measured"}
+_MEASURED = {"color": palette.INK, "linewidth": 3.2, "alpha": 0.85, "label": "measured"}
 
 
 def draw_case(results: Sequence[CaseResult]) -> bytes:
@@ -37,9 +41,9 @@ def draw_case(results: Sequence[CaseResult]) -> bytes:
     case = results[0].case
     figure = style.new_figure(11.0, 8.0)
     figure.suptitle(
-        case.name, x=0.015, y=0.985, ha="left", fontsize=15, fontweight="bold", color=style.INK
+        case.name, x=0.015, y=0.985, ha="left", fontsize=15, fontweight="bold", color=palette.INK
     )
-    figure.text(0.015, 0.933, _subtitle(results[0]), fontsize=9.5, color=style.FAINT, va="center")
+    figure.text(0.015, 0.933, _subtitle(results[0]), fontsize=9.5, color=palette.FAINT, va="center")
     grid = figure.add_gridspec(
         2, 2, left=0.06, right=0.98, top=0.88, bottom=0.065, hspace=0.3, wspace=0.16
     )
@@ -50,9 +54,7 @@ def draw_case(results: Sequence[CaseResult]) -> bytes:
     _cdf(tpot, "Time per output token, ms", case.tpot_s[decoding] * 1e3, tpot_ms, "upper left")
     _cdf(e2e, "Arrival to last token, s", case.e2e_s, _each(results, "e2e_s"), "upper left")
     _scatter(scatter, results[0])
-    target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=105, metadata={"Software": None})
-    return target.getvalue()
+    return style.png(figure, dpi=105)
 
 
 def _each(results: Sequence[CaseResult], figure: str) -> dict[str, Column]:
@@ -100,15 +102,15 @@ def _scatter(axes: Any, result: CaseResult) -> None:
     bottom = float(min(measured.min(), simulated.min())) * 0.9
     line = np.array([bottom, top])
     axes.fill_between(
-        line, line * 0.95, line * 1.05, color=style.GRID, linewidth=0, label="within 5 %"
+        line, line * 0.95, line * 1.05, color=palette.GRID, linewidth=0, label="within 5 %"
     )
-    axes.plot(line, line, color=style.FAINT, linewidth=1.0)
+    axes.plot(line, line, color=palette.FAINT, linewidth=1.0)
     axes.scatter(
         measured, simulated, s=13, color=TIMING_COLOURS[timing], alpha=0.7, linewidths=0,
         label=f"a request (mean error {error:.1%})",
     )  # fmt: skip
     axes.set_xlim(bottom, top)
     axes.set_ylim(bottom, top)
-    axes.set_xlabel("measured", fontsize=9, color=style.INK)
-    axes.set_ylabel("simulated", fontsize=9, color=style.INK)
+    axes.set_xlabel("measured", fontsize=9, color=palette.INK)
+    axes.set_ylabel("simulated", fontsize=9, color=palette.INK)
     style.legend(axes, loc="upper left")

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agentserve_gym.files import write_file
+from agentserve_gym.tables import to_toml
 from agentserve_gym.workloads.fitting.calling import function_calling_class, web_research_class
 from agentserve_gym.workloads.fitting.coding import coding_auto_class, coding_interactive_class
 from agentserve_gym.workloads.fitting.common import Table
-from agentserve_gym.workloads.fitting.toml_text import to_toml
 
 
 def _read_train(path: Path) -> list[Table]:

@@ -14,7 +14,7 @@ PACKAGE = Path(agentserve_gym.__file__).parent
 NAME = PACKAGE.name
 
 FLOORS = (
-    {"hardware.pricing", "workloads"},
+    {"hardware.pricing", "workloads", "report"},
     {"hardware", "sim.kernel"},
     {"sim"},
     {"baselines"},
@@ -25,7 +25,7 @@ FLOORS = (
 )
 """Rooms from the ground up; a room imports only rooms of lower floors."""
 
-GROUND = {"datasets", "extras", "files", "messages", "provenance", "student_t", "tables"}
+GROUND = {"datasets", "extras", "files", "messages", "tables"}
 """Single modules that any room may import; they import no room."""
 
 INNER_ROOMS = ("hardware.pricing", "sim.kernel")

@@ -15,7 +15,9 @@ from agentserve_gym.sim import (
     Route,
     RouteDecision,
     Simulation,
+    answers,
     load_scenario,
+    run,
 )
 
 SCENARIO = load_scenario("toy")
@@ -63,6 +65,23 @@ def test_some_invalid_answers_are_counted_and_the_first_is_kept(answer):
     assert repr(answer) in report["first_invalid"]
     assert "PlacementDecision" in report["first_invalid"]
     assert report["jct_s"] == valid["jct_s"], "the fallback of a placement is to keep"
+
+
+def test_a_bare_policy_that_says_nothing_is_counted_too():
+    report = run(Simulation(SCENARIO, 0), Says(None))
+    assert report["invalid_answers"] > 0
+    assert report["jct_s"] == run(Simulation(SCENARIO, 0), Says(99))["jct_s"]
+
+
+def test_answers_can_be_looked_at_one_by_one_and_taken_up_again():
+    whole = run(Simulation(SCENARIO, 0), Says(KEEP, placements_only=True))
+    simulation = Simulation(SCENARIO, 0)
+    given = answers(simulation, Says(KEEP, placements_only=True))
+    assert isinstance(next(given), Route)
+    assert simulation.pending is not None
+    assert set(map(type, given)) == {Route, Place}
+    assert simulation.done
+    assert simulation.report() == whole
 
 
 def test_a_policy_without_fault_has_none():

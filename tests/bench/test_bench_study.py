@@ -9,7 +9,7 @@ from agentserve_gym.bench import Study
 from agentserve_gym.bench.conclusions import conclusions
 from agentserve_gym.bench.directions import FAILS, HOLDS, SIGN, UNDECIDED, Direction
 from agentserve_gym.bench.page import benchmark_page
-from agentserve_gym.bench.statistics import Estimate
+from agentserve_gym.report.statistics import Estimate
 
 CLEAR = {
     "random": [20.0, 22.0, 21.0],

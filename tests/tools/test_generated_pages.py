@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agentserve_gym import __version__, provenance
-from agentserve_gym.provenance import current_commit, is_made_by, made_by
+from agentserve_gym import __version__
+from agentserve_gym.report import page as shell
+from agentserve_gym.report.page import current_commit, is_made_by, made_by
 from tools import docs_check, training_results
 
 PAGES = docs_check.GENERATED
@@ -35,7 +36,7 @@ def test_changes_that_are_not_committed_are_marked(tmp_path, monkeypatch) -> Non
         identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
         subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
 
-    monkeypatch.setattr(provenance, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(shell, "_PACKAGE", tmp_path)
     assert current_commit() is None
     git("init", "-q")
     assert current_commit() is None

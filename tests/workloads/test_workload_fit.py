@@ -14,7 +14,6 @@ import pytest
 from agentserve_gym.workloads import AGENT_CLASSES
 from agentserve_gym.workloads.fit import fit_all, main
 from agentserve_gym.workloads.fitting.common import fit_lognormal_mixture
-from agentserve_gym.workloads.fitting.toml_text import to_toml
 from tests.data_sets import needed_data_set
 
 
@@ -33,17 +32,6 @@ def test_a_mixture_is_recovered_from_its_sample() -> None:
 def test_the_fit_depends_on_the_values_only() -> None:
     sample = np.exp(np.random.default_rng(1).normal(size=500))
     assert fit_lognormal_mixture(sample, 3) == fit_lognormal_mixture(sample[::-1], 3)
-
-
-def test_toml_text_reads_back() -> None:
-    table = {
-        "source": 'quoted "text"',
-        "share": 0.25,
-        "rows": [{"family": "constant", "value": 2.0}],
-        "nested": {"bash:test": {"duration_s": {"family": "gamma", "shape": 1.0, "scale": 2.0}}},
-        "numbers": [1, 2.5],
-    }
-    assert tomllib.loads(to_toml(table)) == table
 
 
 @pytest.fixture

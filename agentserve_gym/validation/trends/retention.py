@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agentserve_gym.baselines import parse_policy
-from agentserve_gym.sim import Scenario, Simulation, run
+from agentserve_gym.baselines import parse_policy, run_policy
+from agentserve_gym.sim import Scenario, Simulation
 from agentserve_gym.validation.trends.setup import (
     Agents,
     cluster,
@@ -69,7 +69,7 @@ def recompute_share() -> Trend:
     """C17."""
     scenario = cluster(_agents(rate_per_s=1.0, mean_gap_s=1.0).build(), kv_tokens=150_000)
     simulation = Simulation(scenario)
-    outcome = run(simulation, parse_policy("lru"))
+    outcome = run_policy(simulation, parse_policy("lru"))
     per_token_s = simulation.engines[0].prefill_s(10_000, 0) / 10_000
     share = outcome["recomputed_tokens"] * per_token_s / sum(outcome["busy_s"])
     return Trend(

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from agentserve_gym.baselines import parse_policy
-from agentserve_gym.sim import Scenario, Simulation, load_scenario, run
+from agentserve_gym.baselines import parse_policy, run_policy
+from agentserve_gym.sim import Scenario, Simulation, load_scenario
 
 Draw = Callable[[np.random.Generator], float]
 
@@ -155,10 +155,7 @@ def cluster(
 
 def report(scenario: Scenario, policy: str, seed: int = 0) -> dict[str, Any]:
     """The report of one run under a policy."""
-    simulation = Simulation(scenario, seed)
-    chosen = parse_policy(policy)
-    chosen.bind(simulation)
-    return run(simulation, chosen)
+    return run_policy(Simulation(scenario, seed), parse_policy(policy))
 
 
 def reports(scenario: Scenario, policies: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentserve_gym.baselines import parse_policy
+from agentserve_gym.baselines import parse_policy, run_policy
 from agentserve_gym.hardware import link, model
-from agentserve_gym.sim import Scenario, Simulation, load_scenario, run
+from agentserve_gym.sim import Scenario, Simulation, load_scenario
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.topology import build_topology
 from agentserve_gym.validation.trends.setup import (
     Agents,
+    Draw,
     cluster,
     constant,
     exponential,
@@ -43,7 +44,7 @@ def load_against_recompute() -> Trend:
 
 def cxl_at_parity() -> Trend:
     """C25."""
-    agents = _agents(0.6, exponential_gap_s=1.0)
+    agents = _agents(0.6, exponential(1.0))
     dram = mean_jct_s(cluster(agents, kv_tokens=80_000, dram_gib=512), "dram")
     plain = cluster(agents, kv_tokens=80_000).model_dump(mode="json", exclude_none=True)
     plain["cluster"]["cxl"] = {"nodes": ["node0"], "capacity_gib": 512, "bandwidth_gbps": 50.0}
@@ -97,7 +98,7 @@ def prefetch_needs_an_idle_link() -> Trend:
 
 def small_blocks() -> Trend:
     """C28."""
-    agents = _agents(0.3, exponential_gap_s=2.0)
+    agents = _agents(0.3, exponential(2.0))
 
     def makespan_s(block_tokens: int) -> float:
         engine = {"block_size_tokens": block_tokens}
@@ -137,12 +138,12 @@ def _return_ttft_s(tokens: int, policy: str) -> float:
     dram_gib = 512.0 if policy == "dram" else None
     scenario = cluster(programs, kv_tokens=int(1.25 * tokens) + 400, dram_gib=dram_gib)
     simulation = Simulation(scenario, record_turns=True)
-    run(simulation, parse_policy(policy))
+    run_policy(simulation, parse_policy(policy))
     (turn,) = (turn for turn in simulation.metrics.records or [] if turn.turn == 1)
     return turn.first_token_s - turn.ready_s
 
 
-def _agents(rate_per_s: float, exponential_gap_s: float) -> list[dict[str, Any]]:
+def _agents(rate_per_s: float, gap_s: Draw) -> list[dict[str, Any]]:
     return Agents(
         40,
         rate_per_s,
@@ -150,23 +151,14 @@ def _agents(rate_per_s: float, exponential_gap_s: float) -> list[dict[str, Any]]
         first_tokens=lognormal(8000, 0.4),
         new_tokens=lognormal(600, 0.5),
         output_tokens=lognormal(60, 0.5),
-        gap_s=exponential(exponential_gap_s),
+        gap_s=gap_s,
         seed=1,
     ).build()
 
 
 def _prefetch_gain(rate_per_s: float, host_gbps: float) -> float:
-    agents = Agents(
-        40,
-        rate_per_s,
-        turns=constant(12),
-        first_tokens=lognormal(8000, 0.4),
-        new_tokens=lognormal(600, 0.5),
-        output_tokens=lognormal(60, 0.5),
-        gap_s=constant(2.0),
-        seed=1,
-    )
-    scenario = cluster(agents.build(), kv_tokens=80_000, dram_gib=512, host_gbps=host_gbps)
+    programs = _agents(rate_per_s, constant(2.0))
+    scenario = cluster(programs, kv_tokens=80_000, dram_gib=512, host_gbps=host_gbps)
     return 1 - mean_jct_s(scenario, _PREFETCH) / mean_jct_s(scenario, "write_through")
 
 

@@ -5,19 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from agentserve_gym.bench.statistics import Estimate
+from agentserve_gym.report.statistics import Estimate
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose first column is text and whose others are numbers."""
-    rule = [":--", *["--:"] * (len(heading) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)) + "\n"
+    return _table(heading, [":--", *["--:"] * (len(heading) - 1)], rows)
 
 
 def text_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of text."""
-    rule = [":--"] * len(heading)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)) + "\n"
+    return _table(heading, [":--"] * len(heading), rows)
+
+
+def plain_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that leaves alignment to the reader's program."""
+    return _table(heading, ["-"] * len(heading), rows)
+
+
+def _table(heading: Sequence[str], rule: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lines of cells. A bar within a cell would end it, so it becomes a slash."""
+    lines = ([cell.replace("|", "/") for cell in line] for line in (heading, rule, *rows))
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def share(estimate: Estimate) -> str:

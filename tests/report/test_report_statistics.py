@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t, trim_mean
 
-from agentserve_gym.bench.statistics import (
+from agentserve_gym.report.statistics import (
     held_out_choice,
     interquartile_mean,
     normalised_scores,
@@ -16,7 +16,7 @@ from agentserve_gym.bench.statistics import (
     ratio,
     stratified_iqm,
 )
-from agentserve_gym.student_t import t_quantile
+from agentserve_gym.report.student_t import t_quantile
 
 
 def test_interquartile_mean_leaves_out_the_outer_quarters():

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
-from agentserve_gym.train.statistics import paired_difference
+from agentserve_gym.report.statistics import paired_difference
 
 
 def test_hand_computed_pairs():

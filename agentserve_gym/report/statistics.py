@@ -1,23 +1,26 @@
-"""Statistics of paired runs: interquartile means, stratified bootstrap, scores, profiles.
+"""Statistics of paired runs: differences, ratios, interquartile means, scores, profiles.
 
-Strata are cells; within a stratum, position ``i`` of every policy is the same seed, so comparisons
-resample seeds jointly (common random numbers). Resampling is seeded: equal input, equal output.
-After Agarwal et al. 2021 (arXiv 2108.13264), except that seeds are paired here and not there.
+Two policies met the same programs, seed by seed: position ``i`` of both is the same seed, so
+comparisons resample seeds jointly (common random numbers). Strata are cells of a benchmark.
+Resampling is seeded: equal input, equal output. After Agarwal et al. 2021 (arXiv 2108.13264),
+except that seeds are paired here and not there.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agentserve_gym.student_t import t_quantile
+from agentserve_gym.report.student_t import t_quantile
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+_PAIRED_RESAMPLES = 10_000
 Array = NDArray[np.float64]
 
 
@@ -28,6 +31,73 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A two-sided 95 % interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """``a - b`` over paired measurements, negative where ``a`` is smaller.
+
+    Attributes:
+        pairs: how many.
+        mean: of the differences, in their unit.
+        t: Student's interval of the mean.
+        bootstrap: percentile interval of the mean over resampled pairs.
+        relative: ``mean`` as a share of ``b``'s mean; ``relative_bootstrap`` its interval, both
+            means resampled together.
+        wins: pairs in which ``a`` is smaller.
+    """
+
+    pairs: int
+    mean: float
+    t: Interval
+    bootstrap: Interval
+    relative: float
+    relative_bootstrap: Interval
+    wins: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return asdict(self)
+
+
+def paired_difference(
+    a: Sequence[float], b: Sequence[float], *, resamples: int = _PAIRED_RESAMPLES
+) -> PairedDifference:
+    """Compare paired measurements.
+
+    Raises:
+        ValueError: if lengths differ, there are fewer than two pairs, or a value is not finite.
+    """
+    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if first.shape != second.shape or first.ndim != 1 or first.size < 2:
+        raise ValueError(
+            f"pairs must be two equally long lists of at least two numbers, got {first.shape} "
+            f"and {second.shape}"
+        )
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("pairs must be finite numbers")
+    difference = first - second
+    mean = float(difference.mean())
+    half = _t_factor(difference.size) * (float(difference.std(ddof=1)) / math.sqrt(difference.size))
+    draws = np.random.default_rng(0).integers(0, first.size, (resamples, first.size))
+    means = difference[draws].mean(axis=1)
+    return PairedDifference(
+        pairs=first.size,
+        mean=mean,
+        t=Interval(mean - half, mean + half),
+        bootstrap=Interval(*_percentiles(means)),
+        relative=float(difference.mean() / second.mean()),
+        relative_bootstrap=Interval(*_percentiles(means / second[draws].mean(axis=1))),
+        wins=int((difference < 0).sum()),
+    )
 
 
 def interquartile_mean(values: Array, axis: int | None = None) -> Array:
@@ -87,9 +157,7 @@ def ratio(values: Array, others: Array) -> Estimate:
     mean = float(logs.mean())
     if logs.size < 2:
         return Estimate(math.exp(mean), 0.0, math.inf)
-    half = float(
-        t_quantile(0.5 + CONFIDENCE / 2, logs.size - 1) * logs.std(ddof=1) / logs.size**0.5
-    )
+    half = float(_t_factor(logs.size) * logs.std(ddof=1) / logs.size**0.5)
     return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
 
 
@@ -148,6 +216,15 @@ def _percentile_interval(value: float, drawn: Array, strata: Sequence[Array]) ->
     its spread."""
     if min(len(values) for values in strata) == 1:
         return Estimate(value, -math.inf, math.inf)
+    return Estimate(value, *_percentiles(drawn))
+
+
+def _percentiles(drawn: Array) -> tuple[float, float]:
     tail = 50.0 * (1.0 - CONFIDENCE)
     low, high = np.percentile(drawn, (tail, 100.0 - tail))
-    return Estimate(value, float(low), float(high))
+    return float(low), float(high)
+
+
+def _t_factor(count: int) -> float:
+    """How many standard errors of a mean of ``count`` values its interval reaches to each side."""
+    return t_quantile(0.5 + CONFIDENCE / 2, count - 1)

@@ -1,0 +1,1 @@
+"""What reports are made of: statistics, Markdown tables, the shell of a page, colours."""
