@@ -25,7 +25,16 @@ FLOORS = (
 )
 """Rooms from the ground up; a room imports only rooms of lower floors."""
 
-GROUND = {"datasets", "extras", "files", "messages", "provenance", "student_t", "tables"}
+GROUND = {
+    "compiled",
+    "datasets",
+    "extras",
+    "files",
+    "messages",
+    "provenance",
+    "student_t",
+    "tables",
+}
 """Single modules that any room may import; they import no room."""
 
 NOT_IN_THE_KERNEL = {"pydantic", "simpy", "numpy", "gymnasium"}
