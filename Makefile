@@ -1,6 +1,7 @@
 # make demo   create .venv, install, compare two policies on four GPUs, draw a picture
 # make test   create .venv, install everything, run the tests with coverage
 # make bench        measure speed, beside other simulators too, and write docs/performance.md
+# make compiled     compile the kernel; make interpreted removes what was compiled
 # The first run downloads; later runs start at once until pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
@@ -9,15 +10,27 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo test check docs-check training-results bench bench-speed bench-peers clean
+.PHONY: demo test test-compiled compiled interpreted check docs-check training-results bench bench-speed bench-peers clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/agentserve demo
 
-# One thread a worker: two workers share two cores.
+# One thread a worker: two workers share two cores. Coverage sees interpreted code alone.
 test: $(VENV)/.test-ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) \
+	AGENTSERVE_KERNEL=interpreted OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) \
 	  --cov=agentserve_gym --cov-fail-under=90 --cov-report=term:skip-covered
+
+# The same tests on the compiled kernel; they end at once where another one would run.
+test-compiled: compiled
+	AGENTSERVE_KERNEL=compiled OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS)
+
+# Does nothing where the kernel is compiled from the sources as they are.
+compiled: $(VENV)/.test-ready
+	@AGENTSERVE_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --build-lib .
+	@AGENTSERVE_KERNEL=compiled $(BIN)/agentserve --version
+
+interpreted:
+	rm -rf agentserve_gym/_compiled
 
 check: $(VENV)/.test-ready
 	$(BIN)/ruff check .
@@ -61,5 +74,5 @@ $(VENV)/.test-ready: $(VENV)/.created pyproject.toml constraints.txt
 	$(PIP) --editable '.[train,plot]' --group dev
 	@touch $@ $(VENV)/.demo-ready
 
-clean:
-	rm -rf $(VENV) benchmarks/.venv-peers demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: interpreted
+	rm -rf build $(VENV) benchmarks/.venv-peers demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

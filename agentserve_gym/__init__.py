@@ -3,15 +3,19 @@
     import gymnasium as gym
     env = gym.make("agentserve_gym:AgentServe-v0", scenario="default")
 
-Importing this package registers its environments and nothing else: each room is imported when it is
-used.
+Importing this package registers its environments and lets the compiled kernel be found, and nothing
+else: each room is imported when it is used.
 """
 
 from __future__ import annotations
 
 from gymnasium.envs.registration import register
 
+from agentserve_gym import compiled
+
 __version__ = "0.1.0"
+
+compiled.install()
 
 ENV_IDS = ("AgentServe-v0", "AgentServeRouting-v0", "AgentServeOffload-v0")
 """The registered environments; pass them to ``gym.make`` as ``agentserve_gym:<id>``, which also

@@ -7,6 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from agentserve_gym.compiled import kernel
 from agentserve_gym.report.page import current_commit
 from benchmarks.measure import Value
 
@@ -17,8 +18,8 @@ _LIBRARIES = (
 
 
 class Machine(Value):
-    """Processor, cores, Python, libraries (name to version; missing ones are left out), and the
-    commit that was measured, where there is one."""
+    """Processor, cores, Python, libraries (name to version; missing ones are left out), the commit
+    that was measured, where there is one, and which kernel ran."""
 
     processor: str
     cores: int
@@ -26,6 +27,7 @@ class Machine(Value):
     python: str
     libraries: dict[str, str]
     commit: str | None = None
+    kernel: str = "interpreted"
 
     @classmethod
     def here(cls) -> Machine:
@@ -43,6 +45,7 @@ class Machine(Value):
             python=platform.python_version(),
             libraries=libraries,
             commit=current_commit(),
+            kernel=kernel(),
         )
 
 

@@ -101,8 +101,9 @@ def _machine(speed: SpeedFile) -> str:
     taken = {result.wall_s for result in speed.results}  # results of one row share it
     return (
         f"Measured on {machine.processor}, {machine.cores} cores, {machine.system}, "
-        f"Python {machine.python}; {libraries}. One process and one thread, unless a row says "
-        f"otherwise; {sum(taken) / 60:.1f} min for all rows.\n"
+        f"Python {machine.python}, {machine.kernel} kernel; {libraries}. "
+        "One process and one thread, unless a row says otherwise; "
+        f"{sum(taken) / 60:.1f} min for all rows.\n"
     )
 
 

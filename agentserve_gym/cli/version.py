@@ -8,11 +8,16 @@ from typing import Annotated
 import typer
 
 from agentserve_gym import __version__
+from agentserve_gym.compiled import kernel
 
 
 def version_lines() -> list[str]:
     """What a report of a defect needs to say."""
-    return [f"agentserve {__version__}", f"Python {platform.python_version()}"]
+    return [
+        f"agentserve {__version__}",
+        f"Python {platform.python_version()}",
+        f"kernel: {kernel()}",
+    ]
 
 
 def _print_version(wanted: bool) -> None:

@@ -25,7 +25,7 @@ FLOORS = (
 )
 """Rooms from the ground up; a room imports only rooms of lower floors."""
 
-GROUND = {"datasets", "extras", "files", "messages", "tables"}
+GROUND = {"compiled", "datasets", "extras", "files", "messages", "tables"}
 """Single modules that any room may import; they import no room."""
 
 INNER_ROOMS = ("hardware.pricing", "sim.kernel")

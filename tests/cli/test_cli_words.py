@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentserve_gym import __version__
+from agentserve_gym.compiled import kernel
 from agentserve_gym.sim import load_scenario
 
 POLICIES = """
@@ -92,6 +93,7 @@ def test_jct_of_finished_programs_only_is_marked(agentserve, tmp_path):
 def test_version(agentserve):
     lines = agentserve("--version").stdout.splitlines()
     assert lines[:2] == [f"agentserve {__version__}", f"Python {platform.python_version()}"]
+    assert lines[2] == f"kernel: {kernel()}"
 
 
 def _process(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
