@@ -44,7 +44,7 @@ class Route(NamedTuple):
     promote_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Hold:
     """Keep the turn at the router; it is offered again when a turn completes or KV blocks free.
 
@@ -57,7 +57,7 @@ class Hold:
     lane: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Place:
     """Where the KV waits during the gap that begins.
 

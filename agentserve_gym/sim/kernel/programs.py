@@ -233,12 +233,14 @@ class TurnState:
     def __init__(
         self, program: ProgramState, plan: Turn, ready_s: float, block_size_tokens: int
     ) -> None:
-        number, prompt_tokens = program.turns_done, plan.input_tokens
-        known = program.shared_blocks if number == 0 else plan.reuse_tokens // block_size_tokens
+        number = program.turns_done
+        prompt_tokens: int = plan.input_tokens
+        reuse_tokens: int = plan.reuse_tokens
+        known = program.shared_blocks if number == 0 else reuse_tokens // block_size_tokens
         self.program: Final = program
         self.number: Final = number
         self.prompt_tokens: Final = prompt_tokens
-        self.reuse_tokens: Final = plan.reuse_tokens
+        self.reuse_tokens: Final = reuse_tokens
         self.has_prefix: Final = known >= program.shared_blocks
         self.match_limit_blocks: Final = min(known, (prompt_tokens - 1) // block_size_tokens)
         self.ready_s: Final = ready_s
