@@ -14,9 +14,10 @@ PYTEST_WORKERS ?= 2
 demo: $(VENV)/.demo-ready
 	$(BIN)/agentserve demo
 
-# One thread a worker: two workers share two cores.
+# One thread a worker: two workers share two cores. Tests marked no_cover play whole simulations,
+# which measuring coverage makes twice as slow: coverage is of the tests of single parts.
 test: $(VENV)/.test-ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal \
 	  --cov=agentserve_gym --cov-fail-under=90 --cov-report=term:skip-covered
 
 check: $(VENV)/.test-ready

@@ -13,6 +13,8 @@ from sim_strategies import scenarios
 from agentserve_gym.sim import Phase, Scenario, Simulation
 from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus, TurnState
 
+pytestmark = pytest.mark.no_cover
+
 SETTINGS = settings(
     max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )

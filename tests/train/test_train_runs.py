@@ -22,7 +22,7 @@ from agentserve_gym.train.learned import find_model
 from agentserve_gym.train.runs import silent
 from agentserve_gym.train.workers import make_env
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.no_cover]
 
 
 class Killed(Exception):
