@@ -24,6 +24,8 @@ from benchmarks.sizes import FULL, QUICK
 from benchmarks.workloads import growing_scenario, peer_programs, peer_scenario
 from tests.data_sets import needed_data_set
 
+pytestmark = pytest.mark.no_cover
+
 TINY = replace(QUICK, control_events=200, repetitions=2, steps=60, vector_widths=(2,), samples=5)
 
 

@@ -28,6 +28,8 @@ from agentserve_gym.envs.metrics import flat_metrics
 from agentserve_gym.envs.rewards import JctReward
 from agentserve_gym.sim import preset_names
 
+pytestmark = pytest.mark.no_cover
+
 PRESETS = preset_names()
 every_id = pytest.mark.parametrize("env_id", IDS)
 every_preset = pytest.mark.parametrize("preset", PRESETS)
