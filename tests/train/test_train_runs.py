@@ -196,6 +196,20 @@ def test_trained_on_4_it_runs_on_8_instances(trained):
     assert counters["learned.delegated"] == 0
 
 
+def test_trained_with_dram_it_runs_on_other_tiers(trained):
+    """It does not use the tier that it does not know, and never asks for one that is not there."""
+    nvme = {"name": "nvme", "capacity_gib": 64.0, "read_gbps": 20.0, "write_gbps": 10.0}
+    for dram in (True, False):
+        content = small_scenario()
+        content["cluster"]["tiers"] = [nvme]
+        if not dram:
+            del content["cluster"]["nodes"][0]["dram"]
+        report = run_policy(Simulation(load_scenario(content), 0), load_policy(trained[0]))
+        assert report["invalid_answers"] == 0
+        assert report["residency"]["offloads"]["nvme"] == 0
+        assert report["counters"]["learned.placements"] > 0
+
+
 def test_it_is_named_like_any_policy(trained):
     named = parse_policy(f"agentserve_gym.train:load_policy(path={trained[0]})")
     scenario = load_scenario(small_scenario())
