@@ -52,10 +52,10 @@ training-results: $(VENV)/.test-ready
 # Results are kept in runs/benchmarks; each of the two also writes docs/performance.md anew.
 bench: bench-peers bench-speed
 
-bench-speed: $(VENV)/.test-ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed
+bench-speed: compiled
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.both
 
-bench-peers: $(VENV)/.test-ready
+bench-peers: compiled
 	$(BIN)/python -m benchmarks.peers
 
 $(VENV)/.created:
