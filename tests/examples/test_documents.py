@@ -14,6 +14,7 @@ import pytest
 from agentserve_gym import ENV_IDS, __version__
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.bench.suite import curated_policies
+from agentserve_gym.compiled import FOLDER
 from agentserve_gym.sim import load_scenario, preset_names
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +83,7 @@ def test_every_data_file_is_packaged():
     patterns = project["tool"]["setuptools"]["package-data"]["agentserve_gym"]
     package = ROOT / "agentserve_gym"
     for path in package.rglob("*"):
-        if path.is_dir() or path.suffix in (".py", ".pyc"):
+        if path.is_dir() or path.suffix in (".py", ".pyc") or package / FOLDER in path.parents:
             continue
         name = path.relative_to(package).as_posix()
         assert any(fnmatch(f"/{name}", f"/{p}".replace("/**/", "/*")) for p in patterns), name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 
 from mypy_extensions import mypyc_attr
@@ -25,7 +25,7 @@ class EngineLimits(Copyable):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class EngineHost(Copyable, ABC):
+class EngineHost(Copyable):
     """What an engine needs from the simulation around it."""
 
     @abstractmethod
