@@ -3,8 +3,8 @@
 It knows nothing of Gymnasium and of policies' names: whoever answers its decisions drives it.
 """
 
-from agentserve_gym.sim.decisions import Decision, PlacementDecision, Policy, RouteDecision
-from agentserve_gym.sim.driving import answers, run
+from agentserve_gym.sim.decisions import Decision, PlacementDecision, RouteDecision
+from agentserve_gym.sim.driving import Policy, answers, run
 from agentserve_gym.sim.kernel.answers import (
     KEEP,
     Answer,

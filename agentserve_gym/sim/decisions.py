@@ -8,9 +8,8 @@ know; the program's future stays in the simulation.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from agentserve_gym.sim.kernel.answers import Answer
 from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
 from agentserve_gym.sim.views import ClusterView
 
@@ -47,11 +46,3 @@ class PlacementDecision(NamedTuple):
 
 
 Decision = RouteDecision | PlacementDecision
-
-
-class Policy(Protocol):
-    """Answers decisions. May keep state of its own; one policy object serves one simulation."""
-
-    def decide(self, decision: Decision) -> Answer:
-        """Answer one decision."""
-        ...

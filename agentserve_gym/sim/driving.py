@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
-from agentserve_gym.sim.decisions import Policy
+from agentserve_gym.sim.decisions import Decision
 from agentserve_gym.sim.kernel.answers import Answer
 from agentserve_gym.sim.simulation import Simulation
+
+
+class Policy(Protocol):
+    """Answers decisions. May keep state of its own; one policy object serves one simulation."""
+
+    def decide(self, decision: Decision) -> Answer:
+        """Answer one decision."""
+        ...
 
 
 class _NoAnswer:

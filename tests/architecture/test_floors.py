@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +40,11 @@ READ_ALONE = {
 """Rooms that import nothing of `HEAVY`, and of the package only these."""
 
 HEAVY = {"pydantic", "simpy", "numpy", "gymnasium"}
+
+
+COMPILED = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+    "agentserve"
+]["compiled"]["modules"]
 
 
 def modules() -> dict[str, Path]:
@@ -107,6 +114,32 @@ def test_the_inner_rooms_read_alone(name: str) -> None:
     assert not outside
     rooms = {room(imported) for imported in own(name)}
     assert rooms <= READ_ALONE[room(name)]
+
+
+def compiled_modules() -> list[str]:
+    return [
+        name
+        for name, path in MODULES.items()
+        if path.name != "__init__.py"
+        and any(path.relative_to(PACKAGE.parent).match(pattern) for pattern in COMPILED)
+    ]
+
+
+@pytest.mark.parametrize("name", compiled_modules())
+def test_compiled_modules_import_compiled_ones_alone(name: str) -> None:
+    """To the compiler all others are values of any type, which it handles as slowly as Python."""
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    for_types = {
+        node.module
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+    }
+    known = set(compiled_modules()) | {f"{item}".removeprefix(f"{NAME}.") for item in for_types}
+    assert own(name) <= known
+    outside = {found.split(".")[0] for found in imports(name)} - {NAME, "mypy_extensions"}
+    assert outside <= sys.stdlib_module_names
 
 
 def test_nothing_imports_in_a_circle() -> None:

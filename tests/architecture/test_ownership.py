@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import agentserve_gym
+from agentserve_gym.sim.kernel.copying import fields_of
+from agentserve_gym.sim.kernel.programs import TurnState
 
 PACKAGE = Path(agentserve_gym.__file__).parent
 MODULES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
@@ -84,3 +86,38 @@ def test_nobody_reads_what_another_keeps_to_itself(name: str) -> None:
 def test_every_exception_is_needed(name: str) -> None:
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
     assert OTHER_LIBRARIES[name] <= {found for _, found in reached_for(tree)}
+
+
+FACTS = set(fields_of(TurnState))
+"""What is known of a turn when it is released."""
+
+
+def facts_assigned(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Assignments to a fact of a turn, whoever holds the turn: line and name."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or node.attr not in FACTS:
+            continue
+        holder = node.value
+        name = holder.attr if isinstance(holder, ast.Attribute) else getattr(holder, "id", "")
+        if name.lstrip("_") == "turn" and not isinstance(node.ctx, ast.Load):
+            yield node.lineno, node.attr
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("turn.ready_s = 1.0", ["ready_s"]),
+        ("request.turn.prompt_tokens += 1", ["prompt_tokens"]),
+        ("self._turn.number, x = 0, 1", ["number"]),
+        ("del turn.program", ["program"]),
+        ("turn.offers = 1; request.program = turn.program; x = turn.ready_s", []),
+    ],
+)
+def test_the_check_sees_every_way_to_assign_a_fact(source: str, names: list[str]) -> None:
+    assert [name for _, name in facts_assigned(ast.parse(source))] == names
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "sim/kernel/programs.py"])
+def test_nobody_changes_the_facts_of_a_turn(name: str) -> None:
+    """No declaration forbids it: what is final cannot be set when a compiled turn is copied."""
+    assert list(facts_assigned(ast.parse(MODULES[name].read_text(encoding="utf-8")))) == []

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import tomllib
 import warnings
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from pathlib import Path
 
 import pytest
+from compiled_helpers import MODULES
 
-import agentserve_gym
 from agentserve_gym.compiled import (
     FOLDER,
     LIBRARY,
@@ -21,17 +20,6 @@ from agentserve_gym.compiled import (
     chosen,
     kernel,
     running,
-)
-
-ROOT = Path(agentserve_gym.__file__).parents[1]
-PATTERNS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
-    "agentserve"
-]["compiled"]["modules"]
-MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for pattern in PATTERNS
-    for path in ROOT.glob(pattern)
-    if path.name != "__init__.py"
 )
 
 

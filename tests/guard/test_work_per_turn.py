@@ -17,9 +17,13 @@ import numpy as np
 import pytest
 
 from agentserve_gym.baselines import parse_policy, run_policy
+from agentserve_gym.compiled import running
 from agentserve_gym.sim import Scenario, Simulation, load_scenario
 
 pytestmark = pytest.mark.no_cover
+interpreted = pytest.mark.skipif(
+    running() is not None, reason="compiled code executes no instructions of the interpreter"
+)
 
 MARGIN = 1.15
 
@@ -71,6 +75,7 @@ def instructions_per_turn(scenario: Scenario, policy: str) -> float:
     return executed / simulation.report()["turns"]
 
 
+@interpreted
 @pytest.mark.parametrize(
     ("policy", "usual"), [("affinity+lru", 8_750), ("lmetric+dram", 13_700), ("mori", 13_400)]
 )
@@ -84,6 +89,7 @@ def test_events_per_turn() -> None:
     assert simulation.clock.scheduled_events < 5.2 * report["turns"]
 
 
+@interpreted
 def test_instructions_per_environment_step() -> None:
     env = gym.make("agentserve_gym:AgentServe-v0")
     answer = np.array([0, 0])
@@ -110,6 +116,7 @@ def usual_instructions_per_turn(*size: int) -> float:
     return instructions_per_turn(scaled(*size), "affinity+lru")
 
 
+@interpreted
 @pytest.mark.parametrize(
     ("small", "large"),
     [
@@ -125,6 +132,7 @@ def test_work_does_not_grow(small: tuple[int, ...], large: tuple[int, ...]) -> N
     assert instructions_per_turn(scaled(*large), "affinity+lru") < 1.2 * usual
 
 
+@interpreted
 def test_looking_at_every_instance_is_the_only_thing_that_grows() -> None:
     near = [instructions_per_turn(scaled(40, count), "affinity+lru") for count in (4, 16)]
     far = [instructions_per_turn(scaled(40, count), "lmetric") for count in (4, 16)]
