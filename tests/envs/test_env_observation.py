@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentserve_gym.envs import AgentServeEnv, Feature, ObservationLayout, observation_table
-from agentserve_gym.envs.prefill_estimate import PrefillEstimate
+from agentserve_gym.envs.features.prefill_estimate import PrefillEstimate
 from agentserve_gym.sim import (
     KEEP,
     Route,
