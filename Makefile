@@ -15,14 +15,18 @@ PYTEST_WORKERS ?= 2
 demo: $(VENV)/.demo-ready
 	$(BIN)/agentserve demo
 
-# One thread a worker: two workers share two cores. Coverage sees interpreted code alone.
+# One thread a worker: two workers share two cores. Tests marked no_cover play whole simulations,
+# which measuring coverage makes twice as slow: coverage is of the tests of single parts, and
+# sees interpreted code alone.
 test: $(VENV)/.test-ready
-	AGENTSERVE_KERNEL=interpreted OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) \
+	AGENTSERVE_KERNEL=interpreted OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+	  -n $(PYTEST_WORKERS) --dist worksteal \
 	  --cov=agentserve_gym --cov-fail-under=90 --cov-report=term:skip-covered
 
 # The same tests on the compiled kernel; they end at once where another one would run.
 test-compiled: compiled
-	AGENTSERVE_KERNEL=compiled OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS)
+	AGENTSERVE_KERNEL=compiled OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+	  -n $(PYTEST_WORKERS) --dist worksteal
 
 # Does nothing where the kernel is compiled from the sources as they are.
 compiled: $(VENV)/.test-ready
@@ -48,10 +52,10 @@ training-results: $(VENV)/.test-ready
 # Results are kept in runs/benchmarks; each of the two also writes docs/performance.md anew.
 bench: bench-peers bench-speed
 
-bench-speed: $(VENV)/.test-ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed
+bench-speed: compiled
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.both
 
-bench-peers: $(VENV)/.test-ready
+bench-peers: compiled
 	$(BIN)/python -m benchmarks.peers
 
 $(VENV)/.created:

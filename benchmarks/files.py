@@ -8,11 +8,12 @@ from typing import TypeVar
 from pydantic import Field, ValidationError
 
 from agentserve_gym.files import write_file
-from benchmarks.machine import Machine
+from benchmarks.machine import KERNELS, Machine
 from benchmarks.measure import Result, Spread, Value
 
 ROOT = Path(__file__).parents[1]
-SPEED_FILE = ROOT / "runs" / "benchmarks" / "speed.json"
+SPEED_FILES = {name: ROOT / "runs" / "benchmarks" / f"speed-{name}.json" for name in KERNELS}
+"""By kernel."""
 PEERS_FILE = ROOT / "runs" / "benchmarks" / "peers.json"
 PAGE = ROOT / "docs" / "performance.md"
 
@@ -76,6 +77,16 @@ def read(model: type[Model], path: Path) -> Model | None:
             f"{path.name} was written by another version; measure again ({error.error_count()} "
             "wrong fields)"
         ) from error
+
+
+def read_speeds() -> dict[str, SpeedFile]:
+    """What was measured with each kernel, as far as there is something.
+
+    Raises:
+        ValueError: as ``read``.
+    """
+    found = {name: read(SpeedFile, path) for name, path in SPEED_FILES.items()}
+    return {name: speed for name, speed in found.items() if speed is not None}
 
 
 def write(content: Value, path: Path) -> None:

@@ -7,9 +7,12 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from agentserve_gym.compiled import kernel
+import agentserve_gym
+from agentserve_gym.compiled import chosen, kernel
 from agentserve_gym.report.page import current_commit
 from benchmarks.measure import Value
+
+KERNELS = ("compiled", "interpreted")
 
 _LIBRARIES = (
     "agentserve-gym", "numpy", "simpy", "gymnasium", "pydantic", "torch", "stable-baselines3",
@@ -47,6 +50,12 @@ class Machine(Value):
             commit=current_commit(),
             kernel=kernel(),
         )
+
+
+def kernels() -> list[str]:
+    """The kernels that can run: the compiled one only where a build fits the sources."""
+    package = Path(agentserve_gym.__file__).parent
+    return [name for name in KERNELS if name == "interpreted" or chosen(package, None)]
 
 
 def _processor() -> str:

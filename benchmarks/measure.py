@@ -52,11 +52,12 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 class Target(Value):
-    """A limit and its direction."""
+    """A limit and its direction, of what is measured or of the bare events that it takes."""
 
     limit: float
     at: Literal["least", "most"]
     text: str
+    of: Literal["measured", "in_events"] = "measured"
 
     def met(self, value: float) -> bool:
         """Whether a value is on the right side of the limit."""
@@ -108,11 +109,19 @@ class Result(Value):
     wall_s: float = 0.0
 
     @property
+    def judged(self) -> float | None:
+        """What the target is of; ``None`` without target or measurement."""
+        if self.target is None:
+            return None
+        found = self.measured if self.target.of == "measured" else self.in_events
+        return found.median if found is not None else None
+
+    @property
     def met(self) -> bool | None:
         """Whether the target is met; ``None`` without target or measurement."""
-        if self.target is None or self.measured is None:
+        if self.target is None or self.judged is None:
             return None
-        return self.target.met(self.measured.median)
+        return self.target.met(self.judged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
-"""Command line: ``python -m benchmarks.speed [ROW ...]``; without rows all, and then the page.
+"""Command line: ``python -m benchmarks.speed [ROW ...]``, without rows all; the kernel that runs.
 
-Rows that are named are printed and kept beside earlier results; the page is written by a run of all
-rows, or with --page.
+Results are printed, and kept beside earlier ones for the page, which `benchmarks.both` writes.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from agentserve_gym.compiled import running
 from benchmarks.catalogue import ROWS
 from benchmarks.control import Control
-from benchmarks.files import PAGE, PEERS_FILE, SPEED_FILE, PeersFile, SpeedFile, read, write
+from benchmarks.files import SPEED_FILES, SpeedFile, read, write
 from benchmarks.machine import Machine
 from benchmarks.measure import Bench, Result, spread
-from benchmarks.page import write_page
 from benchmarks.progress import progress_bar
 from benchmarks.sizes import FULL, QUICK, Sizes
 
@@ -34,12 +33,11 @@ def main(
     turns: Annotated[
         int | None, typer.Option(help="Length of the longest run, in turns.", min=1_000)
     ] = None,
-    page: Annotated[bool, typer.Option("--page", help="Write the page, too.")] = False,
-    results: Annotated[Path, typer.Option(help="Result file.")] = SPEED_FILE,
-    peers: Annotated[Path, typer.Option(help="Result file of the peers.")] = PEERS_FILE,
-    to: Annotated[Path, typer.Option(help="The page.")] = PAGE,
+    results: Annotated[
+        Path | None, typer.Option(help="Result file; by default that of the kernel that runs.")
+    ] = None,
 ) -> None:
-    """Measure rows, print them, keep them; write the page when all were measured."""
+    """Measure rows, print them, keep them."""
     names = rows or list(ROWS)
     unknown = [name for name in names if name not in ROWS]
     if unknown:
@@ -50,11 +48,8 @@ def main(
         sizes = replace(sizes, turns=(*shorter, turns))
     measured = measure(names, sizes)
     _print(measured)
-    kept = _merged(read(SpeedFile, results), measured) if rows else measured
-    write(kept, results)
-    if page or not rows:
-        write_page(kept, read(PeersFile, peers), to)
-        typer.echo(f"wrote {to}")
+    file = results or SPEED_FILES["interpreted" if running() is None else "compiled"]
+    write(_merged(read(SpeedFile, file), measured) if rows else measured, file)
 
 
 def measure(names: list[str], sizes: Sizes) -> SpeedFile:

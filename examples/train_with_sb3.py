@@ -21,7 +21,6 @@ except ModuleNotFoundError as error:
     sys.exit(f"{error.name} is not installed; in a checkout: pip install '.[train]'")
 
 HEURISTIC = "lmetric+dram"  # the best of those that ``agentserve train`` chooses its teacher from
-WORKLOADS = range(3)
 
 Choose = Callable[[Any, np.ndarray], Any]
 """From the environment and its observation to an action."""
@@ -45,10 +44,10 @@ def heuristic() -> Choose:
     return choose
 
 
-def mean_jct_s(env: Any, make: Callable[[], Choose]) -> float:
+def mean_jct_s(env: Any, workloads: int, make: Callable[[], Choose]) -> float:
     """Mean JCT over all programs of the workloads, each played with a policy of its own."""
     found = []
-    for workload in WORKLOADS:
+    for workload in range(workloads):
         observation, _ = env.reset(seed=workload)
         choose, done = make(), False
         while not done:
@@ -61,7 +60,9 @@ def mean_jct_s(env: Any, make: Callable[[], Choose]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=2048)
-    steps = parser.parse_args().steps
+    parser.add_argument("--workloads", type=int, default=3)
+    arguments = parser.parse_args()
+    steps, workloads = arguments.steps, arguments.workloads
 
     env = gym.make("agentserve_gym:AgentServe-v0", scenario="default")
     model = MaskablePPO("MlpPolicy", env, n_steps=256, batch_size=64, seed=0, device="cpu")
@@ -76,8 +77,8 @@ def main() -> None:
         HEURISTIC: heuristic,
     }
     for name, make in players.items():
-        jct_s = mean_jct_s(env.unwrapped, make)
-        print(f"{name}: mean JCT {jct_s:.1f} s over {len(WORKLOADS)} workloads")
+        jct_s = mean_jct_s(env.unwrapped, workloads, make)
+        print(f"{name}: mean JCT {jct_s:.1f} s over {workloads} workloads")
 
 
 if __name__ == "__main__":

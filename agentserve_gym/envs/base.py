@@ -390,9 +390,9 @@ def _rows(max_instances: int | None, number: int) -> int:
 def _tiers(tiers: Sequence[str] | None, own: tuple[str, ...]) -> tuple[str, ...]:
     if tiers is None:
         return own
-    names = tuple(tiers) if isinstance(tiers, (list, tuple)) else (tiers,)
-    missing = [name for name in own if name not in names]
-    if missing or len(set(names)) != len(names) or not all(isinstance(n, str) for n in names):
+    names = tuple(tiers) if isinstance(tiers, (list, tuple)) else ()
+    are_names = all(isinstance(name, str) for name in names)
+    if not are_names or len(set(names)) != len(names) or not set(own) <= set(names):
         raise ValueError(
             f"tiers is {tiers!r}; allowed: a list of different names with at least those of the "
             f"scenario, {list(own)}"

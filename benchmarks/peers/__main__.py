@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.files import PAGE, PEERS_FILE, ROOT, SPEED_FILE, PeersFile, SpeedFile, read, write
+from benchmarks.files import PAGE, PEERS_FILE, ROOT, PeersFile, read_speeds, write
 from benchmarks.page import write_page
 from benchmarks.peers.compare import compare, write_trace
 from benchmarks.progress import progress_bar
@@ -26,7 +26,6 @@ def main(
     ] = True,
     trace: Annotated[Path, typer.Option(help="The trace file, which is written.")] = TRACE,
     results: Annotated[Path, typer.Option(help="Result file.")] = PEERS_FILE,
-    speed: Annotated[Path, typer.Option(help="Result file of the rows.")] = SPEED_FILE,
     to: Annotated[Path, typer.Option(help="The page.")] = PAGE,
 ) -> None:
     """Compare our rate with other simulators' on one trace file, in one run.
@@ -45,9 +44,9 @@ def main(
     if not any(peer.rate for peer in found.peers):
         return
     write(found, results)
-    rows = read(SpeedFile, speed)
-    if rows is not None:
-        write_page(rows, found, to)
+    speeds = read_speeds()
+    if speeds:
+        write_page(speeds, found, to)
         typer.echo(f"wrote {to}")
 
 

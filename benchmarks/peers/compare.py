@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from agentserve_gym.compiled import VARIABLE
 from agentserve_gym.sim import Simulation
 from agentserve_gym.workloads import write_mooncake
 from benchmarks.files import PeerRun, PeersFile
-from benchmarks.machine import Machine
+from benchmarks.machine import Machine, kernels
 from benchmarks.measure import Report, spread
 from benchmarks.peers.base import Measured, Peer, Setting, run_script
 from benchmarks.peers.registry import PEERS
@@ -23,7 +24,7 @@ OUR_POLICIES = ("dynamo", "lmetric")
 
 _OURS = (
     "this package, {policy} routing, vLLM V1 scheduling, iteration times fitted to profiles of "
-    "Llama-3.1-8B on H100, residency of every program's KV, open to any policy."
+    "Llama-3.1-8B on H100, residency of every program's KV, open to any policy; {kernel} kernel."
 )
 
 
@@ -61,7 +62,7 @@ def compare(
 
     A peer that is absent or fails is in the result with the reason.
     """
-    ours = [_ours(policy, setting) for policy in OUR_POLICIES]
+    ours = [_ours(policy, setting, kernel) for kernel in kernels() for policy in OUR_POLICIES]
     theirs: list[_Runner] = []
     missing: list[PeerRun] = []
     for peer in peers:
@@ -96,13 +97,13 @@ def compare(
     )
 
 
-def _ours(policy: str, setting: Setting) -> _Runner:
+def _ours(policy: str, setting: Setting, kernel: str) -> _Runner:
     script = ["-m", "benchmarks.peers.ours", policy]
     return _Runner(
-        f"agentserve-gym, {policy}",
+        f"agentserve-gym, {policy}, {kernel}",
         version("agentserve-gym"),
-        _OURS.format(policy=f"`{policy}`"),
-        lambda: run_script(Path(sys.executable), script, setting, {}),
+        _OURS.format(policy=f"`{policy}`", kernel=kernel),
+        lambda: run_script(Path(sys.executable), script, setting, {VARIABLE: kernel}),
     )
 
 

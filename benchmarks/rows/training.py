@@ -29,7 +29,7 @@ def training(bench: Bench) -> list[Result]:
             title=_TITLE,
             unit="%",
             measured=spread([100 * run["environment"] for run in runs]),
-            target=Target(limit=100 / 3, at="most", text="less than a third"),
+            target=Target(limit=20, at="most", text="under 20 %"),
             tables=[
                 Table(
                     title="Where a training run spends its time",

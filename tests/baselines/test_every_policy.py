@@ -13,6 +13,8 @@ from baseline_helpers import inline, inline_program, pressured, run_named
 from agentserve_gym.baselines import ComposedPolicy, PolicyInfo, list_policies, parse_policy
 from agentserve_gym.sim import PlacementDecision, RouteDecision, Simulation, load_scenario
 
+pytestmark = pytest.mark.no_cover
+
 LISTED = [info for info in list_policies() if info.family != "user"]
 
 SHARPENED = {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agentserve_gym.workloads import detect_format, read_programs
+from benchmarks.machine import kernels
 from benchmarks.peers import compare as comparing
 from benchmarks.peers import venv
 from benchmarks.peers.base import Peer, Setting, last_line, run_script
@@ -105,7 +106,9 @@ def test_peers_are_compared(
     (run,) = found.peers
     assert run.rate is not None
     assert (run.name, run.version, run.rate.median) == ("fake", "1.0", 40.0)
-    assert found.ratios.keys() == {f"agentserve-gym, {name} / fake" for name in OUR_POLICIES}
+    assert found.ratios.keys() == {
+        f"agentserve-gym, {name}, {kernel} / fake" for name in OUR_POLICIES for kernel in kernels()
+    }
     for mine in found.ours:
         assert mine.rate is not None
         ratio = found.ratios[f"{mine.name} / fake"]

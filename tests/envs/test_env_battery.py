@@ -28,6 +28,8 @@ from agentserve_gym.envs.metrics import flat_metrics
 from agentserve_gym.envs.rewards import JctReward
 from agentserve_gym.sim import preset_names
 
+pytestmark = pytest.mark.no_cover
+
 PRESETS = preset_names()
 every_id = pytest.mark.parametrize("env_id", IDS)
 every_preset = pytest.mark.parametrize("preset", PRESETS)
@@ -221,6 +223,10 @@ def test_seeds_of_numpy_are_seeds() -> None:
         ({"max_instances": 0}, "max_instances is 0; allowed: None or an integer of at least 1"),
         ({"max_instances": "4"}, "max_instances is '4'; allowed: None or an integer"),
         ({"max_instances": True}, "max_instances is True; allowed: None or an integer"),
+        ({"tiers": ["cxl"]}, r"tiers is \['cxl'\]; allowed: .* at least those of the scenario"),
+        ({"tiers": ["dram", "dram"]}, "allowed: a list of different names"),
+        ({"tiers": "dram,cxl"}, r"tiers is 'dram,cxl'; allowed"),
+        ({"tiers": [["dram"], "dram"]}, "allowed: a list of different names"),
         ({"max_instances": 4.0}, "max_instances is 4.0; allowed: None or an integer"),
         ({"scenario": None}, "scenario is None; allowed: the name of a preset, a .toml"),
         ({"scenario": 3}, "scenario is 3; allowed: the name of a preset, a .toml"),

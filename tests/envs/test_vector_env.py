@@ -17,6 +17,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from agentserve_gym.envs import AgentServeVectorEnv, metric_names
 from agentserve_gym.sim import Scenario
 
+pytestmark = pytest.mark.no_cover
+
 N = 3
 MODES = [mode.value for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)]
 

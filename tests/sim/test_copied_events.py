@@ -13,6 +13,8 @@ from agentserve_gym.baselines import parse_policy
 from agentserve_gym.sim import Simulation, load_scenario
 from agentserve_gym.sim.kernel.events import Event
 
+pytestmark = pytest.mark.no_cover
+
 POLICIES = ("affinity+continuum", "lmetric+dram_cxl", "affinity+kvflow")
 
 

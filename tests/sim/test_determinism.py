@@ -19,6 +19,8 @@ from sim_strategies import scenarios
 from agentserve_gym.sim import Decision, Scenario, Simulation, load_scenario
 from agentserve_gym.sim.kernel.randomness import mix, uniform
 
+pytestmark = pytest.mark.no_cover
+
 SETTINGS = settings(
     max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )

@@ -31,6 +31,8 @@ from agentserve_gym.sim import (
 )
 from agentserve_gym.sim.metrics import TurnRecord
 
+pytestmark = pytest.mark.no_cover
+
 SETTINGS = settings(
     max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )

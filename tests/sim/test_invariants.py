@@ -15,6 +15,8 @@ from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus, Turn
 from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.workloads import Program
 
+pytestmark = pytest.mark.no_cover
+
 SETTINGS = settings(
     max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )

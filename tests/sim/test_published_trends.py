@@ -29,6 +29,8 @@ from trend_helpers import (
 from agentserve_gym.sim import Phase, Restore, RouteDecision, Simulation
 from agentserve_gym.sim.kernel.randomness import mix
 
+pytestmark = pytest.mark.no_cover
+
 # --- locality and routing -------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ def scenario_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_run(scenario_file: Path) -> Callable[..., TrainSettings]:
     """Settings of a run of a few seconds, with changes."""
 

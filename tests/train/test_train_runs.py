@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("torch")
 import torch
 from sb3_contrib import MaskablePPO
-from train_helpers import SMALL_RUN, small_scenario
+from train_helpers import small_scenario
 
 from agentserve_gym.baselines import parse_policy, run_policy
 from agentserve_gym.sim import Simulation, load_scenario
@@ -22,7 +22,7 @@ from agentserve_gym.train.learned import find_model
 from agentserve_gym.train.runs import silent
 from agentserve_gym.train.workers import make_env
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.no_cover]
 
 
 class Killed(Exception):
@@ -53,14 +53,27 @@ def without_wall_time(results):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(small_run, tmp_path_factory):
     """One small run: its folder, evaluation and results."""
-    folder = tmp_path_factory.mktemp("runs")
-    file = folder / "small.json"
-    file.write_text(json.dumps(small_scenario()))
-    run = folder / "first"
-    evaluation, results = train(make_settings({"scenario": str(file), **SMALL_RUN}), run, silent)
+    run = tmp_path_factory.mktemp("runs") / "first"
+    evaluation, results = train(small_run(), run, silent)
     return run, evaluation, results
+
+
+@pytest.fixture(scope="module")
+def stopped_once(small_run, tmp_path_factory):
+    """The same run, stopped after its second checkpoint."""
+    run = tmp_path_factory.mktemp("stopped") / "first"
+    with pytest.raises(Killed):
+        train(small_run(), run, kill_at(130))
+    assert [path.name for path in list_checkpoints(run)] == ["step_000000064", "step_000000128"]
+    return run
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """A copy of the stopped run, to go on with or to damage."""
+    return shutil.copytree(stopped_once, tmp_path / "first")
 
 
 def test_a_run_leaves_what_it_promises(trained):
@@ -89,18 +102,14 @@ def test_no_invalid_answers(trained):
     assert trained[1].policy.invalid_answers == 0
 
 
-def test_resume_equals_an_uninterrupted_run(trained, small_run, tmp_path):
+def test_resume_equals_an_uninterrupted_run(trained, stopped):
     whole, _, results = trained
-    run = tmp_path / "first"
-    settings = small_run()
-    with pytest.raises(Killed):
-        train(settings, run, kill_at(130))
-    assert not (run / "results.json").exists()
-    _, resumed = resume(run, silent)
+    assert not (stopped / "results.json").exists()
+    _, resumed = resume(stopped, silent)
     assert without_wall_time(resumed) == without_wall_time(results)
     figures = [r["evaluation"]["policies"][0]["by_seed"] for r in (resumed, results)]
     assert figures[0] == figures[1]
-    final = [list_checkpoints(folder)[-1] / "model.zip" for folder in (run, whole)]
+    final = [list_checkpoints(folder)[-1] / "model.zip" for folder in (stopped, whole)]
     last = [MaskablePPO.load(file, device="cpu").policy.state_dict() for file in final]
     assert equal(*last)
 
@@ -187,6 +196,20 @@ def test_trained_on_4_it_runs_on_8_instances(trained):
     assert counters["learned.delegated"] == 0
 
 
+def test_trained_with_dram_it_runs_on_other_tiers(trained):
+    """It does not use the tier that it does not know, and never asks for one that is not there."""
+    nvme = {"name": "nvme", "capacity_gib": 64.0, "read_gbps": 20.0, "write_gbps": 10.0}
+    for dram in (True, False):
+        content = small_scenario()
+        content["cluster"]["tiers"] = [nvme]
+        if not dram:
+            del content["cluster"]["nodes"][0]["dram"]
+        report = run_policy(Simulation(load_scenario(content), 0), load_policy(trained[0]))
+        assert report["invalid_answers"] == 0
+        assert report["residency"]["offloads"]["nvme"] == 0
+        assert report["counters"]["learned.placements"] > 0
+
+
 def test_it_is_named_like_any_policy(trained):
     named = parse_policy(f"agentserve_gym.train:load_policy(path={trained[0]})")
     scenario = load_scenario(small_scenario())
@@ -240,16 +263,6 @@ def test_a_device_that_is_not_there_is_refused(small_run, tmp_path):
     with pytest.raises(ValueError, match="device 'cuda' cannot be used"):
         train(small_run(device="cuda"), tmp_path / "run", silent)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def stopped(small_run, tmp_path):
-    """A run that was stopped with two checkpoints."""
-    run = tmp_path / "first"
-    with pytest.raises(Killed):
-        train(small_run(), run, kill_at(130))
-    assert [path.name for path in list_checkpoints(run)] == ["step_000000064", "step_000000128"]
-    return run
 
 
 def damage(file, how):

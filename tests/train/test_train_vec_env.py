@@ -26,6 +26,8 @@ from agentserve_gym.train.learners import make_learner
 from agentserve_gym.train.seeds import training_seed
 from agentserve_gym.train.workers import make_env, make_workers
 
+pytestmark = pytest.mark.no_cover
+
 IDS = ("AgentServe-v0", "AgentServeRouting-v0", "AgentServeOffload-v0")
 N = 3
 

@@ -19,6 +19,8 @@ from agentserve_gym.validation.targets import PUBLISHED_RUNS
 from agentserve_gym.workloads import read_programs
 from tests.data_sets import needed_data_set
 
+pytestmark = pytest.mark.no_cover
+
 LLAMA = "rtx-pro-6000_llama-3.1-8b_tp1"
 QWEN = "rtx-pro-6000_qwen3-30b-a3b_dp2-ep2"
 

@@ -22,6 +22,8 @@ from agentserve_gym.validation.trends.setup import (
     report,
 )
 
+pytestmark = pytest.mark.no_cover
+
 ALWAYS_THE_HOLDER = "sglang(match=0.05,difference=1000000)"
 
 

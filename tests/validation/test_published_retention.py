@@ -17,6 +17,8 @@ from agentserve_gym.validation.trends.setup import (
     reports,
 )
 
+pytestmark = pytest.mark.no_cover
+
 
 def coding_agents(gap_s: Draw, rate_per_s: float = 0.6) -> Scenario:
     """Sixty agents of twelve turns on one H100 whose pool holds about fifteen of them."""

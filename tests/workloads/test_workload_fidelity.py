@@ -30,6 +30,8 @@ from agentserve_gym.workloads import (
 )
 from tests.data_sets import needed_data_set
 
+pytestmark = pytest.mark.no_cover
+
 Row = dict[str, Any]
 Measure = Callable[[Row], list[float]]
 GENERATED = 1500

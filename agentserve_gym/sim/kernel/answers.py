@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
+
 
 class Restore(Enum):
     """How a turn gets back KV that lies outside its instance's HBM."""
@@ -44,8 +48,9 @@ class Route(NamedTuple):
     promote_after_s: float | None = None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(frozen=True)
-class Hold:
+class Hold(Copyable):
     """Keep the turn at the router; it is offered again when a turn completes or KV blocks free.
 
     Held turns are offered by ``priority`` (lowest first, then the scenario's order). Of each
@@ -57,8 +62,9 @@ class Hold:
     lane: int = 0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(frozen=True)
-class Place:
+class Place(Copyable):
     """Where the KV waits during the gap that begins.
 
     Attributes:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
+from mypy_extensions import mypyc_attr
+
 from agentserve_gym.hardware.pricing.timing import BatchStep
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.request import Request
 
 
-class DecodeBatch:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class DecodeBatch(Copyable):
     """Turns that decode, as sums over them.
 
     ``step`` counts the engine's steps; a turn that joined at step ``s`` with ``n`` computed tokens

@@ -16,6 +16,8 @@ from bisect import insort
 from collections.abc import Callable
 from math import inf
 
+from mypy_extensions import mypyc_attr
+
 from agentserve_gym.hardware.pricing.timing import BatchStep, LatencyModel
 from agentserve_gym.sim.kernel.answers import Restore
 from agentserve_gym.sim.kernel.batch import DecodeBatch
@@ -44,6 +46,7 @@ def _queue_key(request: Request) -> QueueKey:
     return request.queue_key
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Engine(Steppable):
     """One instance's scheduler, batch and HBM pool.
 

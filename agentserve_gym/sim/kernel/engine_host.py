@@ -5,11 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.request import Request
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(frozen=True)
-class EngineLimits:
+class EngineLimits(Copyable):
     """Scheduler limits; see ``EngineSpec``."""
 
     max_num_seqs: int
@@ -20,7 +24,8 @@ class EngineLimits:
     preemption_victim: str = "last_admitted"
 
 
-class EngineHost(ABC):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class EngineHost(Copyable, ABC):
     """What an engine needs from the simulation around it."""
 
     @abstractmethod

@@ -10,12 +10,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from heapq import heappop, heappush
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
+
 URGENT, NORMAL, LATE, LAST = range(4)
 """Priorities at one instant; ``URGENT`` and ``NORMAL`` are SimPy's. ``LATE``: of what must see
 everything else that happens then. ``LAST``: of what ends an instant."""
 
 
-class Event(ABC):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Event(Copyable, ABC):
     """Something that happens at a time."""
 
     __slots__ = ()
@@ -25,7 +30,8 @@ class Event(ABC):
         """Let it happen."""
 
 
-class Clock:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Clock(Copyable):
     """Simulated time, and what is still to happen.
 
     Attributes:

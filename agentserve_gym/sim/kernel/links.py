@@ -7,8 +7,13 @@ starts, and n simultaneous transfers each see 1/n of the bandwidth on average.
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
 
-class Link:
+from agentserve_gym.sim.kernel.copying import Copyable
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Link(Copyable):
     """A channel with a bandwidth, a latency per transfer and a queue.
 
     Attributes:
@@ -30,7 +35,8 @@ class Link:
         return max(self.free_at_s - now_s, 0.0)
 
 
-class Path:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Path(Copyable):
     """The links that a transfer crosses."""
 
     __slots__ = ("_latency_s", "_slowest", "links")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.links import Link, Path
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.tiers import HBM, HBM_NAME, LowerTier
@@ -9,7 +12,8 @@ from agentserve_gym.sim.kernel.tiers import HBM, HBM_NAME, LowerTier
 Links = tuple[Link, ...]
 
 
-class Topology:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Topology(Copyable):
     """Lower tiers and the paths between memories.
 
     Attributes:

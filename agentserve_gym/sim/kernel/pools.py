@@ -16,12 +16,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.programs import ProgramState
 
 Key = int | str
 
 
-class Entry:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Entry(Copyable):
     """Consecutive blocks of one chain part, and how many users keep them from being reclaimed."""
 
     __slots__ = ("blocks", "holds", "key", "rank")
@@ -33,7 +37,8 @@ class Entry:
         self.rank = 0.0
 
 
-class Pin:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Pin(Copyable):
     """A hold on a program's chain until ``deadline_s``, or, with ``until_admitted``, once the
     program has returned, until its turn is admitted."""
 
@@ -49,7 +54,8 @@ class Pin:
         self.returned = False
 
 
-class BlockPool:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class BlockPool(Copyable):
     """Blocks of one memory: an instance's HBM, a node's DRAM or a CXL pool.
 
     Attributes:

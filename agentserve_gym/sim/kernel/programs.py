@@ -7,8 +7,10 @@ in the immutable ``Program``, which the orchestrator keeps.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.workloads.program import Program, Turn
 
 
@@ -45,7 +47,8 @@ Prefix = tuple[tuple[str, int], ...]
 """Levels of a shared prefix, each (key, blocks)."""
 
 
-class ProgramState:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ProgramState(Copyable):
     """One live program.
 
     It changes through its methods; only the residency model keeps two numbers of its own here,
@@ -209,7 +212,8 @@ def _prefix_in_blocks(plan: Program, block_size_tokens: int) -> Prefix:
     return tuple(levels)
 
 
-class TurnState:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class TurnState(Copyable):
     """One LLM call as it stands when it is released; it never changes.
 
     Attributes:
@@ -237,10 +241,10 @@ class TurnState:
         prompt_tokens: int = plan.input_tokens
         reuse_tokens: int = plan.reuse_tokens
         known = program.shared_blocks if number == 0 else reuse_tokens // block_size_tokens
-        self.program: Final = program
-        self.number: Final = number
-        self.prompt_tokens: Final = prompt_tokens
-        self.reuse_tokens: Final = reuse_tokens
-        self.has_prefix: Final = known >= program.shared_blocks
-        self.match_limit_blocks: Final = min(known, (prompt_tokens - 1) // block_size_tokens)
-        self.ready_s: Final = ready_s
+        self.program = program
+        self.number = number
+        self.prompt_tokens = prompt_tokens
+        self.reuse_tokens = reuse_tokens
+        self.has_prefix = known >= program.shared_blocks
+        self.match_limit_blocks = min(known, (prompt_tokens - 1) // block_size_tokens)
+        self.ready_s = ready_s

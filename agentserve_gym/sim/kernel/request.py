@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from agentserve_gym.sim.kernel.answers import Restore
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.programs import TurnState
 
 QueueKey = tuple[int, float, int]
 """Place in an engine's queue, lowest first: who was there before, priority, order of arrival."""
 
 
-class Request:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Request(Copyable):
     """One turn that was sent to an engine. The engine makes it, and only its parts change it.
 
     Attributes:

@@ -12,7 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from agentserve_gym.sim.kernel.answers import Place, PlacementKind, Restore
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock, Event
 from agentserve_gym.sim.kernel.links import Path
@@ -34,7 +37,8 @@ class Restorable(NamedTuple):
     end_s: float
 
 
-class ResidencyCounters:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ResidencyCounters(Copyable):
     """What the residency model did so far; blocks unless said otherwise.
 
     Attributes:
@@ -62,7 +66,8 @@ class ResidencyCounters:
         self.refused_prefetches = 0
 
 
-class Residency:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Residency(Copyable):
     """The KV residency model of one cluster."""
 
     def __init__(
@@ -360,6 +365,7 @@ class Residency:
         self.engines[load.turn.instance].load_finished(load.turn)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _PinDeadline(Event):
     """The time for which a chain was pinned is over."""
 
@@ -374,6 +380,7 @@ class _PinDeadline(Event):
         self._residency.pin_expired(self._program, self._pin)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Copy(Event):
     """A copy of a program's KV from one pool to another, on its way; it fires when it is complete.
 
@@ -441,6 +448,7 @@ class _Copy(Event):
         pool.release([key for key, _ in self.targets])
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Offload(_Copy):
     """HBM to a lower tier."""
 
@@ -450,6 +458,7 @@ class _Offload(_Copy):
         self._residency.offload_ended(self)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Prefetch(_Copy):
     """A lower tier to HBM, before the program returns."""
 
@@ -459,6 +468,7 @@ class _Prefetch(_Copy):
         self._residency.prefetch_ended(self)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Load(Event):
     """KV on its way to a turn that has reserved its place in HBM. ``instance``: from whose HBM it
     comes, -1 from a lower tier."""

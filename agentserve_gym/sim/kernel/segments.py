@@ -12,11 +12,16 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from math import sqrt
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
+
 _CLEAR = 1e-6
 """Share of a step by which rounding cannot displace a boundary."""
 
 
-class Segment(ABC):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Segment(Copyable, ABC):
     """Steps that an engine has planned from ``start_s`` on.
 
     ``steps`` may be lowered later, never below the steps that have started.
@@ -36,6 +41,7 @@ class Segment(ABC):
         """How many of the planned steps have ended by ``now_s``."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DecodeSegment(Segment):
     """Decode-only steps in closed form: the i-th takes ``first_step_s + i * growth_s``."""
 
@@ -75,6 +81,7 @@ class DecodeSegment(Segment):
         return count
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PrefillSegment(Segment):
     """Steps with prefill chunks, priced one by one; ``boundaries_s``: the start and every end.
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from itertools import accumulate
 
+from mypy_extensions import mypyc_attr
+
 from agentserve_gym.hardware.pricing.lockstep import (
     SharedExpertLatency,
     lockstep_decode_run,
@@ -15,12 +17,14 @@ from agentserve_gym.hardware.pricing.lockstep import (
 )
 from agentserve_gym.hardware.pricing.timing import BatchStep, LatencyModel
 from agentserve_gym.sim.kernel.batch import DecodeBatch
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.events import LATE, Clock, Event
 from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.sim.kernel.segments import DecodeSegment, PrefillSegment, Segment
 
 
-class Steppable(ABC):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Steppable(Copyable, ABC):
     """What a stepper steps: an engine.
 
     Attributes:
@@ -60,7 +64,8 @@ class Steppable(ABC):
         """Steps that can run before a completion, a shortage of blocks or an admission."""
 
 
-class Stepper(ABC):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Stepper(Copyable, ABC):
     """Runs the steps of its engines.
 
     Attributes:
@@ -129,6 +134,7 @@ class Stepper(ABC):
         self._clock.schedule(segment.boundary_s(segment.steps), _StepsEnd(self, serial))
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Kick(Event):
     """A stepper that was woken may begin."""
 
@@ -141,6 +147,7 @@ class _Kick(Event):
         self._stepper.kicked()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _StepsEnd(Event):
     """The planned steps end."""
 
@@ -154,6 +161,7 @@ class _StepsEnd(Event):
         self._stepper.steps_ended(self._serial)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SingleStepper(Stepper):
     """One engine on its own."""
 
@@ -178,6 +186,7 @@ class SingleStepper(Stepper):
         return DecodeSegment(now, run.first_step_s, run.growth_s, steps)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LockstepStepper(Stepper):
     """A data-parallel group with expert parallelism: a step ends when its slowest member's does."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.links import Path
 from agentserve_gym.sim.kernel.pools import BlockPool
 
@@ -10,7 +13,8 @@ HBM = 0
 HBM_NAME = "hbm"
 
 
-class LowerTier:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class LowerTier(Copyable):
     """One memory tier below HBM.
 
     Attributes:

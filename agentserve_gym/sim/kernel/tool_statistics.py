@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import deque
 from math import log
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
+
 SHORTEST_S = 1e-6
 """Shorter durations count as this, so that their logarithm is finite."""
 
 
-class KindStatistics:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class KindStatistics(Copyable):
     """Durations of completed calls of one tool kind, seconds; tool time only, no queueing.
 
     ``log_mean`` and ``log_variance`` are exponential averages (weight 0.2) of log durations;
@@ -44,7 +49,8 @@ class KindStatistics:
         self.recent.append(duration_s)
 
 
-class ToolStatistics:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ToolStatistics(Copyable):
     """Statistics by tool kind, and over all completed calls together (``overall``)."""
 
     def __init__(self) -> None:

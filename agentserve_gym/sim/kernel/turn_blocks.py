@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.request import Request
 
 
-class TurnBlocks:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class TurnBlocks(Copyable):
     """Counts the blocks of running turns and turns private ones into cached ones."""
 
     __slots__ = ("_pool", "_size")
