@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentserve_gym.envs.features import ObservationLayout
-from agentserve_gym.envs.features.feature import Column, Single
+from agentserve_gym.envs.features.feature import AnyFeature
 
 
 class Scaling:
@@ -105,7 +105,7 @@ def _columns(layout: ObservationLayout, instances: int) -> tuple[list[int], list
 
 
 def _rules(
-    features: Sequence[Single | Column],
+    features: Sequence[AnyFeature],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Per feature: what to multiply by, what to multiply the logarithm by, whether there is one."""
     is_log = np.array([feature.scale == "log" for feature in features])

@@ -12,36 +12,46 @@ by one of three rules, so that a network sees numbers of one size and saturation
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from math import log1p
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from agentserve_gym.envs.features.moment import Moment
+from agentserve_gym.envs.features.recent_calls import CallSummary
 
 Scale = Literal["flag", "share", "log"]
+Source = TypeVar("Source", contravariant=True)
 Raw = TypeVar("Raw", covariant=True)
 
 
-@dataclass(frozen=True)
-class Feature(Generic[Raw]):
+class Feature(Generic[Source, Raw]):
     """One number of an observation, or, for ``Column``, one number of every instance's row.
 
     Attributes:
         name: unique within its group.
         scale: rule from raw number to [0, 1], see the module.
         text: what it is.
-        value: the raw number at a moment.
+        value: the raw number, from a ``Moment`` or from completed calls.
         symbol: the raw number's unit, for documentation.
         unit, full: parameters of the rule.
     """
 
-    name: str
-    scale: Scale
-    text: str
-    value: Callable[[Moment], Raw]
-    symbol: str = ""
-    unit: float = 1.0
-    full: float = 1.0
+    def __init__(
+        self,
+        name: str,
+        scale: Scale,
+        text: str,
+        value: Callable[[Source], Raw],
+        symbol: str = "",
+        unit: float = 1.0,
+        full: float = 1.0,
+    ) -> None:
+        self.name: Final = name
+        self.scale: Final = scale
+        self.text: Final = text
+        self.value: Final = value
+        self.symbol: Final = symbol
+        self.unit: Final = unit
+        self.full: Final = full
 
     def scaled(self, raw: float) -> float:
         """The feature's value for a raw number."""
@@ -59,11 +69,16 @@ class Feature(Generic[Raw]):
         return self.scale
 
 
-Single = Feature[float]
+Single = Feature[Moment, float]
 """Occurs once."""
 
-Column = Feature[Iterable[float]]
+OfCalls = Feature[CallSummary, float]
+"""Occurs once and follows from completed tool calls alone, so it is computed after each of them."""
+
+Column = Feature[Moment, Iterable[float]]
 """Occurs in every instance's row; computed for all instances at once."""
+
+AnyFeature = Single | OfCalls | Column
 
 
 def _plain(number: float) -> str:

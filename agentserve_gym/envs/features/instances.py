@@ -90,8 +90,8 @@ class InstanceColumns:
         hit_tokens, missing_tokens: of the prompt or context, those in its HBM and those not.
         recompute_s, restore_s: time to the first token if idle: by recompute, by the soonest way.
         sent_turns: turns sent there and not finished.
-        queued_turns, loading_turns, prefilling_turns, decoding_turns, queued_tokens,
-        backlog_tokens, context_tokens, free_blocks, cached_blocks, pinned_blocks: see ``Load``.
+        queued_turns, loading_turns, prefilling_turns, decoding_turns, backlog_tokens,
+        context_tokens, free_blocks, cached_blocks, pinned_blocks: see ``Load``.
     """
 
     def __init__(self, tiers: Sequence[str]) -> None:
@@ -115,7 +115,6 @@ class InstanceColumns:
         self.loading_turns: tuple[int, ...] = ()
         self.prefilling_turns: tuple[int, ...] = ()
         self.decoding_turns: tuple[int, ...] = ()
-        self.queued_tokens: tuple[int, ...] = ()
         self.backlog_tokens: tuple[int, ...] = ()
         self.context_tokens: tuple[int, ...] = ()
         self.free_blocks: tuple[int, ...] = ()
@@ -192,7 +191,7 @@ class InstanceColumns:
             self.loading_turns,
             self.prefilling_turns,
             self.decoding_turns,
-            self.queued_tokens,
+            _,
             self.backlog_tokens,
             self.context_tokens,
             self.free_blocks,

@@ -7,10 +7,7 @@ from itertools import chain
 from typing import TypeVar
 
 from agentserve_gym.envs.features import table
-from agentserve_gym.envs.features.feature import Column, Single
-
-GROUPS = ("decision", "program", "tools", "global")
-"""Groups that occur once, in order; the rows of the instances follow."""
+from agentserve_gym.envs.features.feature import AnyFeature, Column, OfCalls, Single
 
 DEFAULT_PIN_TTLS_S = (2.0, 20.0)
 DEFAULT_TIERS = ("dram",)
@@ -25,7 +22,9 @@ class ObservationLayout:
     Attributes:
         features: every feature in order of the vector.
         size: length of the vector.
-        groups: features of each group that occurs once.
+        groups: features of each group that occurs once, in order.
+        asked, kind, overall, always: those of the groups by what they need: a decision; completed
+            calls of a kind, and of all (with a decision too); nothing.
         pin_ttls_s: for which there are features.
         tiers: names of the lower tiers that it has room for.
         dynamic, static: features of an instance that do and do not change within an episode; a
@@ -39,21 +38,25 @@ class ObservationLayout:
         self.max_instances = max_instances
         self.pin_ttls_s = tuple(pin_ttls_s)
         self.tiers = tuple(tiers)
-        self.groups: dict[str, tuple[Single, ...]] = {
+        program = table.PROGRAM + _each(table.program_tier, self.tiers)
+        self.asked: tuple[Single, ...] = table.DECISION + program + table.GAP
+        self.kind: tuple[OfCalls, ...] = table.KIND + _each(table.kind_ttl, self.pin_ttls_s)
+        self.overall: tuple[OfCalls, ...] = table.OVERALL + _each(
+            table.overall_ttl, self.pin_ttls_s
+        )
+        self.always: tuple[Single, ...] = table.GLOBAL + _each(table.global_tier, self.tiers)
+        self.groups: dict[str, tuple[Single | OfCalls, ...]] = {
             "decision": table.DECISION,
-            "program": table.PROGRAM + _each(table.program_tier, self.tiers),
-            "tools": table.TOOLS
-            + _each(table.tools_ttl, self.pin_ttls_s)
-            + table.OVERALL
-            + _each(table.overall_ttl, self.pin_ttls_s),
-            "global": table.GLOBAL + _each(table.global_tier, self.tiers),
+            "program": program,
+            "tools": table.GAP + self.kind + self.overall,
+            "global": self.always,
         }
         self.dynamic: tuple[Column, ...] = table.INSTANCE + _each(table.instance_tier, self.tiers)
         self.static: tuple[Column, ...] = table.STATIC + _each(table.static_tier, self.tiers)
         self.row = self.dynamic + self.static
-        single = [feature for group in GROUPS for feature in self.groups[group]]
+        single: list[AnyFeature] = [*self.asked, *self.kind, *self.overall, *self.always]
         self.instances_start = len(single)
-        self.features: tuple[Single | Column, ...] = (*single, *(self.row * max_instances))
+        self.features: tuple[AnyFeature, ...] = (*single, *(self.row * max_instances))
         self.size = len(self.features)
 
     def __reduce__(self) -> tuple[type[ObservationLayout], tuple[object, ...]]:
@@ -65,8 +68,8 @@ class ObservationLayout:
         feature as ``<group>.<feature>`` or ``instance_<i>.<feature>``."""
         found: dict[str, slice] = {}
         start = 0
-        for group in GROUPS:
-            start = _add_group(found, group, self.groups[group], start)
+        for group, features in self.groups.items():
+            start = _add_group(found, group, features, start)
         found["instances"] = slice(start, self.size)
         for number in range(self.max_instances):
             start = _add_group(found, f"instance_{number}", self.row, start)
@@ -81,7 +84,7 @@ def _each(
 
 
 def _add_group(
-    found: dict[str, slice], name: str, features: Sequence[Single | Column], start: int
+    found: dict[str, slice], name: str, features: Sequence[AnyFeature], start: int
 ) -> int:
     stop = start + len(features)
     found[name] = slice(start, stop)
@@ -95,7 +98,7 @@ def observation_table(
 ) -> str:
     """Documentation of every feature: name, rule with unit and full scale, meaning."""
     layout = ObservationLayout(1, pin_ttls_s, tiers)
-    groups: dict[str, Sequence[Single | Column]] = {**layout.groups, "instance_<i>": layout.row}
+    groups: dict[str, Sequence[AnyFeature]] = {**layout.groups, "instance_<i>": layout.row}
     lines: list[str] = []
     for group, features in groups.items():
         lines.append(f"{group}:")

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable
 from itertools import repeat
 from operator import add, mul, truediv
 
-from agentserve_gym.envs.features.feature import Column, Feature, Raw, Single
+from agentserve_gym.envs.features.feature import Column, Feature, OfCalls, Raw, Single, Source
 from agentserve_gym.envs.features.instances import REFERENCE_PREFILL_TOKENS, InstanceColumns
-from agentserve_gym.envs.features.moment import Moment
 from agentserve_gym.hardware.pricing.timing import BatchStep
 from agentserve_gym.sim.kernel.programs import QUEUE
 
@@ -27,42 +26,42 @@ _REFERENCE_DECODE = BatchStep(
 # --- scales --------------------------------------------------------------------------------------
 
 
-def _flag(name: str, text: str, value: Callable[[Moment], Raw]) -> Feature[Raw]:
+def _flag(name: str, text: str, value: Callable[[Source], Raw]) -> Feature[Source, Raw]:
     return Feature(name, "flag", text, value)
 
 
 def _share(
-    name: str, text: str, value: Callable[[Moment], Raw], full: float = 1.0, symbol: str = ""
-) -> Feature[Raw]:
+    name: str, text: str, value: Callable[[Source], Raw], full: float = 1.0, symbol: str = ""
+) -> Feature[Source, Raw]:
     return Feature(name, "share", text, value, symbol, full=full)
 
 
 def _count(
     name: str,
     text: str,
-    value: Callable[[Moment], Raw],
+    value: Callable[[Source], Raw],
     full: float = 256.0,
     symbol: str = "turns",
-) -> Feature[Raw]:
+) -> Feature[Source, Raw]:
     return Feature(name, "log", text, value, symbol, 1.0, full)
 
 
 def _tokens(
     name: str,
     text: str,
-    value: Callable[[Moment], Raw],
+    value: Callable[[Source], Raw],
     full: float = 2.0**18,
     unit: float = 256.0,
-) -> Feature[Raw]:
+) -> Feature[Source, Raw]:
     return Feature(name, "log", text, value, "tokens", unit, full)
 
 
-def _wait(name: str, text: str, value: Callable[[Moment], Raw]) -> Feature[Raw]:
+def _wait(name: str, text: str, value: Callable[[Source], Raw]) -> Feature[Source, Raw]:
     """Seconds of waiting, of tools or of a program's life."""
     return Feature(name, "log", text, value, "s", 0.1, 1000.0)
 
 
-def _work(name: str, text: str, value: Callable[[Moment], Raw]) -> Feature[Raw]:
+def _work(name: str, text: str, value: Callable[[Source], Raw]) -> Feature[Source, Raw]:
     """Seconds of work: a prefill or a transfer, hundredths of a second to a minute."""
     return Feature(name, "log", text, value, "s", 0.01, 60.0)
 
@@ -140,7 +139,7 @@ PROGRAM: tuple[Single, ...] = (
     ),
 )
 
-TOOLS: tuple[Single, ...] = (
+GAP: tuple[Single, ...] = (
     _flag("user", "the gap waits for a person", lambda m: m.program.gap_kind == "user"),
     _count(
         "calls",
@@ -149,27 +148,32 @@ TOOLS: tuple[Single, ...] = (
         16.0,
         "calls",
     ),
-    _flag("known", "some call of its slowest tool kind has completed", lambda m: m.tool.count > 0),
-    _count("count", "completed calls of that kind", lambda m: m.tool.count, 1000.0, "calls"),
-    _wait("mean_s", "their mean duration", lambda m: m.tool.mean_s),
-    _wait("ema_s", "their exponential average (weight 0.2)", lambda m: m.tool.ema_s),
+)
+
+KIND: tuple[OfCalls, ...] = (
+    _flag(
+        "known", "some call of its slowest tool kind has completed", lambda calls: calls.count > 0
+    ),
+    _count("count", "completed calls of that kind", lambda calls: calls.count, 1000.0, "calls"),
+    _wait("mean_s", "their mean duration", lambda calls: calls.mean_s),
+    _wait("ema_s", "their exponential average (weight 0.2)", lambda calls: calls.ema_s),
     _wait(
         "median_s",
         "exp of the exponential average of log durations",
-        lambda m: m.tool.median_s,
+        lambda calls: calls.median_s,
     ),
     _share(
         "log_sigma",
         "standard deviation of log durations",
-        lambda m: m.tool.log_sigma,
+        lambda calls: calls.log_sigma,
         3.0,
         "nepers",
     ),
 )
 
-OVERALL: tuple[Single, ...] = (
-    _wait("overall_mean_s", "mean duration of all completed calls", lambda m: m.overall.mean_s),
-    _wait("overall_ema_s", "their exponential average", lambda m: m.overall.ema_s),
+OVERALL: tuple[OfCalls, ...] = (
+    _wait("overall_mean_s", "mean duration of all completed calls", lambda calls: calls.mean_s),
+    _wait("overall_ema_s", "their exponential average", lambda calls: calls.ema_s),
 )
 
 GLOBAL: tuple[Single, ...] = (
@@ -403,24 +407,24 @@ def static_tier(number: int, tier: str) -> tuple[Column, ...]:  # noqa: ARG001
     )
 
 
-def tools_ttl(number: int, ttl_s: float) -> tuple[Single, ...]:
-    """What the tools group says of a kind's calls for a pin TTL, the ``number``-th."""
+def kind_ttl(number: int, ttl_s: float) -> tuple[OfCalls, ...]:
+    """What there is of a kind's calls for a pin TTL, the ``number``-th."""
     return (
         _share(
             f"within_ttl_{number}",
             f"share of its last 100 calls within pin TTL {number} ({ttl_s:g} s)",
-            lambda m: m.tool.shares_within[number],
+            lambda calls: calls.shares_within[number],
         ),
     )
 
 
-def overall_ttl(number: int, ttl_s: float) -> tuple[Single, ...]:
-    """What the tools group says of all calls for a pin TTL."""
+def overall_ttl(number: int, ttl_s: float) -> tuple[OfCalls, ...]:
+    """What there is of all calls for a pin TTL."""
     return (
         _share(
             f"overall_within_ttl_{number}",
             f"the same over all kinds, pin TTL {number} ({ttl_s:g} s)",
-            lambda m: m.overall.shares_within[number],
+            lambda calls: calls.shares_within[number],
         ),
     )
 

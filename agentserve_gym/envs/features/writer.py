@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from struct import Struct
 
-from agentserve_gym.envs.features.layout import GROUPS, ObservationLayout
+from agentserve_gym.envs.features.layout import ObservationLayout
 from agentserve_gym.envs.features.moment import Moment
 from agentserve_gym.sim.decisions import Decision
 from agentserve_gym.sim.views import ClusterView
-
-ASKED = ("decision", "program", "tools")
-"""Groups that need a decision; the first ones."""
 
 
 class FeatureWriter:
@@ -18,26 +15,27 @@ class FeatureWriter:
     once, then the dynamic ones of instances, each a column, in the order of the layout."""
 
     def __init__(self, layout: ObservationLayout) -> None:
-        groups = [layout.groups[group] for group in GROUPS]
-        self._asked = [feature.value for group in groups[: len(ASKED)] for feature in group]
-        self._always = [feature.value for group in groups[len(ASKED) :] for feature in group]
+        self._asked = [feature.value for feature in layout.asked]
+        self._kind = [feature.value for feature in layout.kind]
+        self._overall = [feature.value for feature in layout.overall]
+        self._always = [feature.value for feature in layout.always]
         self._columns = [feature.value for feature in layout.dynamic]
         self._static = [feature.value for feature in layout.static]
-        self._blank = [0.0] * len(self._asked)
+        self._once = layout.instances_start
+        self._blank = [0.0] * (self._once - len(self._always))
         self._moment = Moment(layout.pin_ttls_s, layout.tiers)
         self._row = Struct("")
 
     def attach(self, cluster: ClusterView) -> None:
         """Begin an episode on a cluster."""
         self._moment.attach(cluster)
-        once = len(self._asked) + len(self._always)
-        self._row = Struct(f"{once + len(self._columns) * len(cluster.instances)}d")
+        self._row = Struct(f"{self._once + len(self._columns) * len(cluster.instances)}d")
 
     def static_values(self) -> list[float]:
         """Raw static features, each a column."""
         values: list[float] = []
         for column in self._static:
-            values.extend(column(self._moment))
+            values += column(self._moment)
         return values
 
     def write(self, decision: Decision | None, memory: bytearray, offset: int) -> None:
@@ -49,6 +47,8 @@ class FeatureWriter:
             values = self._blank.copy()
         else:
             values = [value(moment) for value in self._asked]
+            values += moment.tool.numbers(self._kind)
+            values += moment.overall.numbers(self._overall)
         values += [value(moment) for value in self._always]
         for column in self._columns:
             values += column(moment)
