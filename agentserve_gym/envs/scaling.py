@@ -1,7 +1,7 @@
 """From raw numbers to observations, for many rows at once.
 
 A row of raw numbers is what one simulation's ``FeatureWriter`` packs: the features that occur once,
-then the dynamic ones of instances, column by column. All rows lie in one block of memory and are scaled by the
+then the dynamic ones of each instance. All rows lie in one block of memory and are scaled by the
 same few array operations, whose cost hardly depends on how many rows there are: the numbers are
 brought into an order in which all with a logarithmic scale are neighbours, scaled, and taken from
 there to where the layout wants them. What never changes within an episode, and padding, is scaled
@@ -10,16 +10,13 @@ once and only copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
 from math import log1p
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agentserve_gym.envs.features import ObservationLayout
-from agentserve_gym.envs.features.feature import AnyFeature
+from agentserve_gym.envs.features import Feature, ObservationLayout
 
 
 class Scaling:
@@ -75,9 +72,8 @@ class Scaling:
         self._static[:] = state["static"]
 
     def write_static(self, row: int, values: list[float]) -> None:
-        """Set what is constant in an episode: the static features, raw, each a column."""
-        rules = _rules(self._layout.static)
-        slope, factor, is_log = (np.repeat(rule, self.instances) for rule in rules)
+        """Set what is constant in an episode: the static features of each instance, raw."""
+        slope, factor, is_log = _rules(list(self._layout.static) * self.instances)
         scaled = np.array(values) * slope
         np.copyto(scaled, np.log1p(scaled), where=is_log)
         self._static[row] = np.minimum(scaled * factor, 1.0)
@@ -95,17 +91,18 @@ class Scaling:
 
 def _columns(layout: ObservationLayout, instances: int) -> tuple[list[int], list[int]]:
     """Where a row's raw numbers, in order, lie in the observation; and where static ones do."""
-    start, width, changing = layout.instances_start, len(layout.row), len(layout.dynamic)
-    rows = [
-        range(start + feature, start + feature + instances * width, width)
-        for feature in range(width)
-    ]
-    dynamic = [*range(start), *chain.from_iterable(rows[:changing])]
-    return dynamic, list(chain.from_iterable(rows[changing:]))
+    dynamic = list(range(layout.instances_start))
+    static: list[int] = []
+    width, changing = len(layout.row), len(layout.dynamic)
+    for number in range(instances):
+        start = layout.instances_start + number * width
+        dynamic += range(start, start + changing)
+        static += range(start + changing, start + width)
+    return dynamic, static
 
 
 def _rules(
-    features: Sequence[AnyFeature],
+    features: list[Feature],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Per feature: what to multiply by, what to multiply the logarithm by, whether there is one."""
     is_log = np.array([feature.scale == "log" for feature in features])

@@ -1,4 +1,4 @@
-"""One number of an observation: its name, its scale, and what computes it.
+"""One number of an observation: its name, its scale, and the formula that computes it.
 
 Every feature is a non-negative raw number (seconds, tokens, turns, a share) and is scaled to [0, 1]
 by one of three rules, so that a network sees numbers of one size and saturation is explicit:
@@ -11,47 +11,33 @@ by one of three rules, so that a network sees numbers of one size and saturation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from math import log1p
-from typing import Final, Generic, Literal, TypeVar
-
-from agentserve_gym.envs.features.moment import Moment
-from agentserve_gym.envs.features.recent_calls import CallSummary
+from typing import Literal
 
 Scale = Literal["flag", "share", "log"]
-Source = TypeVar("Source", contravariant=True)
-Raw = TypeVar("Raw", covariant=True)
 
 
-class Feature(Generic[Source, Raw]):
-    """One number of an observation, or, for ``Column``, one number of every instance's row.
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One number of an observation.
 
     Attributes:
         name: unique within its group.
         scale: rule from raw number to [0, 1], see the module.
         text: what it is.
-        value: the raw number, from a ``Moment`` or from completed calls.
+        formula: the raw number, in names that ``formulas`` explains.
         symbol: the raw number's unit, for documentation.
         unit, full: parameters of the rule.
     """
 
-    def __init__(
-        self,
-        name: str,
-        scale: Scale,
-        text: str,
-        value: Callable[[Source], Raw],
-        symbol: str = "",
-        unit: float = 1.0,
-        full: float = 1.0,
-    ) -> None:
-        self.name: Final = name
-        self.scale: Final = scale
-        self.text: Final = text
-        self.value: Final = value
-        self.symbol: Final = symbol
-        self.unit: Final = unit
-        self.full: Final = full
+    name: str
+    scale: Scale
+    text: str
+    formula: str
+    symbol: str = ""
+    unit: float = 1.0
+    full: float = 1.0
 
     def scaled(self, raw: float) -> float:
         """The feature's value for a raw number."""
@@ -67,18 +53,6 @@ class Feature(Generic[Source, Raw]):
         if self.scale == "share" and self.full != 1.0:
             return f"share of {_plain(self.full)} {self.symbol}".rstrip()
         return self.scale
-
-
-Single = Feature[Moment, float]
-"""Occurs once."""
-
-OfCalls = Feature[CallSummary, float]
-"""Occurs once and follows from completed tool calls alone, so it is computed after each of them."""
-
-Column = Feature[Moment, Iterable[float]]
-"""Occurs in every instance's row; computed for all instances at once."""
-
-AnyFeature = Single | OfCalls | Column
 
 
 def _plain(number: float) -> str:

@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from agentserve_gym.envs.features.prefill_estimate import PrefillEstimate
+from agentserve_gym.hardware.pricing.timing import BatchStep
 from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
 from agentserve_gym.sim.signals import Load
 from agentserve_gym.sim.views import ClusterView, InstanceView
 
-REFERENCE_PREFILL_TOKENS = 8192
+_PREFILL_TOKENS = 8192
+_DECODE = BatchStep(
+    decode_count=32,
+    decode_context_tokens=32 * 8192,
+    decode_max_context_tokens=8192,
+    sampled_count=32,
+)
 
 
 class TierColumns:
@@ -79,31 +86,34 @@ class InstanceColumns:
     """Every instance of one cluster, as a decision shows them: each column one number per instance.
 
     Attributes:
-        tiers: the lower tiers that observations have room for.
-        views: the instances themselves.
-        numbers, kv_blocks, max_num_seqs: constants of theirs.
-        homes: columns that are true for one of them: for each, and at the end, -1, for none.
-        block_size_tokens: the same for all.
-        prefill_s: estimates of theirs, from prompt tokens not known and known to seconds.
+        view: the instance itself.
+        index, kv_blocks, max_num_seqs: constants of it.
+        prefill_8k_s, decode_step_s: times of its: 8192 tokens alone; 32 turns of 8192 tokens.
+        prefill_s: estimates of its prefills, from prompt tokens not known and known to seconds.
         backlog_token_s: seconds per token of a prefill without history.
-        pool_blocks, pool_tokens: size of all KV pools together.
         hit_tokens, missing_tokens: of the prompt or context, those in its HBM and those not.
         recompute_s, restore_s: time to the first token if idle: by recompute, by the soonest way.
         sent_turns: turns sent there and not finished.
         queued_turns, loading_turns, prefilling_turns, decoding_turns, backlog_tokens,
         context_tokens, free_blocks, cached_blocks, pinned_blocks: see ``Load``.
+        pool_blocks, pool_tokens: no columns, but the size of all KV pools together.
     """
 
-    def __init__(self, tiers: Sequence[str]) -> None:
-        """Follow no cluster yet."""
-        self.tiers = [TierColumns(name) for name in tiers]
-        self.views: list[InstanceView] = []
-        self.numbers: list[int] = []
-        self.homes: list[list[bool]] = []
+    def __init__(self, tiers: Sequence[TierColumns]) -> None:
+        """Follow no cluster yet.
+
+        Args:
+            tiers: the lower tiers that observations have room for.
+        """
+        self._tiers = tiers
+        self.view: list[InstanceView] = []
+        self.index: list[int] = []
         self.kv_blocks: list[int] = []
         self.max_num_seqs: list[int] = []
         self.prefill_s: list[PrefillEstimate] = []
         self.backlog_token_s: list[float] = []
+        self.prefill_8k_s: list[float] = []
+        self.decode_step_s: list[float] = []
         self.pool_blocks = 1
         self.pool_tokens = 1
         self.hit_tokens: list[int] = []
@@ -122,55 +132,54 @@ class InstanceColumns:
         self.pinned_blocks: tuple[int, ...] = ()
         self._cluster: ClusterView
         self._looks: list[Callable[[ProgramState, int], tuple[int, Load]]] = []
-        self.block_size_tokens = 1
+        self._block_size = 1
         self._zeros: list[float] = []
 
     def attach(self, cluster: ClusterView) -> None:
         """Begin an episode on a cluster."""
         self._cluster = cluster
-        self.views = views = cluster.instances
-        self.numbers = [view.index for view in views]
-        self.homes = [[i == home for i in self.numbers] for home in self.numbers]
-        self.homes.append([False] * len(views))
+        self.view = views = cluster.instances
+        self.index = [view.index for view in views]
         self.kv_blocks = [view.kv_blocks for view in views]
         self.max_num_seqs = [view.max_num_seqs for view in views]
         self.prefill_s = self._estimates_of(views)
-        reference = REFERENCE_PREFILL_TOKENS
-        self.backlog_token_s = [time_s(reference, 0) / reference for time_s in self.prefill_s]
+        self.prefill_8k_s = [time_s(_PREFILL_TOKENS, 0) for time_s in self.prefill_s]
+        self.backlog_token_s = [time_s / _PREFILL_TOKENS for time_s in self.prefill_8k_s]
+        self.decode_step_s = [view.latency.step_s(_DECODE) for view in views]
         self._looks = [view.signals.look for view in views]
-        self.block_size_tokens = views[0].block_size_tokens
+        self._block_size = views[0].block_size_tokens
         self._zeros = [0.0] * len(views)
         self.pool_blocks = sum(self.kv_blocks)
-        self.pool_tokens = self.pool_blocks * self.block_size_tokens
-        for tier in self.tiers:
+        self.pool_tokens = self.pool_blocks * self._block_size
+        for tier in self._tiers:
             tier.attach(cluster)
 
     def of_turn(self, turn: TurnState) -> None:
         """See the instances as places for a turn's prompt."""
-        for tier in self.tiers:
+        for tier in self._tiers:
             tier.of_turn(turn)
         self._look(turn.program, turn.match_limit_blocks, turn.prompt_tokens)
         self._price(turn)
 
     def of_program(self, program: ProgramState) -> None:
         """See the instances as places for the context of a program whose tool gap began."""
-        for tier in self.tiers:
+        for tier in self._tiers:
             tier.of_program(program)
         context = program.context_tokens
-        self._look(program, context // self.block_size_tokens, context)
+        self._look(program, context // self._block_size, context)
         self.recompute_s = self.restore_s = self._zeros
 
     def of_nobody(self) -> None:
         """See the instances when no program is asked about."""
-        for tier in self.tiers:
+        for tier in self._tiers:
             tier.of_nobody()
-        self.hit_tokens = self.missing_tokens = [0] * len(self.views)
-        self._read([view.load() for view in self.views])
+        self.hit_tokens = self.missing_tokens = [0] * len(self.view)
+        self._read([view.load() for view in self.view])
         self.recompute_s = self.restore_s = self._zeros
 
     def _look(self, program: ProgramState, limit_blocks: int, tokens: int) -> None:
         """Ask every instance what it has of a chain of ``tokens`` tokens, and for its load."""
-        size = self.block_size_tokens
+        size = self._block_size
         hits: list[int] = []
         missing: list[int] = []
         loads: list[Load] = []
@@ -185,7 +194,7 @@ class InstanceColumns:
 
     def _read(self, loads: list[Load]) -> None:
         """From rows to columns."""
-        self.sent_turns = [view.sent_turns for view in self.views]
+        self.sent_turns = [view.sent_turns for view in self.view]
         (
             self.queued_turns,
             self.loading_turns,
@@ -214,7 +223,7 @@ class InstanceColumns:
             if hit not in after:
                 after[hit] = prefill_s(prompt - hit, hit)
             recompute_s = restore_s = after[hit]
-            for tier in self.tiers:
+            for tier in self._tiers:
                 there = tier.tokens[i]
                 if there > hit:
                     if there not in after:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
 from agentserve_gym.envs.features import table
-from agentserve_gym.envs.features.feature import AnyFeature, Column, OfCalls, Single
+from agentserve_gym.envs.features.feature import Feature
 
 DEFAULT_PIN_TTLS_S = (2.0, 20.0)
 DEFAULT_TIERS = ("dram",)
 
-_Entry = TypeVar("_Entry")
-_Of = TypeVar("_Of", str, float)
+_Thing = TypeVar("_Thing", str, float)
 
 
 class ObservationLayout:
@@ -23,8 +23,6 @@ class ObservationLayout:
         features: every feature in order of the vector.
         size: length of the vector.
         groups: features of each group that occurs once, in order.
-        asked, kind, overall, always: those of the groups by what they need: a decision; completed
-            calls of a kind, and of all (with a decision too); nothing.
         pin_ttls_s: for which there are features.
         tiers: names of the lower tiers that it has room for.
         dynamic, static: features of an instance that do and do not change within an episode; a
@@ -38,30 +36,23 @@ class ObservationLayout:
         self.max_instances = max_instances
         self.pin_ttls_s = tuple(pin_ttls_s)
         self.tiers = tuple(tiers)
-        program = table.PROGRAM + _each(table.program_tier, self.tiers)
-        self.asked: tuple[Single, ...] = table.DECISION + program + table.GAP
-        self.kind: tuple[OfCalls, ...] = table.KIND + _each(table.kind_ttl, self.pin_ttls_s)
-        self.overall: tuple[OfCalls, ...] = table.OVERALL + _each(
-            table.overall_ttl, self.pin_ttls_s
-        )
-        self.always: tuple[Single, ...] = table.GLOBAL + _each(table.global_tier, self.tiers)
-        self.groups: dict[str, tuple[Single | OfCalls, ...]] = {
+        tiers_of, ttls_of = partial(_each, self.tiers), partial(_each, self.pin_ttls_s)
+        self.groups: dict[str, tuple[Feature, ...]] = {
             "decision": table.DECISION,
-            "program": program,
-            "tools": table.GAP + self.kind + self.overall,
-            "global": self.always,
+            "program": table.PROGRAM + tiers_of(table.program_tier),
+            "tools": table.TOOLS
+            + ttls_of(table.kind_ttl)
+            + table.OVERALL
+            + ttls_of(table.overall_ttl),
+            "global": table.GLOBAL + tiers_of(table.global_tier),
         }
-        self.dynamic: tuple[Column, ...] = table.INSTANCE + _each(table.instance_tier, self.tiers)
-        self.static: tuple[Column, ...] = table.STATIC + _each(table.static_tier, self.tiers)
+        self.dynamic = table.INSTANCE + tiers_of(table.instance_tier)
+        self.static = table.STATIC + tiers_of(table.static_tier)
         self.row = self.dynamic + self.static
-        single: list[AnyFeature] = [*self.asked, *self.kind, *self.overall, *self.always]
+        single = [feature for features in self.groups.values() for feature in features]
         self.instances_start = len(single)
-        self.features: tuple[AnyFeature, ...] = (*single, *(self.row * max_instances))
+        self.features: tuple[Feature, ...] = (*single, *(self.row * max_instances))
         self.size = len(self.features)
-
-    def __reduce__(self) -> tuple[type[ObservationLayout], tuple[object, ...]]:
-        """Copied and pickled by what it was made from: functions cannot be."""
-        return ObservationLayout, (self.max_instances, self.pin_ttls_s, self.tiers)
 
     def slices(self) -> dict[str, slice]:
         """Name to slice: every group, ``instances`` as a whole, ``instance_<i>`` as a row, and each
@@ -77,15 +68,13 @@ class ObservationLayout:
 
 
 def _each(
-    features: Callable[[int, _Of], tuple[_Entry, ...]], things: Sequence[_Of]
-) -> tuple[_Entry, ...]:
+    things: Sequence[_Thing], features: Callable[[int, _Thing], tuple[Feature, ...]]
+) -> tuple[Feature, ...]:
     """The features of each tier or pin TTL, one after the other."""
     return tuple(chain.from_iterable(features(i, thing) for i, thing in enumerate(things)))
 
 
-def _add_group(
-    found: dict[str, slice], name: str, features: Sequence[AnyFeature], start: int
-) -> int:
+def _add_group(found: dict[str, slice], name: str, features: Sequence[Feature], start: int) -> int:
     stop = start + len(features)
     found[name] = slice(start, stop)
     for offset, feature in enumerate(features):
@@ -98,7 +87,7 @@ def observation_table(
 ) -> str:
     """Documentation of every feature: name, rule with unit and full scale, meaning."""
     layout = ObservationLayout(1, pin_ttls_s, tiers)
-    groups: dict[str, Sequence[AnyFeature]] = {**layout.groups, "instance_<i>": layout.row}
+    groups: dict[str, Sequence[Feature]] = {**layout.groups, "instance_<i>": layout.row}
     lines: list[str] = []
     for group, features in groups.items():
         lines.append(f"{group}:")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentserve_gym.envs.features.instances import InstanceColumns
+from agentserve_gym.envs.features.instances import InstanceColumns, TierColumns
 from agentserve_gym.envs.features.recent_calls import CallSummary
 from agentserve_gym.sim.decisions import Decision, RouteDecision
-from agentserve_gym.sim.kernel.programs import ProgramState
+from agentserve_gym.sim.kernel.programs import QUEUE, ProgramState
 from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 from agentserve_gym.sim.views import ClusterView
 
@@ -23,13 +23,13 @@ class Moment:
 
     Attributes:
         cluster: the router's view of it.
-        instances: its instances, column by column.
+        instances: its instances, column by column. ``tiers``: its lower tiers, likewise.
         routing, placing: whether a turn needs an instance; whether a tool gap began. At most one.
         may_hold, offers: of the turn; false and 0 at a placement.
         wait_s: time since the turn was ready; 0 at a placement.
         program: whose turn or gap it is.
         home: instance of its last turn; -1 before the first, and where nothing is asked.
-        elapsed_s: time since its arrival.
+        elapsed_s, queue_s: time since its arrival, and how much of it was spent in queues.
         prompt_tokens, new_tokens: of the turn, and those never computed before; 0 at a placement.
         per_token: 1 over the tokens of the prompt or context; 0 without any.
         tool: calls of the slowest known kind of the gap that begins (placement) or ended.
@@ -38,7 +38,8 @@ class Moment:
 
     def __init__(self, pin_ttls_s: Sequence[float], tiers: Sequence[str]) -> None:
         """Follow no cluster yet."""
-        self.instances = InstanceColumns(tiers)
+        self.tiers = [TierColumns(name) for name in tiers]
+        self.instances = InstanceColumns(self.tiers)
         self.cluster: ClusterView
         self.program: ProgramState
         self.routing = False
@@ -46,6 +47,7 @@ class Moment:
         self.may_hold = False
         self.offers = 0
         self.wait_s = 0.0
+        self.queue_s = 0.0
         self.home = -1
         self.elapsed_s = 0.0
         self.prompt_tokens = 0
@@ -88,20 +90,21 @@ class Moment:
             self.prompt_tokens = self.new_tokens = 0
             tokens = program.context_tokens
             self.instances.of_program(program)
+        self.queue_s = program.phase_s[QUEUE]
         self.elapsed_s = decision.time_s - program.arrival_s
         self.per_token = 1.0 / tokens if tokens else 0.0
         self.tool = self._slowest_known(program.gap_tool_kinds or (program.gap_kind,))
         self.tool.refresh()
         self.overall.refresh()
 
-    def recompute_s(self) -> float:
+    def context_recompute_s(self) -> float:
         """Seconds to compute the program's whole context anew on its idle home."""
         return self.instances.prefill_s[self.home](self.program.context_tokens, 0)
 
     def offload_s(self, number: int) -> float:
         """Seconds to offload to a lower tier, by number, what of the program's context is not there
         yet; 0 for one out of reach."""
-        tier = self.instances.tiers[number]
+        tier = self.tiers[number]
         if not self.cluster.reaches(self.home, tier.name):
             return 0.0
         missing = max(self.program.context_tokens - tier.tokens[self.home], 0)

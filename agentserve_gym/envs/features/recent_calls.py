@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import exp, sqrt
 
 from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
@@ -70,7 +70,6 @@ class CallSummary:
         self.log_sigma = 0.0
         self._recent = RecentCalls(kind, limits_s)
         self.shares_within = self._recent.shares_within()
-        self._numbers: list[float] = []
 
     def refresh(self) -> None:
         """Take in the calls since the last time."""
@@ -82,11 +81,3 @@ class CallSummary:
         self.median_s = exp(kind.log_mean)
         self.log_sigma = sqrt(kind.log_variance)
         self.shares_within = self._recent.shares_within()
-        self._numbers = []
-
-    def numbers(self, values: Sequence[Callable[[CallSummary], float]]) -> list[float]:
-        """What these say of the calls, always the same ones; the list is kept and not to be
-        changed."""
-        if not self._numbers:
-            self._numbers = [value(self) for value in values]
-        return self._numbers
