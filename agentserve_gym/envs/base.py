@@ -292,18 +292,14 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
 
     def info(self, elapsed_s: float) -> dict[str, Any]:
         """The information now: the same keys, types and shapes at every step and reset."""
-        episode = self._episode
-        assert episode is not None
-        simulation = episode.simulation
+        seed, steps, invalid_actions = self.counts
         return {
             "action_mask": self._mask.copy(),
             "elapsed_s": elapsed_s,
-            "seed": simulation.seed,
-            "steps": episode.steps,
-            "invalid_actions": simulation.metrics.invalid_answers,
-            "metrics": (
-                EpisodeMetrics.of(simulation) if episode.over else self._unknown_metrics.copy()
-            ),
+            "seed": seed,
+            "steps": steps,
+            "invalid_actions": invalid_actions,
+            "metrics": self.metrics,
         }
 
     @property

@@ -62,11 +62,7 @@ DECISION: tuple[Feature, ...] = (
 
 PROGRAM: tuple[Feature, ...] = (
     _count("turns_done", "turns finished", "program.turns_done"),
-    _tokens(
-        "context_tokens",
-        "length of the chain after the last turn",
-        "program.context_tokens",
-    ),
+    _tokens("context_tokens", "length of the chain after the last turn", "program.context_tokens"),
     _tokens("prompt_tokens", "prompt of this turn (0 at a placement)", "prompt_tokens"),
     _tokens(
         "new_tokens",
@@ -74,12 +70,7 @@ PROGRAM: tuple[Feature, ...] = (
         "new_tokens",
         unit=64.0,
     ),
-    _tokens(
-        "generated_tokens",
-        "tokens generated so far",
-        "program.generated_tokens",
-        unit=64.0,
-    ),
+    _tokens("generated_tokens", "tokens generated so far", "program.generated_tokens", unit=64.0),
     _tokens(
         "mean_output_tokens",
         "tokens generated per finished turn",
@@ -88,11 +79,7 @@ PROGRAM: tuple[Feature, ...] = (
         16.0,
     ),
     _wait("elapsed_s", "time since arrival", "elapsed_s"),
-    _wait(
-        "attained_service_s",
-        "prefill and decode time so far",
-        "program.attained_service_s",
-    ),
+    _wait("attained_service_s", "prefill and decode time so far", "program.attained_service_s"),
     _share(
         "queue_share",
         "share of its life spent in queues",
@@ -106,16 +93,8 @@ PROGRAM: tuple[Feature, ...] = (
     ),
     _wait("last_gap_s", "its last finished gap", "program.last_gap_s"),
     _flag("subagent", "it is a sub-agent", "program.parent is not None"),
-    _flag(
-        "started",
-        "it has finished a turn, so it has a home instance",
-        "program.home >= 0",
-    ),
-    _flag(
-        "pinned",
-        "its KV is pinned",
-        "program.pinned_at >= 0 and cluster.is_pinned(program)",
-    ),
+    _flag("started", "it has finished a turn, so it has a home instance", "program.home >= 0"),
+    _flag("pinned", "its KV is pinned", "program.pinned_at >= 0 and cluster.is_pinned(program)"),
     _work(
         "recompute_s",
         "time to compute its whole context anew on its idle home (0 at a route)",
@@ -125,29 +104,13 @@ PROGRAM: tuple[Feature, ...] = (
 
 TOOLS: tuple[Feature, ...] = (
     _flag("user", "the gap waits for a person", "program.gap_kind == 'user'"),
-    _count(
-        "calls",
-        "parallel tool calls in the gap",
-        "len(program.gap_tool_kinds)",
-        16.0,
-        "calls",
-    ),
+    _count("calls", "parallel tool calls in the gap", "len(program.gap_tool_kinds)", 16.0, "calls"),
     _flag("known", "some call of its slowest tool kind has completed", "tool.count > 0"),
     _count("count", "completed calls of that kind", "tool.count", 1000.0, "calls"),
     _wait("mean_s", "their mean duration", "tool.mean_s"),
     _wait("ema_s", "their exponential average (weight 0.2)", "tool.ema_s"),
-    _wait(
-        "median_s",
-        "exp of the exponential average of log durations",
-        "tool.median_s",
-    ),
-    _share(
-        "log_sigma",
-        "standard deviation of log durations",
-        "tool.log_sigma",
-        3.0,
-        "nepers",
-    ),
+    _wait("median_s", "exp of the exponential average of log durations", "tool.median_s"),
+    _share("log_sigma", "standard deviation of log durations", "tool.log_sigma", 3.0, "nepers"),
 )
 
 OVERALL: tuple[Feature, ...] = (
@@ -171,24 +134,14 @@ GLOBAL: tuple[Feature, ...] = (
         1024.0,
         "programs",
     ),
-    _count(
-        "held_turns",
-        "turns held back, this one aside",
-        "cluster.held_turns",
-        1024.0,
-    ),
+    _count("held_turns", "turns held back, this one aside", "cluster.held_turns", 1024.0),
     _count(
         "sent_turns",
         "turns sent to instances and not finished",
         "sum(instances.sent_turns)",
         1024.0,
     ),
-    _count(
-        "queued_turns",
-        "turns in instances' queues",
-        "sum(instances.queued_turns)",
-        1024.0,
-    ),
+    _count("queued_turns", "turns in instances' queues", "sum(instances.queued_turns)", 1024.0),
     _share(
         "working_set",
         "contexts of live programs over the KV pools of all instances",
@@ -211,21 +164,13 @@ GLOBAL: tuple[Feature, ...] = (
 # --- rows of instances ---------------------------------------------------------------------------
 
 INSTANCE: tuple[Feature, ...] = (
-    _flag(
-        "home",
-        "the program's last turn ran here",
-        "index == home",
-    ),
+    _flag("home", "the program's last turn ran here", "index == home"),
     _share(
         "hit_share",
         "share of the prompt (at a placement: context) cached in its HBM",
         "hit_tokens * per_token",
     ),
-    _tokens(
-        "uncached_tokens",
-        "prompt (context) tokens not cached in its HBM",
-        "missing_tokens",
-    ),
+    _tokens("uncached_tokens", "prompt (context) tokens not cached in its HBM", "missing_tokens"),
     _work(
         "recompute_s",
         "time to the first token here if idle, recomputing (0 at a placement)",
@@ -247,11 +192,7 @@ INSTANCE: tuple[Feature, ...] = (
         "missing_tokens / ((free_blocks + cached_blocks) * view.block_size_tokens)"
         " if free_blocks or cached_blocks else missing_tokens > 0",
     ),
-    _count(
-        "sent_turns",
-        "turns sent and not finished (known without delay)",
-        "sent_turns",
-    ),
+    _count("sent_turns", "turns sent and not finished (known without delay)", "sent_turns"),
     _count("queued_turns", "turns in its queue", "queued_turns"),
     _count("loading_turns", "turns whose KV is on its way", "loading_turns"),
     _count("prefilling_turns", "turns that prefill", "prefilling_turns"),
@@ -261,11 +202,7 @@ INSTANCE: tuple[Feature, ...] = (
         "running turns over the batch limit",
         "(prefilling_turns + decoding_turns) / max_num_seqs",
     ),
-    _tokens(
-        "backlog_tokens",
-        "prompt tokens to prefill, in queue and batch",
-        "backlog_tokens",
-    ),
+    _tokens("backlog_tokens", "prompt tokens to prefill, in queue and batch", "backlog_tokens"),
     _tokens(
         "batch_context_tokens",
         "sum of the contexts of decoding turns",
@@ -273,30 +210,14 @@ INSTANCE: tuple[Feature, ...] = (
         2.0**21,
         1024.0,
     ),
-    _share(
-        "free_share",
-        "share of the KV pool that is free",
-        "free_blocks / kv_blocks",
-    ),
-    _share(
-        "cached_share",
-        "share that is cached and reclaimable",
-        "cached_blocks / kv_blocks",
-    ),
-    _share(
-        "pinned_share",
-        "share that is pinned",
-        "pinned_blocks / kv_blocks",
-    ),
+    _share("free_share", "share of the KV pool that is free", "free_blocks / kv_blocks"),
+    _share("cached_share", "share that is cached and reclaimable", "cached_blocks / kv_blocks"),
+    _share("pinned_share", "share that is pinned", "pinned_blocks / kv_blocks"),
 )
 """What changes of an instance within an episode."""
 
 STATIC: tuple[Feature, ...] = (
-    _flag(
-        "present",
-        "the instance exists; 0 in padding",
-        "1.0",
-    ),
+    _flag("present", "the instance exists; 0 in padding", "1.0"),
     _tokens(
         "pool_tokens",
         "size of its KV pool",
@@ -304,11 +225,7 @@ STATIC: tuple[Feature, ...] = (
         2.0**23,
         4096.0,
     ),
-    _work(
-        "prefill_8k_s",
-        "time to prefill 8192 tokens alone",
-        "prefill_8k_s",
-    ),
+    _work("prefill_8k_s", "time to prefill 8192 tokens alone", "prefill_8k_s"),
     Feature(
         "decode_step_s",
         "log",
