@@ -270,7 +270,7 @@ def _shared_contexts(decode: Array, counts: Sequence[int]) -> list[int]:
     for count in counts:
         shared &= set(decode[decode[:, 2] == count, 3].astype(int))
     chosen: list[int] = []
-    for context in sorted(shared):
+    for context in sorted(map(int, shared)):
         if not chosen or context >= 2 * chosen[-1]:
             chosen.append(context)
     return chosen
@@ -318,7 +318,8 @@ def _fit_experts(
         raise ValueError(f"{llm.name} has experts, but the profile has no moe.csv")
     sizes = np.unique(tables.experts[:, 0])
     held = np.isin(tables.experts[:, 0], sizes[1:-1:2])
-    surface = ExpertSurface(tables.experts[~held].tolist())
+    kept = tables.experts[~held].tolist()
+    surface = ExpertSurface([(tokens, activated, seconds) for tokens, activated, seconds in kept])
     rows = tables.experts[held]
     predicted = np.array([surface.seconds(t, activated) for t, activated, _ in rows.tolist()])
     error = held_out_error(predicted, rows[:, 2], rows[:, 2])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model
 from agentserve_gym.hardware.pricing.lockstep import SharedExpertLatency, largest_graph_tokens
 from agentserve_gym.sim.kernel.engine import Engine
-from agentserve_gym.sim.kernel.engine_host import EngineHost, EngineLimits
 from agentserve_gym.sim.kernel.events import Clock
+from agentserve_gym.sim.kernel.host import Host
+from agentserve_gym.sim.kernel.limits import EngineLimits
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.residency import Residency
@@ -20,9 +21,7 @@ from agentserve_gym.workloads import GeneratedWorkload, Program, Workload, build
 from agentserve_gym.workloads.build import largest_window_floor
 
 
-def build_engines(
-    scenario: Scenario, clock: Clock, host: EngineHost, *, fused: bool
-) -> list[Engine]:
+def build_engines(scenario: Scenario, clock: Clock, host: Host, *, fused: bool) -> list[Engine]:
     """One engine per instance; those of a group with expert parallelism share a stepper.
 
     Raises:

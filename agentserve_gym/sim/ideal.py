@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mypy_extensions import mypyc_attr
+
 from agentserve_gym.hardware.pricing.timing import BatchStep
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.workloads.program import Program, Turn
 
 
-class IdealTimes:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class IdealTimes(Copyable):
     """Lower bounds per program: no queueing, no loads, full reuse, the fastest instance."""
 
     def __init__(self, engines: Sequence[Engine]) -> None:

@@ -9,41 +9,24 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
+from mypy_extensions import mypyc_attr
 
 from agentserve_gym.sim.decisions import Decision
 from agentserve_gym.sim.kernel.answers import Answer
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.programs import Phase, ProgramState
 from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.sim.kernel.tiers import HBM
-from agentserve_gym.sim.scenario import ObjectiveSpec
+
+if TYPE_CHECKING:
+    from agentserve_gym.sim.scenario import ObjectiveSpec
 
 
-def summary(values: array[float]) -> dict[str, float]:
-    """Mean and percentiles (``numpy.percentile``'s linear rule); zeros where there are none."""
-    if not values:
-        return {"mean": 0.0, "p50": 0.0, "p90": 0.0, "p95": 0.0, "p99": 0.0, "max": 0.0}
-    data = np.frombuffer(values)
-    p50, p90, p95, p99 = np.percentile(data, (50, 90, 95, 99))
-    return {
-        "mean": float(data.mean()),
-        "p50": float(p50),
-        "p90": float(p90),
-        "p95": float(p95),
-        "p99": float(p99),
-        "max": float(data.max()),
-    }
-
-
-def mean(values: array[float]) -> float:
-    """The mean; zero where there are none."""
-    return float(np.frombuffer(values).mean()) if values else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class TurnRecord:
+@mypyc_attr(allow_interpreted_subclasses=True)
+@dataclass(frozen=True)
+class TurnRecord(Copyable):
     """One finished turn, for whoever wants every single one."""
 
     program_id: str
@@ -57,7 +40,8 @@ class TurnRecord:
     preemptions: int
 
 
-class Metrics:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Metrics(Copyable):
     """Accumulates figures of finished turns and programs.
 
     Attributes:
@@ -75,7 +59,8 @@ class Metrics:
     """
 
     def __init__(self, objective: ObjectiveSpec, tiers: list[str]) -> None:
-        self.objective = objective
+        self._slo_ttft_s: float = objective.slo_ttft_s
+        self._slo_tpot_s: float = objective.slo_tpot_s
         self.tiers = tiers
         self.jct_s = array("d")
         self.slowdown = array("d")
@@ -119,17 +104,17 @@ class Metrics:
 
     def turn_finished(self, request: Request, now_s: float) -> None:
         """Book a finished turn."""
-        objective, turn = self.objective, request.turn
+        turn = request.turn
         ttft = request.first_token_s - turn.ready_s
         tokens = request.generated
         self.ttft_s.append(ttft)
         self.e2e_s.append(now_s - turn.ready_s)
         self.output_tokens += tokens
-        within = ttft <= objective.slo_ttft_s
+        within = ttft <= self._slo_ttft_s
         if tokens > 1:
             tpot = (now_s - request.first_token_s) / (tokens - 1)
             self.tpot_s.append(tpot)
-            within = within and tpot <= objective.slo_tpot_s
+            within = within and tpot <= self._slo_tpot_s
         self.slo_turns += within
         self.last_completion_s = now_s
         if self.records is not None:
@@ -165,32 +150,4 @@ class Metrics:
         total = max(self.prompt_tokens, 1)
         return {
             name: tokens / total for name, tokens in zip(self.tiers, self.hit_tokens, strict=True)
-        }
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers."""
-        turns = len(self.e2e_s)
-        makespan = self.last_completion_s
-        return {
-            "programs": len(self.jct_s),
-            "subagents": self.subagents,
-            "turns": turns,
-            "jct_s": summary(self.jct_s),
-            "slowdown": summary(self.slowdown),
-            "ttft_s": summary(self.ttft_s),
-            "tpot_s": summary(self.tpot_s),
-            "e2e_s": summary(self.e2e_s),
-            "makespan_s": makespan,
-            "output_tokens": self.output_tokens,
-            "output_tokens_per_s": self.output_tokens / makespan if makespan else 0.0,
-            "phase_s": {phase.name.lower(): self.phase_s[phase] for phase in Phase},
-            "prompt_tokens": self.prompt_tokens,
-            "hit_rate": self.hit_rate(),
-            "lower_hit_rate": sum(self.hit_tokens[HBM + 1 :]) / max(self.prompt_tokens, 1),
-            "hit_tokens": dict(zip(self.tiers, self.hit_tokens, strict=True)),
-            "migrated_tokens": self.migrated_tokens,
-            "recomputed_tokens": self.recomputed_tokens,
-            "slo_goodput": self.slo_turns / turns if turns else 0.0,
-            "holds": self.holds,
-            "invalid_answers": self.invalid_answers,
         }

@@ -7,10 +7,14 @@ tool gap after turn t is over and every sub-agent started in it is done.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from array import array
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+from mypy_extensions import mypyc_attr
 
 from agentserve_gym.sim.ideal import IdealTimes
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.events import Clock, Event
 from agentserve_gym.sim.kernel.programs import (
     DONE,
@@ -24,23 +28,27 @@ from agentserve_gym.sim.kernel.randomness import mix
 from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.sim.metrics import Metrics
 from agentserve_gym.sim.tools import ToolSimulator
-from agentserve_gym.workloads.build import Workload
 from agentserve_gym.workloads.program import Program
 
+if TYPE_CHECKING:
+    from agentserve_gym.workloads.build import Workload
 
-class TurnSink(Protocol):
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class TurnSink(Copyable):
     """Where released turns and ended turns go: the router."""
 
+    @abstractmethod
     def turn_ready(self, turn: TurnState, output_tokens: int) -> None:
         """A turn was released and needs an instance, to emit ``output_tokens`` there."""
-        ...
 
+    @abstractmethod
     def gap_began(self, program: ProgramState) -> None:
         """A tool gap began and the program's KV needs a place."""
-        ...
 
 
-class UnfinishedTime:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class UnfinishedTime(Copyable):
     """The integral over time of unfinished root programs, plain and weighted by 1 / ideal JCT.
 
     Divided by the number of programs, the plain integral is mean JCT and the weighted one mean
@@ -70,7 +78,8 @@ class UnfinishedTime:
         self.weight = self.weight + weight if self.count else 0.0
 
 
-class _Course:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class _Course(Copyable):
     """What the orchestrator keeps of a program: what it does, and how many (the tools together, and
     each sub-agent) its gap still waits for."""
 
@@ -81,7 +90,8 @@ class _Course:
         self.waits_for = 0
 
 
-class Orchestrator:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Orchestrator(Copyable):
     """Drives programs through their lives.
 
     Attributes:
@@ -247,6 +257,7 @@ class Orchestrator:
             self._plan_arrival(now)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Arrival(Event):
     """A program of the workload arrives."""
 
@@ -260,6 +271,7 @@ class _Arrival(Event):
         self._orchestrator.program_arrives(self._number)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Start(Event):
     """A sub-agent starts."""
 

@@ -11,15 +11,27 @@ from bisect import insort
 from collections import deque
 from math import isfinite
 from numbers import Integral
+from typing import Any
+
+from mypy_extensions import mypyc_attr
 
 from agentserve_gym.sim.decisions import Decision, PlacementDecision, RouteDecision
-from agentserve_gym.sim.kernel.answers import Answer, Hold, Place, PlacementKind, Route
+from agentserve_gym.sim.kernel.answers import (
+    KEEP,
+    Hold,
+    Place,
+    PlacementKind,
+    Restore,
+    Route,
+)
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock, Event
 from agentserve_gym.sim.kernel.programs import TOOL_GAP, ProgramState, TurnState
 from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.sim.kernel.residency import Residency
 from agentserve_gym.sim.metrics import Metrics
+from agentserve_gym.sim.orchestrator import TurnSink
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.views import ClusterView
 
@@ -27,7 +39,8 @@ HeldKey = tuple[float, float, int]
 """Place among held turns, lowest first: the policy's priority, the scenario's order, program."""
 
 
-class WaitingTurn:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class WaitingTurn(Copyable):
     """A released turn that no engine has yet.
 
     Attributes:
@@ -50,7 +63,8 @@ def _held_key(waiting: WaitingTurn) -> HeldKey:
     return waiting.key
 
 
-class Router:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Router(TurnSink):
     """Turns events into decisions and answers into dispatches and placements.
 
     Attributes:
@@ -136,14 +150,18 @@ class Router:
 
     def _placement(self, program: ProgramState) -> PlacementDecision:
         self._cluster.held_turns = len(self.held)
-        return PlacementDecision(
-            self._clock.time_s,
-            program,
-            self._cluster,
-            program.home,
-            program.gap_kind,
-            program.gap_tool_kinds,
-            self._clock.time_s - program.gap_started_s,
+        now = self._clock.time_s
+        return tuple.__new__(  # in half the time that the class's own constructor takes
+            PlacementDecision,
+            (
+                now,
+                program,
+                self._cluster,
+                program.home,
+                program.gap_kind,
+                program.gap_tool_kinds,
+                now - program.gap_started_s,
+            ),
         )
 
     def _offer(self, waiting: WaitingTurn) -> RouteDecision:
@@ -152,39 +170,40 @@ class Router:
         turn, offers = waiting.turn, waiting.offers
         waiting.offers += 1
         self._offered = waiting
-        return RouteDecision(
-            self._clock.time_s, turn.program, turn, self._cluster, may_hold, offers
+        return tuple.__new__(
+            RouteDecision,
+            (self._clock.time_s, turn.program, turn, self._cluster, may_hold, offers),
         )
 
     # --- answers -----------------------------------------------------------------------------
 
-    def apply(self, decision: Decision, answer: Answer) -> None:
+    def apply(self, decision: Decision, answer: object) -> None:
         """Carry out an answer; one that is not possible falls back to a safe one and is counted."""
         if isinstance(decision, RouteDecision):
             self._apply_route(decision, answer)
         else:
             self._apply_placement(decision, answer)
 
-    def _apply_route(self, decision: RouteDecision, answer: Answer) -> None:
+    def _apply_route(self, decision: RouteDecision, answer: object) -> None:
         waiting, self._offered = self._offered, None
         assert waiting is not None
         turn = waiting.turn
         if isinstance(answer, Hold) and decision.may_hold and _can_hold(answer):
             self._hold(waiting, answer)
-        else:
-            if not (isinstance(answer, Route) and self._can_route(answer)):
-                self._metrics.answered_invalidly(decision, answer)
-                answer = Route(self._safe_instance(turn.program))
+        elif isinstance(answer, Route) and self._can_route(answer):
             self._dispatch(waiting, answer)
+        else:
+            self._metrics.answered_invalidly(decision, answer)
+            self._dispatch(waiting, Route(self._safe_instance(turn.program)))
         if decision.offers == 0 and turn.number:
             self._residency.program_returned(turn.program)
 
-    def _hold(self, waiting: WaitingTurn, answer: Hold) -> None:
+    def _hold(self, waiting: WaitingTurn, answer: Any) -> None:
         if waiting.offers > 1:
             self._refused_lanes.add(waiting.lane)
         turn = waiting.turn
-        waiting.lane = answer.lane
-        waiting.key = (answer.priority, self._order(turn), turn.program.index)
+        waiting.lane = int(answer.lane)
+        waiting.key = (float(answer.priority), self._order(turn), turn.program.index)
         self._metrics.holds += 1
         insort(self.held, waiting, key=_held_key)
 
@@ -196,25 +215,27 @@ class Router:
             return float(turn.prompt_tokens)
         return turn.ready_s
 
-    def _dispatch(self, waiting: WaitingTurn, answer: Route) -> None:
+    def _dispatch(self, waiting: WaitingTurn, answer: Any) -> None:
+        instance = int(answer.instance)
         self.in_engines += 1
-        self._cluster.instances[answer.instance].sent_turns += 1
-        engine = self._engines[answer.instance]
+        self._cluster.instances[instance].sent_turns += 1
+        engine = self._engines[instance]
         request = engine.enqueue(
-            waiting.turn, waiting.output_tokens, answer.priority, answer.restore
+            waiting.turn, waiting.output_tokens, float(answer.priority), answer.restore
         )
         if answer.promote_after_s is not None:
-            at_s = self._clock.time_s + answer.promote_after_s
+            at_s = self._clock.time_s + float(answer.promote_after_s)
             self._clock.schedule(at_s, _Promotion(engine, request))
 
-    def _can_route(self, answer: Route) -> bool:
-        wait = answer.promote_after_s
+    def _can_route(self, answer: Any) -> bool:
+        instance, wait = answer.instance, answer.promote_after_s
         try:
             return (
-                (type(answer.instance) is int or isinstance(answer.instance, Integral))
-                and 0 <= answer.instance < len(self._engines)
+                (type(instance) is int or isinstance(instance, Integral))
+                and 0 <= instance < len(self._engines)  # type: ignore[operator]
                 and isfinite(answer.priority)
                 and (wait is None or wait >= 0.0)
+                and isinstance(answer.restore, Restore)
             )
         except TypeError:  # not numbers
             return False
@@ -226,20 +247,20 @@ class Router:
         views = self._cluster.instances
         return min(range(len(views)), key=lambda i: (views[i].sent_turns, i))
 
-    def _apply_placement(self, decision: PlacementDecision, answer: Answer) -> None:
+    def _apply_placement(self, decision: PlacementDecision, answer: object) -> None:
         program = decision.program
         if not self._possible(answer, program.home):
             self._metrics.answered_invalidly(decision, answer)
             return
-        assert isinstance(answer, Place)
         if program.status is not TOOL_GAP:
             return
-        self._residency.place(program, answer)
-        if answer.ask_again_s is not None:
-            at_s = self._clock.time_s + answer.ask_again_s
+        place = _plain(answer)
+        self._residency.place(program, place)
+        if place.ask_again_s is not None:
+            at_s = self._clock.time_s + place.ask_again_s
             self._clock.schedule(at_s, _AskAgain(self, program))
 
-    def _possible(self, answer: Answer, home: int) -> bool:
+    def _possible(self, answer: Any, home: int) -> bool:
         if not isinstance(answer, Place):
             return False
         try:
@@ -262,13 +283,31 @@ class Router:
             self.may_ask = True
 
 
-def _can_hold(answer: Hold) -> bool:
+def _plain(answer: Any) -> Place:
+    """A placement in Python's own numbers, which is all that the kernel takes, compiled."""
+    place: Place = answer
+    if place is KEEP:
+        return place
+    again_s = answer.ask_again_s
+    return Place(
+        answer.kind,
+        float(answer.ttl_s),
+        bool(answer.until_admitted),
+        None if again_s is None else float(again_s),
+        float(answer.rank),
+        bool(answer.stay_warm),
+        str(answer.tier),
+    )
+
+
+def _can_hold(answer: Any) -> bool:
     try:
         return isfinite(answer.priority)
     except TypeError:  # not a number
         return False
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Promotion(Event):
     """A turn has waited long enough to move to the front of its queue."""
 
@@ -282,6 +321,7 @@ class _Promotion(Event):
         self._engine.promote(self._request)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _AskAgain(Event):
     """A policy wants to be asked again about the gap that was on when this was made."""
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from agentserve_gym.messages import unknown, validated
 from agentserve_gym.tables import read_table
 from agentserve_gym.workloads import ArrivalSpec, WorkloadSpec
-from agentserve_gym.workloads.program import MOST_FAILURES
+from agentserve_gym.workloads.validation import MOST_FAILURES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

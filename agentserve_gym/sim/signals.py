@@ -6,11 +6,16 @@ cursor follows it that far behind; nothing is copied.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
+from agentserve_gym.sim.kernel.host import Watcher
 from agentserve_gym.sim.kernel.pools import Key
 from agentserve_gym.sim.kernel.programs import ProgramState
 
@@ -52,37 +57,42 @@ def read_load(engine: Engine) -> Load:
     steps_done = engine.synchronize()
     pool, batch = engine.pool, engine.batch
     decoding, queued_tokens = len(batch.turns), engine.queued_tokens
-    return Load(
-        len(engine.waiting),
-        len(engine.loading),
-        len(engine.prefilling),
-        decoding,
-        queued_tokens,
-        queued_tokens + (engine.prefill_tokens_left() if engine.prefilling else 0),
-        batch.context_tokens() + decoding * steps_done if decoding else 0,
-        pool.free,
-        pool.cached,
-        pool.pinned if pool.pins else 0,
+    return tuple.__new__(  # in half the time that the class's own constructor takes
+        Load,
+        (
+            len(engine.waiting),
+            len(engine.loading),
+            len(engine.prefilling),
+            decoding,
+            queued_tokens,
+            queued_tokens + (engine.prefill_tokens_left() if engine.prefilling else 0),
+            batch.context_tokens() + decoding * steps_done if decoding else 0,
+            pool.free,
+            pool.cached,
+            pool.pinned if pool.pins else 0,
+        ),
     )
 
 
-class Signals(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Signals(Copyable):
     """Where an instance view gets its knowledge from: the engine itself, or a log of it."""
 
+    @abstractmethod
     def load(self) -> Load:
         """The latest known load."""
-        ...
 
+    @abstractmethod
     def cached_blocks(self, program: ProgramState, limit: int) -> int:
         """Leading blocks of a chain known to lie in the instance's HBM."""
-        ...
 
+    @abstractmethod
     def look(self, program: ProgramState, limit: int) -> tuple[int, Load]:
         """Both at once."""
-        ...
 
 
-class LiveSignals:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class LiveSignals(Signals):
     """Signals without delay."""
 
     def __init__(self, engine: Engine) -> None:
@@ -100,8 +110,9 @@ class LiveSignals:
         return self._engine.pool.match(program, limit), load
 
 
-class DelayedSignals:
-    """Signals that arrive ``delay_s`` late: a log of changes with the router's cursor on it."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class _ChangeLog(Watcher):
+    """What happened to an engine, and how far the router knows of it: up to ``delay_s`` ago."""
 
     def __init__(self, engine: Engine, clock: Clock, delay_s: float) -> None:
         self._engine = engine
@@ -109,20 +120,51 @@ class DelayedSignals:
         self._delay_s = delay_s
         self._loads: deque[tuple[float, Load]] = deque([(0.0, read_load(engine))])
         self._changes: deque[tuple[float, Key, int]] = deque()
-        self._cached: dict[Key, int] = {}
-        engine.pool.journal = self._note_change
-        engine.on_change = self._note_load
+        self._known: dict[Key, int] = {}
 
-    def load(self) -> Load:
+    def load_changed(self) -> None:
+        self.known_load()
+        self._loads.append((self._clock.time_s, read_load(self._engine)))
+
+    def entry_changed(self, key: Key, blocks: int) -> None:
+        self.known_blocks()
+        at_s = self._engine.pool.changing_at_s
+        self._changes.append((self._clock.time_s if at_s is None else at_s, key, blocks))
+
+    def known_load(self) -> Load:
+        """The load of then."""
         until = self._clock.time_s - self._delay_s
         while len(self._loads) > 1 and self._loads[1][0] <= until:
             self._loads.popleft()
         return self._loads[0][1]
 
+    def known_blocks(self) -> dict[Key, int]:
+        """Blocks by entry of the pool then."""
+        until = self._clock.time_s - self._delay_s
+        while self._changes and self._changes[0][0] <= until:
+            _, key, blocks = self._changes.popleft()
+            if blocks:
+                self._known[key] = blocks
+            else:
+                self._known.pop(key, None)
+        return self._known
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class DelayedSignals(Signals):
+    """Signals that arrive ``delay_s`` late: a log of changes with the router's cursor on it."""
+
+    def __init__(self, engine: Engine, clock: Clock, delay_s: float) -> None:
+        self._engine = engine
+        self._log = _ChangeLog(engine, clock, delay_s)
+        engine.pool.watcher = engine.watcher = self._log
+
+    def load(self) -> Load:
+        return self._log.known_load()
+
     def cached_blocks(self, program: ProgramState, limit: int) -> int:
         self._engine.synchronize()
-        self._follow()
-        known = self._cached
+        known = self._log.known_blocks()
         found = 0
         for key, size in program.prefix:
             blocks = known.get(key, 0)
@@ -133,21 +175,3 @@ class DelayedSignals:
 
     def look(self, program: ProgramState, limit: int) -> tuple[int, Load]:
         return self.cached_blocks(program, limit), self.load()
-
-    def _note_load(self) -> None:
-        self.load()
-        self._loads.append((self._clock.time_s, read_load(self._engine)))
-
-    def _note_change(self, key: Key, blocks: int) -> None:
-        self._follow()
-        at_s = self._engine.pool.changing_at_s
-        self._changes.append((self._clock.time_s if at_s is None else at_s, key, blocks))
-
-    def _follow(self) -> None:
-        until = self._clock.time_s - self._delay_s
-        while self._changes and self._changes[0][0] <= until:
-            _, key, blocks = self._changes.popleft()
-            if blocks:
-                self._cached[key] = blocks
-            else:
-                self._cached.pop(key, None)

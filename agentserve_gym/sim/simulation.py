@@ -18,23 +18,22 @@ from typing import Any
 from agentserve_gym.hardware import model
 from agentserve_gym.sim.construction import build_engines, build_view, fitting_workload
 from agentserve_gym.sim.decisions import Decision
+from agentserve_gym.sim.event_loop import EventLoop
 from agentserve_gym.sim.ideal import IdealTimes
 from agentserve_gym.sim.kernel.answers import Answer
-from agentserve_gym.sim.kernel.engine_host import EngineHost
-from agentserve_gym.sim.kernel.events import LAST, Clock, Event
-from agentserve_gym.sim.kernel.programs import ProgramState
-from agentserve_gym.sim.kernel.request import Request
+from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.residency import Residency
-from agentserve_gym.sim.metrics import Metrics, mean
+from agentserve_gym.sim.metrics import Metrics
 from agentserve_gym.sim.orchestrator import Orchestrator
 from agentserve_gym.sim.router import Router
 from agentserve_gym.sim.scenario import Scenario
+from agentserve_gym.sim.summaries import figures, mean
 from agentserve_gym.sim.timeline import Timeline
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.topology import build_topology
 
 
-class Simulation(EngineHost):
+class Simulation:
     """One run of a scenario.
 
     Attributes:
@@ -43,7 +42,6 @@ class Simulation(EngineHost):
         engines, residency, router, orchestrator, tools: the parts.
         cluster: what policies may see. ``metrics``: what happened so far.
         timeline: samples for pictures, or ``None``.
-        truncated: whether the scenario's horizon ended the run.
     """
 
     def __init__(
@@ -70,18 +68,18 @@ class Simulation(EngineHost):
         self.scenario = scenario
         self.seed = seed
         self.clock = Clock()
-        self.truncated = False
         self.timeline = Timeline() if record_timeline else None
         size = scenario.engine.block_size_tokens
+        self._loop = loop = EventLoop(self.clock, size)
         self.model = model(scenario.cluster.model)
         topology = build_topology(scenario.cluster, size, self.model.kv_bytes_per_token)
         self.metrics = Metrics(scenario.objective, topology.tier_names)
         if record_turns:
             self.metrics.records = []
-        self.engines = build_engines(scenario, self.clock, self, fused=fused)
+        self.engines = build_engines(scenario, self.clock, loop, fused=fused)
         self.workload = fitting_workload(scenario, self.engines, seed)
-        self.residency = Residency(topology, self.engines, self.clock, self._on_blocks_freed)
-        self.tools = ToolSimulator(scenario.tools, self.clock, seed, self._on_tools_done)
+        self.residency = Residency(topology, self.engines, self.clock, loop)
+        self.tools = ToolSimulator(scenario.tools, self.clock, seed, loop)
         self.cluster = build_view(
             scenario, topology, self.engines, self.residency, self.tools.statistics, self.clock
         )
@@ -97,12 +95,16 @@ class Simulation(EngineHost):
         self.orchestrator = Orchestrator(
             self.workload, self.clock, self.tools, self.metrics, IdealTimes(self.engines), size
         )
-        self.cluster.programs = self.orchestrator.live
-        self._block_size = size
-        self._pending: Decision | None = None
-        if scenario.horizon_s is not None:
-            self.clock.schedule(scenario.horizon_s, _Horizon(self), LAST)
-        self.orchestrator.begin(self.router)
+        loop.begin(
+            self.engines,
+            self.residency,
+            self.cluster,
+            self.router,
+            self.orchestrator,
+            self.metrics,
+            self.timeline,
+            scenario.horizon_s,
+        )
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -114,7 +116,12 @@ class Simulation(EngineHost):
     @property
     def pending(self) -> Decision | None:
         """The decision that waits for an answer."""
-        return self._pending
+        return self._loop.pending
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the scenario's horizon ended the run."""
+        return self._loop.truncated
 
     @property
     def done(self) -> bool:
@@ -130,29 +137,7 @@ class Simulation(EngineHost):
         Raises:
             ValueError: if a pending decision gets no answer, or there is none to answer.
         """
-        if (answer is None) != (self._pending is None):
-            state = "is pending" if self._pending is not None else "is not pending"
-            raise ValueError(f"answer is {answer!r}, but a decision {state}")
-        if self._pending is not None and answer is not None:
-            decision, self._pending = self._pending, None
-            self.router.apply(decision, answer)
-        self._pending = self._run_to_decision()
-        return self._pending
-
-    def _run_to_decision(self) -> Decision | None:
-        router, orchestrator, step = self.router, self.orchestrator, self.clock.step
-        while not self.truncated:
-            if router.may_ask:
-                decision = router.next_decision()
-                if decision is not None:
-                    self.cluster.live_programs = len(orchestrator.live)
-                    self.cluster.live_context_tokens = orchestrator.live_context_tokens
-                    return decision
-            if orchestrator.finished:
-                break
-            step()
-        orchestrator.unfinished.advance(self.clock.time_s)
-        return None
+        return self._loop.advance(answer)
 
     def unfinished_time(self) -> tuple[float, float]:
         """Integrals of unfinished programs up to now: program-seconds, weighted by 1 / ideal."""
@@ -184,18 +169,18 @@ class Simulation(EngineHost):
         counters = self.residency.counters
         tiers = self.metrics.tiers
         lower = tiers[1:]
-        figures = self.metrics.as_dict()
+        summed = figures(self.metrics)
         jct_s, slowdown = self.orchestrator.times_so_far()
         return {
             "scenario": self.scenario.name,
             "seed": self.seed,
-            **figures,
+            **summed,
             "mean_jct_s": {
-                "finished": figures["jct_s"]["mean"],
+                "finished": summed["jct_s"]["mean"],
                 "all": mean(self.metrics.jct_s + jct_s),
             },
             "mean_slowdown": {
-                "finished": figures["slowdown"]["mean"],
+                "finished": summed["slowdown"]["mean"],
                 "all": mean(self.metrics.slowdown + slowdown),
             },
             "unfinished_programs": self.orchestrator.arrived - self.orchestrator.done,
@@ -224,49 +209,3 @@ class Simulation(EngineHost):
             },
             "tools": {"failures": self.tools.failures, "timeouts": self.tools.timeouts},
         }
-
-    # --- what the parts call back --------------------------------------------------------------
-
-    def begin_load(self, request: Request) -> tuple[int, int] | None:
-        """See ``EngineHost``."""
-        if request.hit_blocks >= request.match_limit_blocks:
-            return None
-        return self.residency.begin_load(request)
-
-    def turn_reserved(self, request: Request, loaded_blocks: int, tier: int | None) -> None:
-        """See ``EngineHost``."""
-        if request.program.pinned_at >= 0:
-            self.residency.unpin(request.program)
-        size = self._block_size
-        hit_tokens = request.hit_blocks * size
-        view = self.cluster.instances[request.instance]
-        view.prompt_tokens += request.turn.prompt_tokens
-        view.hit_tokens += hit_tokens
-        known_tokens = request.match_limit_blocks * size
-        self.metrics.admitted(request, known_tokens, hit_tokens, loaded_blocks * size, tier)
-
-    def turn_finished(self, request: Request) -> None:
-        """See ``EngineHost``."""
-        self.metrics.turn_finished(request, self.clock.time_s)
-        self.router.turn_finished(request)
-        self.orchestrator.turn_finished(request)
-        if self.timeline is not None:
-            self.timeline.sample(self.now_s, self.engines, self.residency, self.orchestrator.live)
-
-    def _on_blocks_freed(self) -> None:
-        self.router.offer_held_again()
-
-    def _on_tools_done(self, program: ProgramState) -> None:
-        self.orchestrator.tools_done(program)
-
-
-class _Horizon(Event):
-    """The scenario's horizon cuts the run."""
-
-    __slots__ = ("_simulation",)
-
-    def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
-
-    def fire(self) -> None:
-        self._simulation.truncated = True

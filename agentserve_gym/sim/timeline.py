@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus
@@ -11,8 +14,9 @@ from agentserve_gym.sim.kernel.residency import Residency
 from agentserve_gym.sim.kernel.tiers import HBM_NAME
 
 
-@dataclass(slots=True)
-class Timeline:
+@mypyc_attr(allow_interpreted_subclasses=True)
+@dataclass
+class Timeline(Copyable):
     """Samples taken as turns finish.
 
     Attributes:

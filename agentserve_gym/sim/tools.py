@@ -8,17 +8,23 @@ calls overlap; what a trace's gap holds beyond its longest call (client time) fo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import exp
+from math import exp, inf
 from statistics import NormalDist
+from typing import TYPE_CHECKING, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.events import Clock, Event
+from agentserve_gym.sim.kernel.host import Host
 from agentserve_gym.sim.kernel.programs import ProgramState
 from agentserve_gym.sim.kernel.randomness import uniform
 from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
-from agentserve_gym.sim.scenario import ToolDurationSpec, ToolSpec
 from agentserve_gym.workloads.program import ToolCall, Turn
+
+if TYPE_CHECKING:
+    from agentserve_gym.sim.scenario import ToolSpec
 
 _FAILURE, _COMPONENT, _DURATION = 1, 2, 3
 _STANDARD_NORMAL = NormalDist()
@@ -27,15 +33,26 @@ Completed = tuple[tuple[str, float], ...]
 """Calls that are over: (kind, seconds)."""
 
 
-@dataclass(slots=True)
-class _Gap:
+class _Mixture(NamedTuple):
+    """Durations of a kind: log-normals and their weights, cut at ``cap_s``."""
+
+    weights: tuple[float, ...]
+    mu: tuple[float, ...]
+    sigma: tuple[float, ...]
+    cap_s: float
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+@dataclass
+class _Gap(Copyable):
     program: ProgramState
     open_calls: int
     client_s: float
 
 
-@dataclass(slots=True)
-class ToolRun:
+@mypyc_attr(allow_interpreted_subclasses=True)
+@dataclass
+class ToolRun(Copyable):
     """A call on its way, and how often it was tried."""
 
     gap: _Gap
@@ -47,7 +64,8 @@ class ToolRun:
     tool_s: float = 0.0
 
 
-class ToolSimulator:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ToolSimulator(Copyable):
     """Runs the tool calls of tool gaps.
 
     Attributes:
@@ -57,19 +75,26 @@ class ToolSimulator:
         open_gaps: gaps whose tools are not all done.
     """
 
-    def __init__(
-        self, spec: ToolSpec, clock: Clock, seed: int, on_done: Callable[[ProgramState], None]
-    ) -> None:
+    def __init__(self, spec: ToolSpec, clock: Clock, seed: int, host: Host) -> None:
         self.statistics = ToolStatistics()
         self.running: dict[str, int] = {}
         self.queued: dict[str, deque[ToolRun]] = {}
         self.failures = 0
         self.timeouts = 0
         self.open_gaps = 0
-        self._spec = spec
         self._clock = clock
         self._seed = seed
-        self._on_done = on_done
+        self._host = host
+        self._concurrency: dict[str, int] = dict(spec.concurrency)
+        self._failure_probability: float = spec.failure_probability
+        self._max_retries: int = spec.max_retries
+        self._retry_delay_s: float = spec.retry_delay_s
+        self._timeout_s: float = inf if spec.timeout_s is None else spec.timeout_s
+        self._slowdown_per_call: float = spec.slowdown_per_call
+        self._durations = {
+            kind: _Mixture(tuple(drawn.weights), tuple(drawn.mu), tuple(drawn.sigma), drawn.cap_s)
+            for kind, drawn in spec.durations.items()
+        }
         self._plain = not (
             spec.concurrency
             or spec.failure_probability
@@ -79,7 +104,7 @@ class ToolSimulator:
         )
 
     def start(self, program: ProgramState, turn: Turn, number: int) -> None:
-        """Begin the gap after ``turn``; ``on_done(program)`` is called when it is over."""
+        """Begin the gap after ``turn``; the host is told when it is over."""
         self.open_gaps += 1
         calls = turn.tools or (ToolCall(turn.gap_kind, turn.gap_s),)
         if turn.gap_kind == "user" and not turn.tools:
@@ -99,7 +124,7 @@ class ToolSimulator:
     ) -> None:
         """Hosts without limits: the gap lasts as long as the program says."""
         now = self._clock.time_s
-        last = []
+        last: list[tuple[str, float]] = []
         for call in calls:
             if call.duration_s < gap_s:
                 self._clock.schedule(now + call.duration_s, _CallEnd(self.statistics, call))
@@ -122,26 +147,26 @@ class ToolSimulator:
         for kind, duration_s in completed:
             self.statistics.learn(kind, duration_s)
         self.open_gaps -= 1
-        self._on_done(program)
+        self._host.tools_done(program)
 
     def _duration(self, call: ToolCall, identity: tuple[int, int, int]) -> float:
-        spec = self._spec.durations.get(call.kind)
-        return call.duration_s if spec is None else self._draw(spec, identity)
+        mixture = self._durations.get(call.kind)
+        return call.duration_s if mixture is None else self._draw(mixture, identity)
 
-    def _draw(self, spec: ToolDurationSpec, identity: tuple[int, int, int]) -> float:
+    def _draw(self, mixture: _Mixture, identity: tuple[int, int, int]) -> float:
         """A draw from a mixture of log-normals, cut at its cap."""
-        pick = uniform(self._seed, _COMPONENT, *identity) * sum(spec.weights)
+        pick = uniform(self._seed, _COMPONENT, *identity) * sum(mixture.weights)
         component = 0
-        while component < len(spec.weights) - 1 and pick > spec.weights[component]:
-            pick -= spec.weights[component]
+        while component < len(mixture.weights) - 1 and pick > mixture.weights[component]:
+            pick -= mixture.weights[component]
             component += 1
         normal = _STANDARD_NORMAL.inv_cdf(uniform(self._seed, _DURATION, *identity))
-        value = exp(spec.mu[component] + spec.sigma[component] * normal)
-        return min(value, spec.cap_s)
+        value = exp(mixture.mu[component] + mixture.sigma[component] * normal)
+        return min(value, mixture.cap_s)
 
     def queue_call(self, call: ToolRun) -> None:
         """Begin an attempt, or wait for a slot of its kind."""
-        limit = self._spec.concurrency.get(call.kind)
+        limit = self._concurrency.get(call.kind)
         if limit is not None and self.running.get(call.kind, 0) >= limit:
             self.queued.setdefault(call.kind, deque()).append(call)
         else:
@@ -150,9 +175,9 @@ class ToolSimulator:
     def _begin_attempt(self, call: ToolRun) -> None:
         others = sum(self.running.values())
         self.running[call.kind] = self.running.get(call.kind, 0) + 1
-        duration = call.duration_s * (1.0 + self._spec.slowdown_per_call * others)
-        if self._spec.timeout_s is not None and duration > self._spec.timeout_s:
-            duration = self._spec.timeout_s
+        duration = call.duration_s * (1.0 + self._slowdown_per_call * others)
+        if duration > self._timeout_s:
+            duration = self._timeout_s
             self.timeouts += 1
         call.attempts += 1
         call.tool_s += duration
@@ -166,7 +191,7 @@ class ToolSimulator:
             self._begin_attempt(waiting.popleft())
         if self._fails(call):
             self.failures += 1
-            again_s = self._clock.time_s + self._spec.retry_delay_s
+            again_s = self._clock.time_s + self._retry_delay_s
             self._clock.schedule(again_s, _Retry(self, call))
             return
         self.statistics.learn(call.kind, call.tool_s)
@@ -178,8 +203,8 @@ class ToolSimulator:
     def _fails(self, call: ToolRun) -> bool:
         if call.attempts <= call.planned_failures:
             return True
-        retries_left = call.attempts - call.planned_failures <= self._spec.max_retries
-        chance = self._spec.failure_probability
+        retries_left = call.attempts - call.planned_failures <= self._max_retries
+        chance = self._failure_probability
         return (
             retries_left
             and chance > 0.0
@@ -187,6 +212,7 @@ class ToolSimulator:
         )
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _GapEnd(Event):
     """A gap's tools and client time are over; ``completed``: calls that end with it."""
 
@@ -201,6 +227,7 @@ class _GapEnd(Event):
         self._tools.gap_ended(self._program, self._completed)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _CallEnd(Event):
     """A call on a host without limits is over, and its gap is not."""
 
@@ -214,6 +241,7 @@ class _CallEnd(Event):
         self._statistics.learn(self._call.kind, self._call.duration_s)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _AttemptEnd(Event):
     """An attempt is over."""
 
@@ -227,6 +255,7 @@ class _AttemptEnd(Event):
         self._tools.attempt_ended(self._call)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Retry(Event):
     """A failed call is tried again."""
 

@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
+from mypy_extensions import mypyc_attr
+
 from agentserve_gym.hardware.pricing.timing import LatencyModel
+from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.links import Path
@@ -23,8 +26,9 @@ from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
 from agentserve_gym.sim.signals import Load, Signals
 
 
-@dataclass(slots=True)
-class InstanceView:
+@mypyc_attr(allow_interpreted_subclasses=True)
+@dataclass
+class InstanceView(Copyable):
     """One instance as the router sees it.
 
     Attributes:
@@ -66,7 +70,8 @@ class InstanceView:
         return blocks * self.block_size_tokens, load
 
 
-class ClusterView:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ClusterView(Copyable):
     """The cluster as the router sees it.
 
     Attributes:

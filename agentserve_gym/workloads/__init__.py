@@ -9,7 +9,6 @@ from agentserve_gym.workloads.program import (
     Program,
     ToolCall,
     Turn,
-    validate_program,
 )
 from agentserve_gym.workloads.readers import (
     TraceError,
@@ -32,6 +31,7 @@ from agentserve_gym.workloads.spec import (
     TraceWorkload,
     WorkloadSpec,
 )
+from agentserve_gym.workloads.validation import validate_program
 
 __all__ = [
     "AGENT_CLASSES",

@@ -33,8 +33,6 @@ from agentserve_gym.workloads.program import (
     Program,
     ToolCall,
     Turn,
-    distinct,
-    validate_program,
 )
 from agentserve_gym.workloads.readers import read_programs
 from agentserve_gym.workloads.spec import (
@@ -50,6 +48,7 @@ from agentserve_gym.workloads.spec import (
     TraceWorkload,
     WorkloadSpec,
 )
+from agentserve_gym.workloads.validation import distinct, validate_program
 
 
 class ProgramSource(Protocol):

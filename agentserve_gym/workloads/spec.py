@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from agentserve_gym.workloads.generators.catalogue import AGENT_CLASSES
-from agentserve_gym.workloads.program import MOST_FAILURES
+from agentserve_gym.workloads.validation import MOST_FAILURES
 
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]

@@ -83,7 +83,7 @@ def test_every_data_file_is_packaged():
     patterns = project["tool"]["setuptools"]["package-data"]["agentserve_gym"]
     package = ROOT / "agentserve_gym"
     for path in package.rglob("*"):
-        if path.is_dir() or path.suffix in (".py", ".pyc"):
+        if path.is_dir() or path.suffix in (".py", ".pyc") or package / FOLDER in path.parents:
             continue
         name = path.relative_to(package).as_posix()
         if name.startswith(f"{FOLDER}/"):

@@ -114,6 +114,27 @@ def program(
     }
 
 
+class WatchedClock(Clock):
+    """A clock that does more at every event, if asked: ``around(step)`` lets it happen by calling
+    ``step``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.around: Callable[[Callable[[], None]], None] | None = None
+
+    def step(self) -> None:
+        if self.around is None:
+            super().step()
+        else:
+            self.around(super().step)
+
+
+def watch(simulation: Simulation, around: Callable[[Callable[[], None]], None]) -> None:
+    """Do more at every event of a simulation that `simulate` has built."""
+    assert isinstance(simulation.clock, WatchedClock)
+    simulation.clock.around = around
+
+
 def simulate(
     scenario: Scenario,
     latency: object | None = None,
@@ -122,10 +143,11 @@ def simulate(
     fused: bool = True,
 ) -> Simulation:
     """A simulation that keeps turn records, with every engine's latency replaced if asked."""
-    if latency is None:
-        return Simulation(scenario, seed, fused=fused, record_turns=True)
-    with patch.object(construction, "latency_model", lambda *_, **__: latency):
-        return Simulation(scenario, seed, fused=fused, record_turns=True)
+    with patch("agentserve_gym.sim.simulation.Clock", WatchedClock):
+        if latency is None:
+            return Simulation(scenario, seed, fused=fused, record_turns=True)
+        with patch.object(construction, "latency_model", lambda *_, **__: latency):
+            return Simulation(scenario, seed, fused=fused, record_turns=True)
 
 
 Decide = Callable[[Decision], Answer]
@@ -148,22 +170,6 @@ def drive(
     return simulation
 
 
-class WatchedClock:
-    """A simulation's clock that does more at every event. Only the simulation's loop goes through
-    it; its parts schedule at the clock itself."""
-
-    def __init__(self, clock: Clock, around: Callable[[Callable[[], None]], None]) -> None:
-        """``around(step)`` lets the next event happen by calling ``step``."""
-        self._clock = clock
-        self._around = around
-
-    def step(self) -> None:
-        self._around(self._clock.step)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._clock, name)
-
-
 def _check_every_event(simulation: Simulation, check: Callable[[Simulation], None]) -> None:
     clock = simulation.clock
 
@@ -173,7 +179,7 @@ def _check_every_event(simulation: Simulation, check: Callable[[Simulation], Non
         assert clock.time_s >= before_s
         check(simulation)
 
-    simulation.clock = WatchedClock(clock, checked)  # type: ignore[assignment]
+    watch(simulation, checked)
 
 
 def home_or_first(decision: Decision) -> Answer:

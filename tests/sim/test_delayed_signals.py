@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 
-from sim_helpers import Chooser, LinearLatency, WatchedClock, drive, program, scenario, simulate
+from sim_helpers import Chooser, LinearLatency, drive, program, scenario, simulate, watch
 
 from agentserve_gym.sim import (
     KEEP,
@@ -85,7 +85,7 @@ class Recorder:
             self.loads.append([read_load(engine) for engine in simulation.engines])
             step()
 
-        simulation.clock = WatchedClock(simulation.clock, recorded)  # type: ignore[assignment]
+        watch(simulation, recorded)
 
     def at(self, time_s: float) -> list[Load]:
         return self.loads[max(bisect_right(self.times, time_s) - 1, 0)]

@@ -183,7 +183,7 @@ def test_a_copy_shares_no_mutable_part() -> None:
         assert ours.pool is not theirs.pool
         assert ours.latency is theirs.latency
         assert theirs._clock is copy.clock
-        assert theirs._host is copy
+        assert theirs._host is copy._loop
     assert copy.cluster._engines is copy.engines
     assert copy.residency.engines is copy.engines
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +13,9 @@ from sim_strategies import scenarios
 from agentserve_gym.sim import Phase, Scenario, Simulation
 from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus, TurnState
 from agentserve_gym.sim.kernel.request import Request
+from agentserve_gym.sim.metrics import Metrics
+from agentserve_gym.sim.orchestrator import Orchestrator
+from agentserve_gym.sim.router import Router
 from agentserve_gym.workloads import Program
 
 pytestmark = pytest.mark.no_cover
@@ -25,55 +28,56 @@ SETTINGS = settings(
 class Witness:
     """Records every program and turn of a run, independently of the metrics."""
 
-    def __init__(self, simulation: Simulation) -> None:
-        self.simulation = simulation
+    def __init__(self, scenario: Scenario, seed: int) -> None:
         self.programs: dict[int, ProgramState] = {}
         self.plans: dict[int, Program] = {}
         self.finished: list[tuple[int, float]] = []
         self.released: dict[tuple[int, int], float] = {}
         self.completed: dict[tuple[int, int], float] = {}
-        self._watch_turns()
-        self._watch_programs()
+        parts = {part.__base__.__name__: part for part in self._parts()}
+        with patch.multiple("agentserve_gym.sim.simulation", **parts):
+            self.simulation = simulate(scenario, seed=seed)
 
-    def _watch_turns(self) -> None:
-        sink, clock = self.simulation.router, self.simulation.clock
-        orchestrator = self.simulation.orchestrator
-        ready, ended = sink.turn_ready, orchestrator.turn_finished
+    def _parts(self) -> tuple[type, ...]:
+        """Parts of a simulation that tell this witness of what they hear."""
+        witness = self
 
-        def turn_ready(turn: TurnState, output_tokens: int) -> None:
-            program = turn.program
-            key = (program.index, turn.number)
-            assert key not in self.released
-            self.released[key] = clock.time_s
-            self.programs[program.index] = program
-            self.plans[program.index] = orchestrator.plan_of(program)
-            ready(turn, output_tokens)
+        class ToldRouter(Router):
+            def turn_ready(self, turn: TurnState, output_tokens: int) -> None:
+                witness.turn_ready(turn)
+                super().turn_ready(turn, output_tokens)
 
-        def turn_finished(request: Request) -> None:
-            key = (request.program.index, request.turn.number)
-            assert key not in self.completed
-            self.completed[key] = clock.time_s
-            plan = self.plans[request.program.index].turns[request.turn.number]
-            assert request.generated == plan.output_tokens
-            ended(request)
+        class ToldOrchestrator(Orchestrator):
+            def turn_finished(self, request: Request) -> None:
+                witness.turn_finished(request)
+                super().turn_finished(request)
 
-        sink.turn_ready = turn_ready  # type: ignore[method-assign]
-        orchestrator.turn_finished = turn_finished  # type: ignore[method-assign]
+        class ToldMetrics(Metrics):
+            def program_finished(self, program: ProgramState, now_s: float, ideal_s: float) -> None:
+                witness.finished.append((program.index, now_s))
+                super().program_finished(program, now_s, ideal_s)
 
-    def _watch_programs(self) -> None:
-        metrics = self.simulation.metrics
-        book = metrics.program_finished
+        return (ToldRouter, ToldOrchestrator, ToldMetrics)
 
-        def program_finished(program: ProgramState, now_s: float, *rest: Any) -> None:
-            self.finished.append((program.index, now_s))
-            book(program, now_s, *rest)
+    def turn_ready(self, turn: TurnState) -> None:
+        program = turn.program
+        key = (program.index, turn.number)
+        assert key not in self.released
+        self.released[key] = self.simulation.now_s
+        self.programs[program.index] = program
+        self.plans[program.index] = self.simulation.orchestrator.plan_of(program)
 
-        metrics.program_finished = program_finished  # type: ignore[method-assign]
+    def turn_finished(self, request: Request) -> None:
+        key = (request.program.index, request.turn.number)
+        assert key not in self.completed
+        self.completed[key] = self.simulation.now_s
+        plan = self.plans[request.program.index].turns[request.turn.number]
+        assert request.generated == plan.output_tokens
 
 
 def watched_run(scenario: Scenario, seed: int, **policy: float) -> Witness:
-    simulation = simulate(scenario, seed=seed)
-    witness = Witness(simulation)
+    witness = Witness(scenario, seed)
+    simulation = witness.simulation
     drive(simulation, Chooser(seed, len(simulation.engines), **policy), audit)  # type: ignore[arg-type]
     return witness
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sim_helpers import Chooser, LinearLatency, drive, program, scenario, simulate
 
 from agentserve_gym.sim import Phase, Simulation
-from agentserve_gym.sim.metrics import summary
+from agentserve_gym.sim.summaries import summary
 
 SECOND = LinearLatency(1.0)
 PLAIN = {"async_scheduling": False}

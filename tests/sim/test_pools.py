@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentserve_gym.sim.kernel.host import Watcher
 from agentserve_gym.sim.kernel.pools import BlockPool, Key
 from agentserve_gym.sim.kernel.programs import ProgramState
 from agentserve_gym.workloads.program import PrefixSegment, Program, Turn
@@ -321,14 +322,26 @@ def test_the_head_of_a_chain_outlives_its_tail(pool: BlockPool, count: int) -> N
         assert pool.blocks_of("t") == 2
 
 
-def test_the_journal_hears_of_every_change_of_length() -> None:
+class Listener(Watcher):
+    """Remembers what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Key, int]] = []
+
+    def load_changed(self) -> None:
+        raise AssertionError("a pool has no load")
+
+    def entry_changed(self, key: Key, blocks: int) -> None:
+        self.heard.append((key, blocks))
+
+
+def test_a_watcher_hears_of_every_change_of_length() -> None:
     pool = BlockPool("hbm", 10)
-    heard: list[tuple[Key, int]] = []
-    pool.journal = lambda key, blocks: heard.append((key, blocks))
+    pool.watcher = listener = Listener()
     store(pool, chain(0, ("system", 2)), 5)
     pool.take(5, reclaim_pins=False)
     pool.shorten(0, 1)
-    assert heard == [("system", 2), (0, 5), (0, 3), (0, 1)]
+    assert listener.heard == [("system", 2), (0, 5), (0, 3), (0, 1)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 10])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sim_helpers import audit, drive
+from sim_helpers import audit, drive, simulate
 from trend_helpers import (
     DRAM,
     Routing,
@@ -331,7 +331,7 @@ def test_c35_time_and_blocks_are_accounted_for_across_tiers() -> None:
         "dram": {"capacity_gib": 1.5},
     }
     scenario = cluster(programs, instances=2, kv_blocks=1000, node=node)
-    simulation = Simulation(scenario)
+    simulation = simulate(scenario)
     drive(simulation, policy(least_loaded(), DRAM, Restore.LOAD), audit)
     assert simulation.report()["hit_rate"]["dram"] > 0.05
     assert simulation.report()["evicted_blocks"] > 100

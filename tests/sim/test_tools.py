@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentserve_gym.sim.kernel.events import Clock
+from agentserve_gym.sim.kernel.host import Host
 from agentserve_gym.sim.kernel.programs import ProgramState
 from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 from agentserve_gym.sim.scenario import ToolSpec
@@ -19,16 +20,16 @@ from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.workloads.program import GapKind, Program, ToolCall, Turn
 
 
-class Host:
+class Tools(Host):
     """A tool simulator with a clock; remembers when each program's gap was over."""
 
     def __init__(self, seed: int = 0, **spec: Any) -> None:
         self.clock = Clock()
         self.done: dict[int, float] = {}
-        self.tools = ToolSimulator(ToolSpec(**spec), self.clock, seed, self._on_done)
+        self.tools = ToolSimulator(ToolSpec(**spec), self.clock, seed, self)
         self._programs = 0
 
-    def _on_done(self, program: ProgramState) -> None:
+    def tools_done(self, program: ProgramState) -> None:
         assert program.index not in self.done
         self.done[program.index] = self.clock.time_s
 
@@ -57,21 +58,21 @@ def call(duration_s: float, kind: str = "bash", failures: int = 0) -> ToolCall:
 
 @pytest.mark.parametrize("spec", [{}, {"concurrency": {"none": 1}}], ids=["plain", "modelled"])
 def test_a_gap_lasts_as_long_as_its_longest_call(spec: dict[str, Any]) -> None:
-    host = Host(**spec)
+    host = Tools(**spec)
     host.start([call(2.0), call(5.0, "web"), call(1.0)])
     assert host.run() == {0: 5.0}
 
 
 @pytest.mark.parametrize("spec", [{}, {"concurrency": {"none": 1}}], ids=["plain", "modelled"])
 def test_client_time_beyond_the_longest_call_follows_the_calls(spec: dict[str, Any]) -> None:
-    host = Host(**spec)
+    host = Tools(**spec)
     host.start([call(2.0), call(5.0)], gap_s=7.5)
     host.start([], gap_s=3.0)
     assert host.run() == {0: 7.5, 1: 3.0}
 
 
 def test_a_kind_runs_no_more_calls_at_once_than_its_limit() -> None:
-    host = Host(concurrency={"gpu": 2})
+    host = Tools(concurrency={"gpu": 2})
     for _ in range(5):
         host.start([call(10.0, "gpu")])
     host.start([call(3.0, "bash")])
@@ -81,27 +82,27 @@ def test_a_kind_runs_no_more_calls_at_once_than_its_limit() -> None:
 
 
 def test_queued_calls_start_in_the_order_in_which_they_came() -> None:
-    host = Host(concurrency={"gpu": 1})
+    host = Tools(concurrency={"gpu": 1})
     for duration_s in (4.0, 3.0, 2.0, 1.0):
         host.start([call(duration_s, "gpu")])
     assert host.run() == {0: 4.0, 1: 7.0, 2: 9.0, 3: 10.0}
 
 
 def test_parallel_calls_of_one_gap_also_queue_for_the_limit() -> None:
-    host = Host(concurrency={"gpu": 1})
+    host = Tools(concurrency={"gpu": 1})
     host.start([call(4.0, "gpu"), call(3.0, "gpu")])
     assert host.run() == {0: 7.0}
 
 
 def test_planned_failures_repeat_the_call_after_a_delay() -> None:
-    host = Host(retry_delay_s=0.5)
+    host = Tools(retry_delay_s=0.5)
     host.start([call(2.0, failures=2)])
     assert host.run() == {0: pytest.approx(3 * 2.0 + 2 * 0.5)}
     assert host.tools.failures == 2
 
 
 def test_random_failures_happen_as_often_as_asked_and_retries_are_limited() -> None:
-    host = Host(failure_probability=0.5, max_retries=2, retry_delay_s=1.0)
+    host = Tools(failure_probability=0.5, max_retries=2, retry_delay_s=1.0)
     for _ in range(4000):
         host.start([call(1.0)])
     ends = np.array(list(host.run().values()))
@@ -114,7 +115,7 @@ def test_random_failures_happen_as_often_as_asked_and_retries_are_limited() -> N
 
 
 def test_a_failed_attempt_gives_its_slot_to_the_next_in_line() -> None:
-    host = Host(concurrency={"gpu": 1}, retry_delay_s=1.0)
+    host = Tools(concurrency={"gpu": 1}, retry_delay_s=1.0)
     host.start([call(4.0, "gpu", failures=1)])
     host.start([call(2.0, "gpu")])
     # 0..4 first attempt; 4..6 the other program; the retry is due at 5 and waits: 6..10.
@@ -122,7 +123,7 @@ def test_a_failed_attempt_gives_its_slot_to_the_next_in_line() -> None:
 
 
 def test_attempts_are_cut_at_the_timeout() -> None:
-    host = Host(timeout_s=3.0)
+    host = Tools(timeout_s=3.0)
     host.start([call(2.0)])
     host.start([call(9.0)])
     assert host.run() == {0: 2.0, 1: 3.0}
@@ -130,7 +131,7 @@ def test_attempts_are_cut_at_the_timeout() -> None:
 
 
 def test_each_other_running_call_slows_a_starting_one_down() -> None:
-    host = Host(slowdown_per_call=0.5)
+    host = Tools(slowdown_per_call=0.5)
     for _ in range(3):
         host.start([call(2.0)])
     assert host.run() == {0: 2.0, 1: 3.0, 2: 4.0}
@@ -138,7 +139,7 @@ def test_each_other_running_call_slows_a_starting_one_down() -> None:
 
 def test_durations_can_be_drawn_anew_per_kind() -> None:
     spec = {"weights": [1.0], "mu": [np.log(2.0)], "sigma": [0.5], "cap_s": 6.0}
-    host = Host(durations={"bash": spec})
+    host = Tools(durations={"bash": spec})
     for _ in range(4000):
         host.start([call(99.0)])
     untouched = host.start([call(50.0, "web")])
@@ -152,7 +153,7 @@ def test_durations_can_be_drawn_anew_per_kind() -> None:
 
 def test_mixtures_draw_from_their_components_by_weight() -> None:
     spec = {"weights": [3.0, 1.0], "mu": [0.0, 4.0], "sigma": [0.0, 0.0]}
-    host = Host(durations={"bash": spec})
+    host = Tools(durations={"bash": spec})
     for _ in range(2000):
         host.start([call(99.0)])
     values = np.array(list(host.run().values()))
@@ -163,7 +164,7 @@ def test_draws_depend_on_seed_and_identity_not_on_order() -> None:
     spec = {"durations": {"bash": {"weights": [1.0], "mu": [1.0], "sigma": [1.0]}}}
 
     def first_two(seed: int, *, swapped: bool) -> list[float]:
-        host = Host(seed, **spec)
+        host = Tools(seed, **spec)
         turn = Turn(10, 10, 1, 0, 1.0, "tool", (call(1.0),))
         states = [ProgramState(Program(f"p{i}", "test", (turn,)), i, i, 16, None) for i in range(2)]
         for state in reversed(states) if swapped else states:
@@ -180,7 +181,7 @@ def test_draws_depend_on_seed_and_identity_not_on_order() -> None:
 
 @pytest.mark.parametrize("spec", [{}, {"concurrency": {"none": 1}}], ids=["plain", "modelled"])
 def test_statistics_are_kept_per_kind_once_calls_complete(spec: dict[str, Any]) -> None:
-    host = Host(**spec)
+    host = Tools(**spec)
     host.start([call(2.0, "bash"), call(4.0, "web")])
     host.start([call(6.0, "bash")])
     assert host.tools.statistics.kind("bash") is None
@@ -194,7 +195,7 @@ def test_statistics_are_kept_per_kind_once_calls_complete(spec: dict[str, Any]) 
 
 
 def test_waiting_for_a_slot_is_not_tool_time() -> None:
-    host = Host(concurrency={"gpu": 1})
+    host = Tools(concurrency={"gpu": 1})
     for _ in range(3):
         host.start([call(5.0, "gpu")], gap_s=8.0)
     host.run()
@@ -204,7 +205,7 @@ def test_waiting_for_a_slot_is_not_tool_time() -> None:
 
 
 def test_a_gap_without_listed_tools_counts_as_its_gap_kind() -> None:
-    host = Host()
+    host = Tools()
     host.start([], gap_s=30.0, kind="user")
     host.run()
     user = host.tools.statistics.kind("user")
@@ -213,14 +214,14 @@ def test_a_gap_without_listed_tools_counts_as_its_gap_kind() -> None:
 
 
 def test_a_short_call_is_learned_when_it_completes_not_when_the_gap_ends() -> None:
-    host = Host()
+    host = Tools()
     host.start([call(2.0, "bash"), call(9.0, "web")])
     host.run(until_s=5.0)
     assert host.tools.statistics.kind("bash") is not None
 
 
 def test_the_wait_before_a_retry_is_not_tool_time() -> None:
-    host = Host(retry_delay_s=10.0)
+    host = Tools(retry_delay_s=10.0)
     host.start([call(2.0, failures=1)])
     host.run()
     statistics = host.tools.statistics.kind("bash")
@@ -229,7 +230,7 @@ def test_the_wait_before_a_retry_is_not_tool_time() -> None:
 
 
 def test_tool_settings_leave_a_person_alone() -> None:
-    host = Host(timeout_s=60.0, slowdown_per_call=0.5)
+    host = Tools(timeout_s=60.0, slowdown_per_call=0.5)
     host.start([call(1.0)])
     host.start([], gap_s=300.0, kind="user")
     assert host.run()[1] == 300.0

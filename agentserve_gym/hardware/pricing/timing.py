@@ -7,7 +7,7 @@ which is what makes the simulation fast: ``decode_run`` in closed form, ``prefil
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -117,7 +117,7 @@ UNBOUNDED_STEPS: Final = 1 << 60
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class LatencyModel(ABC):
+class LatencyModel:
     """Prices the iterations of one engine. Immutable: copies and snapshots share it."""
 
     __slots__ = ()

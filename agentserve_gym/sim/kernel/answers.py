@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from mypy_extensions import mypyc_attr
 
-from agentserve_gym.sim.kernel.copying import Copyable
-
 
 class Restore(Enum):
     """How a turn gets back KV that lies outside its instance's HBM."""
@@ -48,9 +46,9 @@ class Route(NamedTuple):
     promote_after_s: float | None = None
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(native_class=False)  # a policy may hand anything, which is judged later
 @dataclass(frozen=True)
-class Hold(Copyable):
+class Hold:
     """Keep the turn at the router; it is offered again when a turn completes or KV blocks free.
 
     Held turns are offered by ``priority`` (lowest first, then the scenario's order). Of each
@@ -62,9 +60,9 @@ class Hold(Copyable):
     lane: int = 0
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(native_class=False)
 @dataclass(frozen=True)
-class Place(Copyable):
+class Place:
     """Where the KV waits during the gap that begins.
 
     Attributes:

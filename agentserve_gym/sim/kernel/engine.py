@@ -13,7 +13,6 @@ How long steps take, and how many are run at once, is the ``Stepper``'s business
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
 from math import inf
 
 from mypy_extensions import mypyc_attr
@@ -21,8 +20,9 @@ from mypy_extensions import mypyc_attr
 from agentserve_gym.hardware.pricing.timing import BatchStep, LatencyModel
 from agentserve_gym.sim.kernel.answers import Restore
 from agentserve_gym.sim.kernel.batch import DecodeBatch
-from agentserve_gym.sim.kernel.engine_host import EngineHost, EngineLimits
 from agentserve_gym.sim.kernel.events import Clock
+from agentserve_gym.sim.kernel.host import Host, Watcher
+from agentserve_gym.sim.kernel.limits import EngineLimits
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.programs import (
     DECODE,
@@ -57,7 +57,7 @@ class Engine(Steppable):
         waiting: turns in queue order. ``loading``: turns whose KV is on its way.
         queued_tokens: uncached prompt tokens of waiting turns, as estimated on arrival.
         preemptions, steps, busy_s: totals so far.
-        on_change: told whenever the load has changed, where somebody sees it with a delay.
+        watcher: told whenever the load has changed, where somebody sees it with a delay.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Engine(Steppable):
         latency: LatencyModel,
         pool: BlockPool,
         clock: Clock,
-        host: EngineHost,
+        host: Host,
         stepper: Stepper,
     ) -> None:
         self.index = index
@@ -84,7 +84,7 @@ class Engine(Steppable):
         self.steps = 0
         self.busy_s = 0.0
         self.chunks: list[Request] = []
-        self.on_change: Callable[[], None] | None = None
+        self.watcher: Watcher | None = None
         self._clock = clock
         self._host = host
         self._stepper = stepper
@@ -149,8 +149,8 @@ class Engine(Steppable):
             steps = self._steps_still_possible(segment, started)
             if steps < segment.steps:
                 self._stepper.shorten(steps)
-        if self.on_change is not None:
-            self.on_change()
+        if self.watcher is not None:
+            self.watcher.load_changed()
 
     def synchronize(self) -> int:
         """Bring block allocation up to the present, inside a run of fused steps.
@@ -225,8 +225,8 @@ class Engine(Steppable):
             self.chunks = self._schedule(self._clock.time_s)
         self._first_step = self.batch.step
         self._synchronized_at_s = -1.0
-        if self.on_change is not None:
-            self.on_change()
+        if self.watcher is not None:
+            self.watcher.load_changed()
 
     def announce(self, finished: list[Request]) -> None:
         """Tell the host which turns ended."""
@@ -312,7 +312,7 @@ class Engine(Steppable):
         ahead = self._first_step + started - batch.allocated_step
         if ahead <= 0:
             return
-        if self.pool.journal is not None and self.pool.changing_at_s is None:
+        if self.pool.watcher is not None and self.pool.changing_at_s is None:
             self._allocate_in_order(started)
             return
         need = batch.blocks_for(ahead) if batch.turns else 0
@@ -325,7 +325,7 @@ class Engine(Steppable):
         batch.allocated_step += ahead
 
     def _allocate_in_order(self, started: int) -> None:
-        """The same step by step, for a journal that dates every change."""
+        """The same step by step, for a watcher that dates every change."""
         segment = self._stepper.segment
         assert segment is not None
         for step in range(self.batch.allocated_step - self._first_step + 1, started + 1):

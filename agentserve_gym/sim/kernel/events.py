@@ -7,7 +7,7 @@ priority, then of scheduling.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from heapq import heappop, heappush
 
 from mypy_extensions import mypyc_attr
@@ -20,7 +20,7 @@ everything else that happens then. ``LAST``: of what ends an instant."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Event(Copyable, ABC):
+class Event(Copyable):
     """Something that happens at a time."""
 
     __slots__ = ()

@@ -13,12 +13,13 @@ first, so LRU order never evicts the head of a chain before its tail.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 
 from mypy_extensions import mypyc_attr
 
 from agentserve_gym.sim.kernel.copying import Copyable
+from agentserve_gym.sim.kernel.host import Watcher
 from agentserve_gym.sim.kernel.programs import ProgramState
 
 Key = int | str
@@ -72,10 +73,10 @@ class BlockPool(Copyable):
         "entries",
         "evicted",
         "free",
-        "journal",
         "lru",
         "name",
         "pins",
+        "watcher",
     )
 
     def __init__(self, name: str, capacity: int) -> None:
@@ -87,10 +88,10 @@ class BlockPool(Copyable):
         self.entries: dict[Key, Entry] = {}
         self.lru: OrderedDict[Key, Entry] = OrderedDict()
         self.pins: dict[int, Pin] = {}
-        self.journal: Callable[[Key, int], None] | None = None
+        self.watcher: Watcher | None = None
         """Told of every change of an entry's length, where observers see the pool with a delay."""
         self.changing_at_s: float | None = None
-        """When the changes that the journal hears of happen, if not now."""
+        """When the changes that the watcher hears of happen, if not now."""
         self._serial = 0
         self._ranked = False
 
@@ -197,15 +198,15 @@ class BlockPool(Copyable):
         self.free += count
 
     def date_changes(self, at_s: float | None) -> None:
-        """Let the journal hear of what changes next as if it happened then, or (``None``) now."""
+        """Let the watcher hear of what changes next as if it happened then, or (``None``) now."""
         self.changing_at_s = at_s
 
     def extend(self, key: Key, count: int) -> None:
         """Make ``count`` private held blocks part of a held entry."""
         entry = self.entries[key]
         entry.blocks += count
-        if self.journal is not None:
-            self.journal(key, entry.blocks)
+        if self.watcher is not None:
+            self.watcher.entry_changed(key, entry.blocks)
 
     def shorten(self, key: Key, blocks: int) -> int:
         """Cut an entry to at most ``blocks``; returns how many blocks came free."""
@@ -215,8 +216,8 @@ class BlockPool(Copyable):
         cut = entry.blocks - blocks
         entry.blocks = blocks
         self.free += cut
-        if self.journal is not None:
-            self.journal(key, blocks)
+        if self.watcher is not None:
+            self.watcher.entry_changed(key, blocks)
         if entry.holds == 0:
             self.cached -= cut
             if blocks == 0:
@@ -299,8 +300,8 @@ class BlockPool(Copyable):
             self.free += cut
             self.evicted += cut
             count -= cut
-            if self.journal is not None:
-                self.journal(key, entry.blocks)
+            if self.watcher is not None:
+                self.watcher.entry_changed(key, entry.blocks)
             if entry.blocks == 0:
                 del lru[key]
                 del self.entries[key]

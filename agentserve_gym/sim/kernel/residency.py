@@ -18,6 +18,7 @@ from agentserve_gym.sim.kernel.answers import Place, PlacementKind, Restore
 from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock, Event
+from agentserve_gym.sim.kernel.host import Host
 from agentserve_gym.sim.kernel.links import Path
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.kernel.pools import BlockPool, Key, Pin
@@ -75,11 +76,11 @@ class Residency(Copyable):
         topology: Topology,
         engines: list[Engine],
         clock: Clock,
-        on_freed: Callable[[], None],
+        host: Host,
     ) -> None:
         self.topology = topology
         self.engines = engines
-        self._on_freed = on_freed
+        self._host = host
         self.counters = ResidencyCounters(1 + len(topology.tiers))
         self._lower = range(1, 1 + len(topology.tiers))
         self._clock = clock
@@ -189,7 +190,7 @@ class Residency(Copyable):
     def _freed(self, engine: Engine) -> None:
         """Blocks of an instance may have come free: its queue and held turns may move."""
         engine.reconsider()
-        self._on_freed()
+        self._host.blocks_freed()
 
     # --- transfers ---------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ past.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from bisect import bisect_right
 from math import sqrt
 
@@ -21,7 +21,7 @@ _CLEAR = 1e-6
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Segment(Copyable, ABC):
+class Segment(Copyable):
     """Steps that an engine has planned from ``start_s`` on.
 
     ``steps`` may be lowered later, never below the steps that have started.

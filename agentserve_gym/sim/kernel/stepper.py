@@ -5,7 +5,7 @@ A stepper drives one engine, or a data-parallel group whose engines step togethe
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from itertools import accumulate
 
 from mypy_extensions import mypyc_attr
@@ -24,7 +24,7 @@ from agentserve_gym.sim.kernel.segments import DecodeSegment, PrefillSegment, Se
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Steppable(Copyable, ABC):
+class Steppable(Copyable):
     """What a stepper steps: an engine.
 
     Attributes:
@@ -65,7 +65,7 @@ class Steppable(Copyable, ABC):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Stepper(Copyable, ABC):
+class Stepper(Copyable):
     """Runs the steps of its engines.
 
     Attributes:

@@ -16,7 +16,8 @@ from typing import Any
 
 from agentserve_gym.files import is_pipe
 from agentserve_gym.messages import shown
-from agentserve_gym.workloads.program import Program, distinct
+from agentserve_gym.workloads.program import Program
+from agentserve_gym.workloads.validation import distinct
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = "\ufeff"

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from agentserve_gym.files import open_packed
-from agentserve_gym.workloads.program import Program, validate_program
+from agentserve_gym.workloads.program import Program
 from agentserve_gym.workloads.readers.mooncake import BLOCK_TOKENS
+from agentserve_gym.workloads.validation import validate_program
 
 
 def write_mooncake(programs: Iterable[Program], path: str | Path) -> None:

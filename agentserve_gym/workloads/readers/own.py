@@ -20,7 +20,6 @@ from agentserve_gym.workloads.program import (
     Program,
     ToolCall,
     Turn,
-    validate_program,
 )
 from agentserve_gym.workloads.readers.lines import (
     Record,
@@ -28,6 +27,7 @@ from agentserve_gym.workloads.readers.lines import (
     distinct_records,
     read_records,
 )
+from agentserve_gym.workloads.validation import validate_program
 
 SCHEMA = "agentserve/1"
 
