@@ -124,6 +124,8 @@ def one_integer(action: Any, size: int) -> int:
     Raises:
         ValueError: if it is not one integer from 0 to ``size - 1``.
     """
+    if type(action) is int and 0 <= action < size:
+        return action
     value = action
     if isinstance(action, np.ndarray) and action.shape in ((), (1,)):
         value = action.item() if action.dtype.kind in "iu" else None

@@ -19,7 +19,7 @@ FLOORS = (
     {"hardware.pricing", "workloads", "report"},
     {"hardware", "sim.kernel"},
     {"sim"},
-    {"baselines"},
+    {"baselines", "envs.features"},
     {"envs", "plots"},
     {"train"},
     {"bench", "validation"},
@@ -30,12 +30,13 @@ FLOORS = (
 GROUND = {"compiled", "datasets", "extras", "files", "messages", "tables"}
 """Single modules that any room may import; they import no room."""
 
-INNER_ROOMS = ("hardware.pricing", "sim.kernel")
+INNER_ROOMS = ("envs.features", "hardware.pricing", "sim.kernel")
 """Rooms inside rooms."""
 
 READ_ALONE = {
     "hardware.pricing": {"hardware.pricing"},
     "sim.kernel": {"sim.kernel", "hardware.pricing", "workloads"},
+    "envs.features": {"envs.features", "sim", "sim.kernel", "hardware.pricing"},
 }
 """Rooms that import nothing of `HEAVY`, and of the package only these."""
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentserve_gym.envs import AgentServeEnv, Feature, ObservationLayout, observation_table
-from agentserve_gym.envs.prefill_estimate import PrefillEstimate
+from agentserve_gym.envs.features import table
+from agentserve_gym.envs.features.prefill_estimate import PrefillEstimate
 from agentserve_gym.sim import (
     KEEP,
     Route,
@@ -91,6 +92,40 @@ def test_scales_are_monotone_and_stay_in_the_unit_interval(raw: float, which: in
     assert 0.0 <= feature.scaled(raw) <= feature.scaled(raw * 1.5 + 1e-9) <= 1.0
     assert feature.scaled(feature.full) == 1.0
     assert feature.scaled(0.0) == 0.0
+
+
+def test_a_feature_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layout, documentation and observations follow from the table, wherever the entry stands."""
+    plain = gym.make(JOINT, scenario=crowded())
+    before, _ = plain.reset(seed=0)
+    once = Feature("twice_live", "log", "twice that", "2 * cluster.live_programs", "x", 1.0, 64.0)
+    row = Feature("place", "share", "which it is", "index + queued_turns + 1", full=100.0)
+    monkeypatch.setattr(table, "PROGRAM", (once, *table.PROGRAM))
+    monkeypatch.setattr(table, "INSTANCE", (*table.INSTANCE[:4], row, *table.INSTANCE[4:]))
+    env = gym.make(JOINT, scenario=crowded())
+    after, _ = env.reset(seed=0)
+    assert _raw(env, after, "program.twice_live") == pytest.approx(2.0, rel=1e-5)
+    places = [_raw(env, after, f"instance_{number}.place") for number in range(2)]
+    assert places == pytest.approx([1.0, 2.0])
+    assert "twice_live [log, unit 1, full 64 x]: twice that" in observation_table()
+    layout = base(env).observation_layout
+    for name, where in base(plain).observation_layout.items():
+        if "." in name:
+            assert after[layout[name]] == before[where], name
+
+
+@pytest.mark.parametrize(
+    ("formula", "error"),
+    [("no_such_name", AttributeError), ("program.no_such_name", AttributeError),
+     ("1 +", SyntaxError), ("x = 1", SyntaxError)],
+)  # fmt: skip
+def test_a_bad_formula_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, formula: str, error: type[Exception]
+) -> None:
+    bad = Feature("bad", "flag", "bad", formula)
+    monkeypatch.setattr(table, "PROGRAM", (*table.PROGRAM, bad))
+    with pytest.raises(error):
+        gym.make(JOINT, scenario="toy").reset(seed=0)
 
 
 # --- values --------------------------------------------------------------------------------------

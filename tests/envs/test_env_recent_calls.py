@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentserve_gym.envs.recent_calls import RecentCalls
+from agentserve_gym.envs.features.recent_calls import RecentCalls
 from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 
 

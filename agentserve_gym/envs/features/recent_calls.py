@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Sequence
@@ -50,42 +49,35 @@ class RecentCalls:
             insort(ordered, duration_s)
 
 
-class CallFeatures(ABC):
-    """Features of completed calls, computed anew only after another call has completed.
+class CallSummary:
+    """Completed calls in a few numbers, computed anew only after another call has completed.
 
     Attributes:
         kind: the statistics that are followed.
+        count: calls.
+        mean_s, ema_s: mean of their durations, and the exponential average.
+        median_s: exp of the exponential average of log durations.
+        log_sigma: standard deviation of log durations.
+        shares_within: the share of recent calls within each limit.
     """
 
     def __init__(self, kind: KindStatistics, limits_s: Sequence[float]) -> None:
         self.kind = kind
+        self.count = 0
+        self.mean_s = 0.0
+        self.ema_s = 0.0
+        self.median_s = 0.0
+        self.log_sigma = 0.0
         self._recent = RecentCalls(kind, limits_s)
-        self._count = -1
-        self._values: tuple[float, ...] = ()
+        self.shares_within = self._recent.shares_within()
 
-    def values(self) -> tuple[float, ...]:
-        """The features, with the share of recent calls within each limit at their end."""
-        count = self.kind.count
-        if count != self._count:
-            self._count = count
-            self._values = (*self._of(self.kind), *self._recent.shares_within())
-        return self._values
-
-    @abstractmethod
-    def _of(self, kind: KindStatistics) -> tuple[float, ...]:
-        """The features but for the shares."""
-
-
-class KindFeatures(CallFeatures):
-    """Of one tool kind: count, mean, average, median, deviation of logarithms."""
-
-    def _of(self, kind: KindStatistics) -> tuple[float, ...]:
-        median_s = exp(kind.log_mean) if kind.count else 0.0
-        return kind.count, kind.mean_s, kind.ema_s, median_s, sqrt(kind.log_variance)
-
-
-class OverallFeatures(CallFeatures):
-    """Of all calls together: mean and average."""
-
-    def _of(self, kind: KindStatistics) -> tuple[float, ...]:
-        return kind.mean_s, kind.ema_s
+    def refresh(self) -> None:
+        """Take in the calls since the last time."""
+        kind = self.kind
+        if kind.count == self.count:
+            return
+        self.count = kind.count
+        self.mean_s, self.ema_s = kind.mean_s, kind.ema_s
+        self.median_s = exp(kind.log_mean)
+        self.log_sigma = sqrt(kind.log_variance)
+        self.shares_within = self._recent.shares_within()
