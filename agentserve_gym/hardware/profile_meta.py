@@ -93,12 +93,12 @@ def read_profile_meta(folder: Path) -> ProfileMeta:
     Raises:
         ValueError: it cannot be read, or a field has a value that the loader does not take.
     """
-    # PyYAML is loaded with the first profile: simulations without one start faster.
-    import yaml
-
     path = folder.absolute().parent / "meta.yaml"
     if not path.is_file():
         return ProfileMeta()
+    # PyYAML is loaded with the first such file: simulations without one start faster.
+    import yaml
+
     try:
         content: object = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
