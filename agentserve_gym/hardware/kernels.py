@@ -193,7 +193,6 @@ def sample_tables(sampler: KernelSampler, layers: int) -> ProfileTables:
         per_sequence={"lm_head": (np.array(COUNTS, dtype=float), head)},
         attention=attention,
         experts=np.empty((0, 3)),
-        skew=(),
     )
 
 

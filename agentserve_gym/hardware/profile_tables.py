@@ -10,6 +10,8 @@ The files are those of LLMServingSim's profiler, plain or gzipped, microseconds,
 - ``skew_fit.csv`` (pc, n_label, skew_rate_label, ..., alpha, n_samples), optional: how much of the
   step from mean to longest context a batch of unequal contexts costs. It was measured with a few
   long contexts among short ones; the skew rate is the share of long ones.
+
+``meta.yaml`` beside the folder says what was measured: see `profile_meta`.
 """
 
 from __future__ import annotations
@@ -24,16 +26,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .profile_meta import DEFAULT_SKEW, SKEW_RATE_LABELS, ProfileMeta, read_profile_meta
+
 Array = npt.NDArray[np.float64]
 
 ONCE_PER_STEP = ("embedding", "final_layernorm")
 TWICE_PER_LAYER = ("layernorm",)
-DEFAULT_SKEW = 0.06
-"""Where a folder has no skew_fit.csv: 0.054 to 0.065 in the published tables."""
-
-_RATE_EDGES = {"sr<=5%": 0, "sr<=15%": 1, "sr<=40%": 2, "sr<=70%": 3, "sr>70%": 4}
 SKEW_RATES = (0.03, 0.1, 0.25, 0.5, 0.85)
-"""Typical skew rate of each bucket: shares of long contexts that were measured."""
+"""Typical skew rate of each of SKEW_RATE_LABELS: shares of long contexts that were measured."""
 
 ATTENTION_COLUMNS = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us")
 
@@ -61,14 +61,16 @@ class ProfileTables:
         per_sequence: likewise, by sequences.
         attention: rows of ATTENTION_COLUMNS.
         experts: rows of (tokens, activated experts, time); empty without experts.
-        skew: buckets of skew_fit.csv; empty without it.
+        skew: buckets of skew_fit.csv; empty without it, and where skew was not measured.
+        default_skew: alpha where they have no samples; 0 where skew was not measured.
     """
 
     dense: dict[str, tuple[Array, Array]]
     per_sequence: dict[str, tuple[Array, Array]]
     attention: Array
     experts: Array
-    skew: tuple[SkewSample, ...]
+    skew: tuple[SkewSample, ...] = ()
+    default_skew: float = DEFAULT_SKEW
 
     def dense_step_us(self, layers: int) -> tuple[Array, Array]:
         """(tokens, microseconds) of everything that depends on the batch's tokens alone."""
@@ -94,7 +96,7 @@ class ProfileTables:
         no weight.
         """
         low = [s for s in self.skew if s.chunk == 0 and s.rate < len(SKEW_RATES) - 1]
-        return [_mean_alpha([s for s in low if s.most_decodes == max(2, n)]) for n in counts]
+        return [self._mean_alpha([s for s in low if s.most_decodes == max(2, n)]) for n in counts]
 
     def skew_by_rate(self, counts: list[int]) -> list[list[float]]:
         """Mean alpha of steps with prefill: a row per batch size, a value per SKEW_RATES.
@@ -108,12 +110,24 @@ class ProfileTables:
             edge = next((e for e in edges if e >= count), None)
             alike = [s for s in mixed if s.most_decodes == edge]
             known = sorted({s.rate for s in alike})
-            means = [_mean_alpha([s for s in alike if s.rate == rate]) for rate in known]
+            means = [self._mean_alpha([s for s in alike if s.rate == rate]) for rate in known]
             if not known:
-                known, means = [0], [DEFAULT_SKEW]
+                known, means = [0], [self.default_skew]
             at = [SKEW_RATES[rate] for rate in known]
             rows.append(np.interp(SKEW_RATES, at, means).tolist())
         return rows
+
+    def _mean_alpha(self, samples: list[SkewSample]) -> float:
+        """Mean weighted by samples, in [0, 1]; the default where a bucket is empty.
+
+        Where mean and longest context cost the same, alpha is noise of any size: it is bounded, but
+        not at zero, so that noise averages out.
+        """
+        weight = sum(sample.samples for sample in samples)
+        if not weight:
+            return self.default_skew
+        mean = sum(min(max(s.alpha, -1.0), 1.0) * s.samples for s in samples) / weight
+        return min(max(mean, 0.0), 1.0)
 
 
 def load_profile(folder: str | Path) -> ProfileTables:
@@ -123,19 +137,21 @@ def load_profile(folder: str | Path) -> ProfileTables:
 
     Raises:
         ValueError: a file is missing, lacks a column, is empty, or has a bad line (its number is
-            named).
+            named), or ``meta.yaml`` says that the tables mean something else.
     """
     place = Path(folder)
     if not place.is_dir():
         raise ValueError(f"no profile folder {place}")
+    meta = read_profile_meta(place)
     moe = _find(place, "moe") or _find(place.parent / "tp1", "moe")
-    skew = _find(place, "skew_fit")
+    skew, default_skew = _skew(place, meta)
     return ProfileTables(
         dense=_by_name(_required(place, "dense"), "layer", "tokens"),
         per_sequence=_by_name(_required(place, "per_sequence"), "layer", "sequences"),
         attention=_numbers(_required(place, "attention"), ATTENTION_COLUMNS),
         experts=_experts(moe) if moe else np.empty((0, 3)),
-        skew=_skew(skew) if skew else (),
+        skew=skew,
+        default_skew=default_skew,
     )
 
 
@@ -231,28 +247,30 @@ def _by_name(path: Path, key: str, size: str) -> dict[str, tuple[Array, Array]]:
     }
 
 
-def _skew(path: Path) -> tuple[SkewSample, ...]:
+def _skew(folder: Path, meta: ProfileMeta) -> tuple[tuple[SkewSample, ...], float]:
+    """Buckets of skew_fit.csv, and alpha where they have no samples."""
+    if not meta.prices_skew:
+        return (), 0.0
+    path, name = _find(folder, "skew_fit"), folder.absolute().name
+    said, expected = meta.skew_table(name), f"{name}/skew_fit.csv"
+    if said.bucket_table is not None and (path is None or said.bucket_table != expected):
+        raise ValueError(
+            f"meta.yaml of {folder} has the bucket_table {said.bucket_table!r}; allowed: "
+            f"{expected}, and that it is there"
+        )
+    return _skew_samples(path) if path else (), said.alpha_default
+
+
+def _skew_samples(path: Path) -> tuple[SkewSample, ...]:
     """Buckets of skew_fit.csv with a known label."""
+    rates: dict[str, int] = {label: rate for rate, label in enumerate(SKEW_RATE_LABELS)}
     samples = []
     columns = ("pc", "n_label", "skew_rate_label", "alpha", "n_samples")
     for line, row in enumerate(_rows(path, columns), start=2):
         edge = row["n_label"].removeprefix("n<=")
-        rate = _RATE_EDGES.get(row["skew_rate_label"])
+        rate = rates.get(row["skew_rate_label"])
         if not edge.isdigit() or rate is None:
             continue
         chunk, alpha, weight = (_number(path, line, row, c) for c in ("pc", "alpha", "n_samples"))
         samples.append(SkewSample(int(chunk), int(edge), rate, alpha, weight))
     return tuple(samples)
-
-
-def _mean_alpha(samples: list[SkewSample]) -> float:
-    """Mean weighted by samples, in [0, 1]; the published default where a bucket is empty.
-
-    Where mean and longest context cost the same, alpha is noise of any size: it is bounded, but
-    not at zero, so that noise averages out.
-    """
-    weight = sum(sample.samples for sample in samples)
-    if not weight:
-        return DEFAULT_SKEW
-    mean = sum(min(max(s.alpha, -1.0), 1.0) * s.samples for s in samples) / weight
-    return min(max(mean, 0.0), 1.0)

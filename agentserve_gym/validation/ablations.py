@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -121,19 +119,8 @@ def without_skew(profile: Path) -> Iterator[Path]:
         experts = profile.parent / "tp1"
         if experts.is_dir() and experts != profile:
             shutil.copytree(experts, root / "tp1")
-        _flatten(root / profile.name)
+        (root / "meta.yaml").write_text("skew_fit: {enabled: false}\n", encoding="utf-8")
         yield root / profile.name
-
-
-def _flatten(folder: Path) -> None:
-    for path in folder.glob("skew_fit.csv*"):
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", newline="", encoding="utf-8") as source:
-            rows = list(csv.DictReader(source))
-        with opener(path, "wt", newline="", encoding="utf-8") as target:
-            writer = csv.DictWriter(target, list(rows[0]))
-            writer.writeheader()
-            writer.writerows({**row, "alpha": "0"} for row in rows)
 
 
 def pool_error(name: str, settings: ReplaySettings, factor: float = 1.31) -> PoolError:

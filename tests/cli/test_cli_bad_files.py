@@ -408,6 +408,9 @@ def test_replays(said, options):
         ("dense.csv", b"\xff"),
         ("attention.csv", "x\n1\n"),
         ("attention.csv", "prefill_chunk,kv_prefill,n_decode,kv_decode,time_us\n1,1,1,1,1\n"),
+        ("../meta.yaml", "variant: fp8"),
+        ("../meta.yaml", "a: ["),
+        ("../meta.yaml", b"\xff"),
     ],
 )
 def test_profiles(said, name, content):

@@ -73,7 +73,7 @@ def synthetic_profile(folder: Path) -> ProfileLatency:
 def every_source(tmp_path: Path) -> dict[str, object]:
     """One latency model of each kind."""
     return {
-        "compact": latency_model("rtx-4090", "llama-3.1-8b", source="compact"),
+        "compact": latency_model("rtx-pro-6000", "llama-3.1-8b", source="compact"),
         "compact experts": latency_model(
             "rtx-pro-6000", MOE, expert_parallel=2, data_parallel=2, source="compact"
         ),

@@ -85,3 +85,4 @@ def test_held_out_entries_of_measured_tables(name):
     shipped = read_compact_file(DATA / "timing" / f"{name}.toml")
     assert shipped.dense == fit.coefficients.dense
     assert shipped.decode_attention == fit.coefficients.decode_attention
+    assert shipped.mixed_attention == fit.coefficients.mixed_attention

@@ -11,7 +11,7 @@ from hardware_helpers import assert_rising, decode, every_source, later, prefill
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentserve_gym.hardware import UNBOUNDED_STEPS, BatchStep, DecodeRun
+from agentserve_gym.hardware import UNBOUNDED_STEPS, BatchStep, DecodeRun, latency_model
 
 KINDS = ["compact", "compact experts", "kernels", "roofline", "roofline experts", "profile"]
 
@@ -114,6 +114,15 @@ def test_unequal_contexts_cost_more_than_equal_ones(models, kind):
     equal, unequal = prefill(128, 0, 8, 1000), prefill(128, 0, 8, 1000)
     unequal = replaced(unequal, decode_max_context_tokens=4000)
     assert model.step_s(unequal) > model.step_s(equal)
+
+
+def test_unequal_contexts_cost_what_equal_ones_do_where_skew_was_not_measured():
+    """The RTX 4090's profile says so."""
+    model = latency_model("rtx-4090", "llama-3.1-8b", source="compact")
+    assert model.step_s(decode(8, 8000, 4000)) == model.step_s(decode(8, 8000, 1000))
+    equal, unequal = prefill(128, 0, 8, 1000), prefill(128, 0, 8, 1000)
+    unequal = replaced(unequal, decode_max_context_tokens=4000)
+    assert model.step_s(unequal) == model.step_s(equal)
 
 
 @pytest.mark.parametrize("kind", KINDS)
