@@ -100,6 +100,8 @@ def random_programs(seed: int, shape: Shape) -> list[PlainProgram]:
     return programs
 
 
+_BLOCK_TOKENS = 16
+
 CONVERSATIONS = Shape(60, 0.5, turns=(3, 12))
 
 
@@ -150,23 +152,35 @@ def special() -> list[Case]:
 
 
 def drawn(count: int) -> list[Case]:
-    """Random shapes, pools and limits."""
+    """Random shapes, pools and limits; every other one asynchronous."""
     cases = []
     for seed in range(100, 100 + count):
         rng = random.Random(seed)
         longest = rng.choice((200, 1000, 4000))
         shape = Shape(
-            rng.randint(5, 40), rng.choice((0.0, 0.05, 0.5)), (1, rng.choice((1, 4, 8))),
-            (5, longest), (5, longest // 4), (1, rng.choice((20, 200))), rng.choice((0.2, 2.0)),
-        )  # fmt: skip
+            programs=rng.randint(5, 40),
+            gap_s=rng.choice((0.0, 0.05, 0.5)),
+            turns=(1, rng.choice((1, 4, 8))),
+            first=(5, longest),
+            new=(5, longest // 4),
+            output=(1, rng.choice((20, 200))),
+            tool_s=rng.choice((0.2, 2.0)),
+            prefixes=rng.choice(((), (300,), (500, 111))),
+        )
         programs = random_programs(seed, shape)
-        largest = max(_peak_tokens(program) for program in programs) // 16 + 2
+        largest = max(_peak_tokens(program) for program in programs) // _BLOCK_TOKENS + 2
+        by_priority = shape.gap_s > 0.0 and rng.random() < 0.25
         cases.append(
             Case(
-                f"random {seed}", programs, int(largest * rng.choice((1.0, 1.5, 3.0, 10.0))),
-                rng.choice((4, 16, 64)), rng.choice((256, 2048)), bool(seed % 2),
+                f"random {seed}, {_word(bool(seed % 2))}",
+                programs,
+                kv_blocks=int(largest * rng.choice((1.0, 1.5, 3.0, 10.0))),
+                max_num_seqs=rng.choice((4, 16, 64)),
+                max_num_batched_tokens=rng.choice((256, 2048)),
+                async_scheduling=bool(seed % 2),
+                priorities=tuple(rng.randint(0, 3) for _ in programs) if by_priority else (),
             )
-        )  # fmt: skip
+        )
     return cases
 
 

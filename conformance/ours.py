@@ -72,6 +72,7 @@ def scenario(case: Case) -> Scenario:
                 "max_num_seqs": case.max_num_seqs,
                 "max_num_batched_tokens": case.max_num_batched_tokens,
                 "async_scheduling": case.async_scheduling,
+                "preemption_victim": "lowest_priority" if case.priorities else "last_admitted",
             },
         }
     )
