@@ -199,8 +199,10 @@ class EngineSpec(StrictModel):
     Attributes:
         max_cudagraph_tokens: largest step that runs as a CUDA graph; a data-parallel group pads its
             expert layers in these steps only. Default: vLLM's, min(2 x max_num_seqs, 512).
-        preemption_victim: whom a shortage of blocks preempts: the turn that was admitted last, or
-            the one with the fewest tokens, which is the cheapest to recompute.
+        preemption_victim: whom a shortage of blocks preempts: the turn that was admitted last, the
+            one with the fewest tokens, which is the cheapest to recompute, or the one of the lowest
+            priority. Preempted turns go to the front of the queue; the last rule, vLLM's policy
+            ``priority``, queues them by their priority.
     """
 
     max_num_seqs: PositiveInt = 128
@@ -210,7 +212,9 @@ class EngineSpec(StrictModel):
     async_scheduling: bool = True
     reclaim_unexpired_pins: bool = True
     max_cudagraph_tokens: PositiveInt | None = None
-    preemption_victim: Literal["last_admitted", "fewest_tokens"] = "last_admitted"
+    preemption_victim: Literal["last_admitted", "fewest_tokens", "lowest_priority"] = (
+        "last_admitted"
+    )
 
     @model_validator(mode="after")
     def _every_decode_fits_a_step(self) -> EngineSpec:

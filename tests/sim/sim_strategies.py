@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from agentserve_gym.sim import Scenario, load_scenario
+from agentserve_gym.sim.kernel.victims import VICTIMS
 
 BLOCK = 16
 PREFIXES = {"tools": 200, "system-a": 137, "system-b": 137}
@@ -166,7 +167,7 @@ def scenarios(
                 "reclaim_unexpired_pins": draw(st.booleans()),
                 "max_num_seqs": draw(st.sampled_from([1, 2, 4, 64])),
                 "max_num_batched_tokens": draw(st.sampled_from([64, 256, 2048])),
-                "preemption_victim": draw(st.sampled_from(["last_admitted", "fewest_tokens"])),
+                "preemption_victim": draw(st.sampled_from(sorted(VICTIMS))),
             },
             "router": {
                 "signal_delay_s": draw(st.sampled_from([0.0, 0.05])) if delays else 0.0,

@@ -94,6 +94,7 @@ class Engine(Steppable):
         self._async = limits.async_scheduling
         self._blocks = TurnBlocks(pool, limits.block_size_tokens)
         self._victim = VICTIMS[limits.preemption_victim]
+        self._by_priority = limits.preemption_victim == "lowest_priority"
         self._sequence = 0
         self._finishing: list[Request] = []
         self._first_step = 0
@@ -207,10 +208,8 @@ class Engine(Steppable):
             request.computed_tokens += steps * request.chunk_tokens
             if request.computed_tokens == request.target_tokens:
                 self._end_prefill(request, finished)
-        for request in finished:
-            del self.running[request.sequence]
         if self._async:
-            self._finishing = finished
+            self._finishing = list(finished)
         else:
             self._release(finished)
         return finished
@@ -286,7 +285,6 @@ class Engine(Steppable):
         if request.first_token_s < 0.0:
             request.first_token_s = now
         request.program.enter(DECODE, RUNNING, now)
-        self._blocks.publish_prefix(request)
         left = request.output_tokens - request.generated
         if left:
             self.batch.join(request, left)
@@ -320,6 +318,7 @@ class Engine(Steppable):
             blocks = self._blocks.to_own(request, started * request.chunk_tokens)
             request.private_blocks += blocks
             need += blocks
+            self._blocks.publish_prefix(request, started * request.chunk_tokens)
         if need and not (self.pool.take_free(need) or self._take(need)):
             raise RuntimeError(f"{self.pool.name}: planned steps ran out of KV blocks")
         batch.allocated_step += ahead
@@ -373,6 +372,7 @@ class Engine(Steppable):
         for request, chunk, blocks in chunks:
             request.chunk_tokens = chunk
             request.private_blocks += blocks
+            self._blocks.publish_prefix(request, chunk)
             scheduled.append(request)
         return scheduled
 
@@ -405,13 +405,14 @@ class Engine(Steppable):
                 self._take(blocks)
             request.private_blocks += blocks
             request.chunk_tokens = chunk
+            self._blocks.publish_prefix(request, chunk)
             budget -= chunk
             request.program.enter(PREFILL, RUNNING, now)
             self.running[request.sequence] = self.prefilling[request.sequence] = request
             scheduled.append(request)
 
     def _has_slot(self) -> bool:
-        return len(self.running) + len(self._finishing) < self._slots
+        return len(self.running) < self._slots
 
     def _fits_next(self, planned_at_s: float) -> bool:
         """Whether a step planned at that time would admit a waiting turn, as things are now."""
@@ -462,19 +463,29 @@ class Engine(Steppable):
         return True
 
     def _preempt(self) -> None:
-        """Free the blocks of a running turn (they stay cached) and queue it in front."""
+        """Free the blocks of a running turn (they stay cached) and queue it again.
+
+        With async scheduling that may be one whose last token is on its way: it ends all the same.
+        """
         request = self._victim(self.running, self.batch)
-        del self.running[request.sequence]
+        self.preemptions += 1
         if request.sequence in self.batch.turns:
             self.batch.leave(request)
             self._blocks.settle(request)
         else:
-            del self.prefilling[request.sequence]
-            self._blocks.publish_prefix(request)
-        self._blocks.cache(request)
+            self.prefilling.pop(request.sequence, None)
+        if self._async and request.computed_tokens > request.target_tokens:
+            # Its last token is not known yet, and a block that ends there has no hash.
+            request.computed_tokens -= 1
+        self._release([request])
+        if request in self._finishing:
+            self._finishing.remove(request)
+            return
         now = self._clock.time_s
-        self.preemptions += 1
-        request.start_over((-1, -self.preemptions, request.sequence), self._block_size, now)
+        place: QueueKey = (-1, -self.preemptions, request.sequence)
+        if self._by_priority:
+            place = (0, request.priority, request.sequence)
+        request.start_over(place, self._block_size, now)
         request.program.enter(QUEUE, QUEUED, now)
         self._queue(request)
 
@@ -491,8 +502,9 @@ class Engine(Steppable):
         """Unexpired pins give way where the scenario says so, and wherever they block all."""
         if self.limits.reclaim_unexpired_pins:
             return True
-        return not (self.running or self.loading or self._finishing)
+        return not (self.running or self.loading)
 
     def _release(self, finished: list[Request]) -> None:
         for request in finished:
+            del self.running[request.sequence]
             self._blocks.cache(request)

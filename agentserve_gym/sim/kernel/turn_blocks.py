@@ -34,12 +34,13 @@ class TurnBlocks(Copyable):
         blocks = -(-request.computed_tokens // self._size)
         request.private_blocks = blocks - request.hit_blocks
 
-    def publish_prefix(self, request: Request) -> None:
-        """Let others hit the shared prefix that this turn computed, where nobody else did."""
+    def publish_prefix(self, request: Request, tokens: int) -> None:
+        """Let others hit what of the shared prefix this turn has computed or computes now, with
+        ``tokens`` more, where nobody else did: as in vLLM, from the scheduling pass on."""
         pool, program = self._pool, request.program
         if not request.turn.has_prefix or request.hit_blocks >= program.shared_blocks:
             return
-        computed = request.computed_tokens // self._size
+        computed = (request.computed_tokens + tokens) // self._size
         for key, size in program.prefix:
             missing = min(size, computed) - pool.blocks_of(key)
             computed -= size

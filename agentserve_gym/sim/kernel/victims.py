@@ -1,7 +1,8 @@
 """Whom a shortage of KV blocks preempts.
 
-vLLM V1 preempts the turn that was admitted last. Preempting the one with the fewest tokens instead
-costs the least recomputation; a published search found that rule by itself.
+vLLM V1 preempts the turn that was admitted last; with its policy ``priority``, the one that its
+queue would serve last. Preempting the one with the fewest tokens instead costs the least
+recomputation; a published search found that rule by itself.
 """
 
 from __future__ import annotations
@@ -25,14 +26,20 @@ def fewest_tokens(running: Running, batch: DecodeBatch) -> Request:
     return min(reversed(running.values()), key=lambda request: _tokens(request, batch))
 
 
+def lowest_priority(running: Running, _batch: DecodeBatch) -> Request:
+    """The running turn of the highest priority number; of equals the last that arrived."""
+    return max(running.values(), key=lambda request: (request.priority, request.sequence))
+
+
 def _tokens(request: Request, batch: DecodeBatch) -> int:
     if request.sequence in batch.turns:
         return request.target_tokens + batch.step - request.decode_start
-    return request.target_tokens
+    return max(request.target_tokens, request.computed_tokens)
 
 
 VICTIMS: dict[str, Callable[[Running, DecodeBatch], Request]] = {
     "last_admitted": last_admitted,
     "fewest_tokens": fewest_tokens,
+    "lowest_priority": lowest_priority,
 }
 """By the names that a scenario uses."""
