@@ -16,6 +16,7 @@ from agentserve_gym.sim import (
     load_scenario,
     run,
 )
+from agentserve_gym.sim.kernel.host import Watcher
 from agentserve_gym.sim.kernel.request import Request
 from conformance.cases import Case
 from conformance.trace import Share, Step, Trace
@@ -92,7 +93,7 @@ class _OneEngine:
         return Route(0, float(self._priorities[int(decision.program.program_id)]))
 
 
-class _Recorder:
+class _Recorder(Watcher):
     """Writes down every step that an engine has planned, when it starts."""
 
     def __init__(self, simulation: Simulation) -> None:
@@ -101,9 +102,9 @@ class _Recorder:
         self._engine = engine = simulation.engines[0]
         self._clock = simulation.clock
         self._preemptions = 0
-        engine.on_change = self._changed
+        engine.watcher = self
 
-    def _changed(self) -> None:
+    def load_changed(self) -> None:
         """The load has changed; the first time with so many steps done, a step was planned."""
         engine = self._engine
         if engine.steps < len(self.steps) or not engine.has_work:
@@ -114,6 +115,9 @@ class _Recorder:
         self.steps.append(step)
         start_s = self._clock.time_s
         self.times.append((start_s, start_s + engine.latency.step_s(engine.shape())))
+
+    def entry_changed(self, key: int | str, blocks: int) -> None:
+        """Of no interest: steps say what they take."""
 
     def _shares(self) -> list[Share]:
         batch = self._engine.batch
