@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from agentserve_gym.workloads.generators.assembly import Gap, Values, assemble, gaps_of
 from agentserve_gym.workloads.generators.draws import (
     Draws,
     DrawSettings,
-    Values,
     compaction_threshold_tokens,
     draw,
     evaluate,
@@ -34,25 +34,11 @@ from agentserve_gym.workloads.generators.streams import (
     STREAM_TOOLS,
     stream_rng,
 )
-from agentserve_gym.workloads.program import GapKind, PrefixSegment, Program, ToolCall, Turn
+from agentserve_gym.workloads.program import PrefixSegment, Program, Turn
 
 _SOURCE = "agentserve_gym generator"
 
 Prefix = tuple[PrefixSegment, ...]
-
-
-class _Gap(NamedTuple):
-    """One gap before its place in the program is known.
-
-    Attributes:
-        who: ``user`` or ``tool``. ``kind``: index of the tool kind in the chain; -1 for a person's
-            message.
-    """
-
-    who: GapKind
-    gap_s: float
-    tools: tuple[ToolCall, ...]
-    kind: int
 
 
 class _Outline(NamedTuple):
@@ -80,12 +66,12 @@ def draw_programs(
     programs: list[Program] = []
     for index, outline, of_turns in zip(numbers, outlines, values, strict=True):
         name = f"{parameters.name}-{index:06d}"
-        gaps = _gaps(parameters, of_turns)
+        gaps = gaps_of(of_turns, parameters.chain.kinds)
         children: dict[int, Program] = {}
         if settings.sub_agents and parameters.sub_agents:
             rng = stream_rng(seed, STREAM_CHILDREN, index)
             children = _draw_children(parameters, outline.prefix, name, rng, gaps, settings)
-        turns = _assemble(parameters, outline, of_turns, gaps, children, settings)
+        turns = _turns(parameters, outline, of_turns, gaps, children, settings)
         programs.append(Program(name, parameters.name, turns, outline.prefix, source=_SOURCE))
     return programs
 
@@ -128,36 +114,12 @@ def _draw_prefix(
     return segments, prefixes.output_level[group]
 
 
-def _gaps(parameters: ClassParameters, values: Values) -> list[_Gap]:
-    names = parameters.chain.kinds
-    gaps: list[_Gap] = []
-    for is_user, kind, n, tokens, durations_s, wait_s in zip(
-        values.is_user,
-        values.kinds,
-        values.calls,
-        values.new_tokens,
-        values.durations_s,
-        values.wait_s,
-        strict=True,
-    ):
-        if is_user:
-            gaps.append(_Gap("user", wait_s, (), -1))
-            continue
-        name = names[kind]
-        part, rest = divmod(tokens, n)
-        tools = [ToolCall(name, duration_s, part) for duration_s in durations_s[:n]]
-        if rest:
-            tools[0] = ToolCall(name, durations_s[0], part + rest)
-        gaps.append(_Gap("tool", max(durations_s[:n]), tuple(tools), kind))
-    return gaps
-
-
 def _draw_children(
     parameters: ClassParameters,
     prefix: Prefix,
     parent_name: str,
     rng: np.random.Generator,
-    gaps: list[_Gap],
+    gaps: list[Gap],
     settings: DrawSettings,
 ) -> dict[int, Program]:
     """Sub-agents by the turn whose gap starts them; replaces the gaps that they stand for."""
@@ -170,7 +132,7 @@ def _draw_children(
         chosen = _sub_agent(parameters.sub_agents, kinds[gap.kind], u)
         if chosen is not None:
             if chosen.tool_kind is not None:  # the sub-agent is the tool, so its time is simulated
-                gaps[turn] = _Gap("tool", 0.0, (), gap.kind)
+                gaps[turn] = Gap("tool", 0.0, (), gap.kind)
             name = f"{parent_name}/{turn}-{chosen.name}"
             children[turn] = _draw_child(parameters, chosen, name, prefix, rng, settings)
     return children
@@ -208,10 +170,11 @@ def _draw_child(
     draws = draw(parameters, 0.0, 0.0, np.zeros(turns, dtype=bool), rng, rng)
     values = evaluate(parameters, [draws], settings)[0]
     outline = _Outline(prefix, initial, draws)
+    gaps = gaps_of(values, parameters.chain.kinds)
     return Program(
         program_id=name,
         agent_class=parameters.name,
-        turns=_assemble(parameters, outline, values, _gaps(parameters, values), {}, settings),
+        turns=_turns(parameters, outline, values, gaps, {}, settings),
         prefix=prefix,
         arrival_s=0.0,
         source=_SOURCE,
@@ -219,45 +182,20 @@ def _draw_child(
     )
 
 
-def _assemble(
+def _turns(
     parameters: ClassParameters,
     outline: _Outline,
     values: Values,
-    gaps: list[_Gap],
+    gaps: list[Gap],
     children: dict[int, Program],
     settings: DrawSettings,
 ) -> tuple[Turn, ...]:
-    """Run the context forward and build the turns, up to the window."""
-    window = settings.window
-    compact_at = round(compaction_threshold_tokens(parameters, settings))
-    compact_to = values.compact_to_tokens
-    shared = sum([segment.tokens for segment in outline.prefix])
-    first = shared + outline.initial_tokens
-    context, reuse = min(first, max(shared + 1, window - 1)), 0
-    added = context
-    prompts: list[tuple[int, int, int, int]] = []  # (input, new, output, reuse) within the window
-    for turn, output in enumerate(values.output_tokens):
-        if context >= window:
-            break
-        output = min(output, window - context)
-        prompts.append((context, added, output, reuse))
-        full = context + output
-        if values.dropped[turn]:  # thinking goes: the chain diverges where the output began
-            reuse, added = context, 0
-            context += max(1, min(values.kept_tokens[turn], output))
-        else:
-            reuse, added = full, max(1, values.new_tokens[turn])
-            context = reuse + added
-        if full > compact_at or (compact_to and context >= window):
-            reuse = min(shared, context - 1)
-            context = max(compact_to[turn], shared + 1)
-            added = context - reuse
-    turns = [
-        Turn(*prompt, gap.gap_s, gap.who, gap.tools)
-        for prompt, gap in zip(prompts[:-1], gaps, strict=False)
-    ]
-    for index, child in children.items():
-        if index < len(turns):
-            turns[index] = turns[index]._replace(children=(child,))
-    turns.append(Turn(*prompts[-1]))
-    return tuple(turns)
+    return assemble(
+        values,
+        gaps,
+        children,
+        sum([segment.tokens for segment in outline.prefix]),
+        outline.initial_tokens,
+        settings.window,
+        round(compaction_threshold_tokens(parameters, settings)),
+    )
