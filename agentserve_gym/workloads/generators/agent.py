@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +50,14 @@ class _Outline(NamedTuple):
     draws: Draws
 
 
+class _Started(NamedTuple):
+    """A sub-agent before its draws are looked up, and the turn whose gap starts it."""
+
+    turn: int
+    name: str
+    outline: _Outline
+
+
 def draw_program(
     parameters: ClassParameters, seed: int, index: int, settings: DrawSettings
 ) -> Program:
@@ -63,17 +72,28 @@ def draw_programs(
     numbers = list(indices)
     outlines = [_outline(parameters, seed, index, settings) for index in numbers]
     values = evaluate(parameters, [outline.draws for outline in outlines], settings)
+    gaps = [gaps_of(of_turns, parameters.chain.kinds) for of_turns in values]
+    started = [
+        _start_sub_agents(parameters, seed, index, outline.prefix, of_gaps, settings)
+        for index, outline, of_gaps in zip(numbers, outlines, gaps, strict=True)
+    ]
+    sub_agents = iter(_draw_sub_agents(parameters, list(chain.from_iterable(started)), settings))
     programs: list[Program] = []
-    for index, outline, of_turns in zip(numbers, outlines, values, strict=True):
-        name = f"{parameters.name}-{index:06d}"
-        gaps = gaps_of(of_turns, parameters.chain.kinds)
-        children: dict[int, Program] = {}
-        if settings.sub_agents and parameters.sub_agents:
-            rng = stream_rng(seed, STREAM_CHILDREN, index)
-            children = _draw_children(parameters, outline.prefix, name, rng, gaps, settings)
-        turns = _turns(parameters, outline, of_turns, gaps, children, settings)
-        programs.append(Program(name, parameters.name, turns, outline.prefix, source=_SOURCE))
+    for index, outline, of_turns, of_gaps, own in zip(
+        numbers, outlines, values, gaps, started, strict=True
+    ):
+        children = {one.turn: next(sub_agents) for one in own}
+        turns = _turns(parameters, outline, of_turns, of_gaps, children, settings)
+        programs.append(
+            Program(
+                _name(parameters, index), parameters.name, turns, outline.prefix, source=_SOURCE
+            )
+        )
     return programs
+
+
+def _name(parameters: ClassParameters, index: int) -> str:
+    return f"{parameters.name}-{index:06d}"
 
 
 def _outline(
@@ -114,18 +134,21 @@ def _draw_prefix(
     return segments, prefixes.output_level[group]
 
 
-def _draw_children(
+def _start_sub_agents(
     parameters: ClassParameters,
+    seed: int,
+    index: int,
     prefix: Prefix,
-    parent_name: str,
-    rng: np.random.Generator,
     gaps: list[Gap],
     settings: DrawSettings,
-) -> dict[int, Program]:
-    """Sub-agents by the turn whose gap starts them; replaces the gaps that they stand for."""
+) -> list[_Started]:
+    """The sub-agents of a program; replaces the gaps that they stand for."""
+    if not (settings.sub_agents and parameters.sub_agents):
+        return []
+    rng = stream_rng(seed, STREAM_CHILDREN, index)
     uniforms = rng.random(len(gaps)).tolist()
     kinds = parameters.chain.kinds
-    children: dict[int, Program] = {}
+    started: list[_Started] = []
     for turn, (gap, u) in enumerate(zip(gaps[:-1], uniforms, strict=False)):
         if gap.kind < 0:
             continue
@@ -133,9 +156,10 @@ def _draw_children(
         if chosen is not None:
             if chosen.tool_kind is not None:  # the sub-agent is the tool, so its time is simulated
                 gaps[turn] = Gap("tool", 0.0, (), gap.kind)
-            name = f"{parent_name}/{turn}-{chosen.name}"
-            children[turn] = _draw_child(parameters, chosen, name, prefix, rng, settings)
-    return children
+            name = f"{_name(parameters, index)}/{turn}-{chosen.name}"
+            outline = _sub_agent_outline(parameters, chosen, prefix, rng, settings)
+            started.append(_Started(turn, name, outline))
+    return started
 
 
 def _sub_agent(options: tuple[SubAgents, ...], kind: str, u: float) -> SubAgents | None:
@@ -148,14 +172,13 @@ def _sub_agent(options: tuple[SubAgents, ...], kind: str, u: float) -> SubAgents
     return None
 
 
-def _draw_child(
+def _sub_agent_outline(
     parameters: ClassParameters,
     option: SubAgents,
-    name: str,
     parent_prefix: Prefix,
     rng: np.random.Generator,
     settings: DrawSettings,
-) -> Program:
+) -> _Outline:
     """A sub-agent: the class's own turns, without people and without sub-agents of its own."""
     scale = settings.token_scale
     prefix = parent_prefix
@@ -168,18 +191,30 @@ def _draw_child(
         turns = min(turns, settings.max_turns)
     initial = _tokens(option.initial.at(z_initial), scale)
     draws = draw(parameters, 0.0, 0.0, np.zeros(turns, dtype=bool), rng, rng)
-    values = evaluate(parameters, [draws], settings)[0]
-    outline = _Outline(prefix, initial, draws)
-    gaps = gaps_of(values, parameters.chain.kinds)
-    return Program(
-        program_id=name,
-        agent_class=parameters.name,
-        turns=_turns(parameters, outline, values, gaps, {}, settings),
-        prefix=prefix,
-        arrival_s=0.0,
-        source=_SOURCE,
-        labels=("sub_agent",),
-    )
+    return _Outline(prefix, initial, draws)
+
+
+def _draw_sub_agents(
+    parameters: ClassParameters, started: list[_Started], settings: DrawSettings
+) -> list[Program]:
+    if not started:
+        return []
+    values = evaluate(parameters, [one.outline.draws for one in started], settings)
+    programs: list[Program] = []
+    for one, of_turns in zip(started, values, strict=True):
+        gaps = gaps_of(of_turns, parameters.chain.kinds)
+        programs.append(
+            Program(
+                program_id=one.name,
+                agent_class=parameters.name,
+                turns=_turns(parameters, one.outline, of_turns, gaps, {}, settings),
+                prefix=one.outline.prefix,
+                arrival_s=0.0,
+                source=_SOURCE,
+                labels=("sub_agent",),
+            )
+        )
+    return programs
 
 
 def _turns(
