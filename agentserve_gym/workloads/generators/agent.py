@@ -14,14 +14,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
+from agentserve_gym.workloads.generators.assembly import Gap, Values, assemble, gaps_of
 from agentserve_gym.workloads.generators.draws import (
     Draws,
     DrawSettings,
-    Values,
     compaction_threshold_tokens,
     draw,
     evaluate,
@@ -34,25 +35,11 @@ from agentserve_gym.workloads.generators.streams import (
     STREAM_TOOLS,
     stream_rng,
 )
-from agentserve_gym.workloads.program import GapKind, PrefixSegment, Program, ToolCall, Turn
+from agentserve_gym.workloads.program import PrefixSegment, Program, Turn
 
 _SOURCE = "agentserve_gym generator"
 
 Prefix = tuple[PrefixSegment, ...]
-
-
-class _Gap(NamedTuple):
-    """One gap before its place in the program is known.
-
-    Attributes:
-        who: ``user`` or ``tool``. ``kind``: index of the tool kind in the chain; -1 for a person's
-            message.
-    """
-
-    who: GapKind
-    gap_s: float
-    tools: tuple[ToolCall, ...]
-    kind: int
 
 
 class _Outline(NamedTuple):
@@ -61,6 +48,14 @@ class _Outline(NamedTuple):
     prefix: Prefix
     initial_tokens: int
     draws: Draws
+
+
+class _Started(NamedTuple):
+    """A sub-agent before its draws are looked up, and the turn whose gap starts it."""
+
+    turn: int
+    name: str
+    outline: _Outline
 
 
 def draw_program(
@@ -77,17 +72,28 @@ def draw_programs(
     numbers = list(indices)
     outlines = [_outline(parameters, seed, index, settings) for index in numbers]
     values = evaluate(parameters, [outline.draws for outline in outlines], settings)
+    gaps = [gaps_of(of_turns, parameters.chain.kinds) for of_turns in values]
+    started = [
+        _start_sub_agents(parameters, seed, index, outline.prefix, of_gaps, settings)
+        for index, outline, of_gaps in zip(numbers, outlines, gaps, strict=True)
+    ]
+    sub_agents = iter(_draw_sub_agents(parameters, list(chain.from_iterable(started)), settings))
     programs: list[Program] = []
-    for index, outline, of_turns in zip(numbers, outlines, values, strict=True):
-        name = f"{parameters.name}-{index:06d}"
-        gaps = _gaps(parameters, of_turns)
-        children: dict[int, Program] = {}
-        if settings.sub_agents and parameters.sub_agents:
-            rng = stream_rng(seed, STREAM_CHILDREN, index)
-            children = _draw_children(parameters, outline.prefix, name, rng, gaps, settings)
-        turns = _assemble(parameters, outline, of_turns, gaps, children, settings)
-        programs.append(Program(name, parameters.name, turns, outline.prefix, source=_SOURCE))
+    for index, outline, of_turns, of_gaps, own in zip(
+        numbers, outlines, values, gaps, started, strict=True
+    ):
+        children = {one.turn: next(sub_agents) for one in own}
+        turns = _turns(parameters, outline, of_turns, of_gaps, children, settings)
+        programs.append(
+            Program(
+                _name(parameters, index), parameters.name, turns, outline.prefix, source=_SOURCE
+            )
+        )
     return programs
+
+
+def _name(parameters: ClassParameters, index: int) -> str:
+    return f"{parameters.name}-{index:06d}"
 
 
 def _outline(
@@ -128,52 +134,32 @@ def _draw_prefix(
     return segments, prefixes.output_level[group]
 
 
-def _gaps(parameters: ClassParameters, values: Values) -> list[_Gap]:
-    names = parameters.chain.kinds
-    gaps: list[_Gap] = []
-    for is_user, kind, n, tokens, durations_s, wait_s in zip(
-        values.is_user,
-        values.kinds,
-        values.calls,
-        values.new_tokens,
-        values.durations_s,
-        values.wait_s,
-        strict=True,
-    ):
-        if is_user:
-            gaps.append(_Gap("user", wait_s, (), -1))
-            continue
-        name = names[kind]
-        part, rest = divmod(tokens, n)
-        tools = [ToolCall(name, duration_s, part) for duration_s in durations_s[:n]]
-        if rest:
-            tools[0] = ToolCall(name, durations_s[0], part + rest)
-        gaps.append(_Gap("tool", max(durations_s[:n]), tuple(tools), kind))
-    return gaps
-
-
-def _draw_children(
+def _start_sub_agents(
     parameters: ClassParameters,
+    seed: int,
+    index: int,
     prefix: Prefix,
-    parent_name: str,
-    rng: np.random.Generator,
-    gaps: list[_Gap],
+    gaps: list[Gap],
     settings: DrawSettings,
-) -> dict[int, Program]:
-    """Sub-agents by the turn whose gap starts them; replaces the gaps that they stand for."""
+) -> list[_Started]:
+    """The sub-agents of a program; replaces the gaps that they stand for."""
+    if not (settings.sub_agents and parameters.sub_agents):
+        return []
+    rng = stream_rng(seed, STREAM_CHILDREN, index)
     uniforms = rng.random(len(gaps)).tolist()
     kinds = parameters.chain.kinds
-    children: dict[int, Program] = {}
+    started: list[_Started] = []
     for turn, (gap, u) in enumerate(zip(gaps[:-1], uniforms, strict=False)):
         if gap.kind < 0:
             continue
         chosen = _sub_agent(parameters.sub_agents, kinds[gap.kind], u)
         if chosen is not None:
             if chosen.tool_kind is not None:  # the sub-agent is the tool, so its time is simulated
-                gaps[turn] = _Gap("tool", 0.0, (), gap.kind)
-            name = f"{parent_name}/{turn}-{chosen.name}"
-            children[turn] = _draw_child(parameters, chosen, name, prefix, rng, settings)
-    return children
+                gaps[turn] = Gap("tool", 0.0, (), gap.kind)
+            name = f"{_name(parameters, index)}/{turn}-{chosen.name}"
+            outline = _sub_agent_outline(parameters, chosen, prefix, rng, settings)
+            started.append(_Started(turn, name, outline))
+    return started
 
 
 def _sub_agent(options: tuple[SubAgents, ...], kind: str, u: float) -> SubAgents | None:
@@ -186,14 +172,13 @@ def _sub_agent(options: tuple[SubAgents, ...], kind: str, u: float) -> SubAgents
     return None
 
 
-def _draw_child(
+def _sub_agent_outline(
     parameters: ClassParameters,
     option: SubAgents,
-    name: str,
     parent_prefix: Prefix,
     rng: np.random.Generator,
     settings: DrawSettings,
-) -> Program:
+) -> _Outline:
     """A sub-agent: the class's own turns, without people and without sub-agents of its own."""
     scale = settings.token_scale
     prefix = parent_prefix
@@ -206,58 +191,46 @@ def _draw_child(
         turns = min(turns, settings.max_turns)
     initial = _tokens(option.initial.at(z_initial), scale)
     draws = draw(parameters, 0.0, 0.0, np.zeros(turns, dtype=bool), rng, rng)
-    values = evaluate(parameters, [draws], settings)[0]
-    outline = _Outline(prefix, initial, draws)
-    return Program(
-        program_id=name,
-        agent_class=parameters.name,
-        turns=_assemble(parameters, outline, values, _gaps(parameters, values), {}, settings),
-        prefix=prefix,
-        arrival_s=0.0,
-        source=_SOURCE,
-        labels=("sub_agent",),
-    )
+    return _Outline(prefix, initial, draws)
 
 
-def _assemble(
+def _draw_sub_agents(
+    parameters: ClassParameters, started: list[_Started], settings: DrawSettings
+) -> list[Program]:
+    if not started:
+        return []
+    values = evaluate(parameters, [one.outline.draws for one in started], settings)
+    programs: list[Program] = []
+    for one, of_turns in zip(started, values, strict=True):
+        gaps = gaps_of(of_turns, parameters.chain.kinds)
+        programs.append(
+            Program(
+                program_id=one.name,
+                agent_class=parameters.name,
+                turns=_turns(parameters, one.outline, of_turns, gaps, {}, settings),
+                prefix=one.outline.prefix,
+                arrival_s=0.0,
+                source=_SOURCE,
+                labels=("sub_agent",),
+            )
+        )
+    return programs
+
+
+def _turns(
     parameters: ClassParameters,
     outline: _Outline,
     values: Values,
-    gaps: list[_Gap],
+    gaps: list[Gap],
     children: dict[int, Program],
     settings: DrawSettings,
 ) -> tuple[Turn, ...]:
-    """Run the context forward and build the turns, up to the window."""
-    window = settings.window
-    compact_at = round(compaction_threshold_tokens(parameters, settings))
-    compact_to = values.compact_to_tokens
-    shared = sum([segment.tokens for segment in outline.prefix])
-    first = shared + outline.initial_tokens
-    context, reuse = min(first, max(shared + 1, window - 1)), 0
-    added = context
-    prompts: list[tuple[int, int, int, int]] = []  # (input, new, output, reuse) within the window
-    for turn, output in enumerate(values.output_tokens):
-        if context >= window:
-            break
-        output = min(output, window - context)
-        prompts.append((context, added, output, reuse))
-        full = context + output
-        if values.dropped[turn]:  # thinking goes: the chain diverges where the output began
-            reuse, added = context, 0
-            context += max(1, min(values.kept_tokens[turn], output))
-        else:
-            reuse, added = full, max(1, values.new_tokens[turn])
-            context = reuse + added
-        if full > compact_at or (compact_to and context >= window):
-            reuse = min(shared, context - 1)
-            context = max(compact_to[turn], shared + 1)
-            added = context - reuse
-    turns = [
-        Turn(*prompt, gap.gap_s, gap.who, gap.tools)
-        for prompt, gap in zip(prompts[:-1], gaps, strict=False)
-    ]
-    for index, child in children.items():
-        if index < len(turns):
-            turns[index] = turns[index]._replace(children=(child,))
-    turns.append(Turn(*prompts[-1]))
-    return tuple(turns)
+    return assemble(
+        values,
+        gaps,
+        children,
+        sum([segment.tokens for segment in outline.prefix]),
+        outline.initial_tokens,
+        settings.window,
+        round(compaction_threshold_tokens(parameters, settings)),
+    )

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agentserve_gym.workloads.generators.assembly import Values
 from agentserve_gym.workloads.generators.parameters import ClassParameters
 
 FloatArray = NDArray[np.float64]
@@ -67,31 +68,6 @@ class Draws(NamedTuple):
     calls: list[int]
     durations: FloatArray
     compact: FloatArray
-
-
-class Values(NamedTuple):
-    """What the draws of one program stand for; lists have one entry per turn.
-
-    Attributes:
-        is_user, kinds, calls: as in ``Draws``.
-        output_tokens: generated; ``kept_tokens``: how many of them stay where ``dropped`` says that
-            old thinking goes.
-        new_tokens: added after the turn by tools or a person; may be 0.
-        durations_s: of each tool call. ``wait_s``: of a person.
-        compact_to_tokens: context that a compaction after the turn would leave, before the shared
-            prefix is guaranteed.
-    """
-
-    is_user: list[bool]
-    kinds: list[int]
-    calls: list[int]
-    output_tokens: list[int]
-    kept_tokens: list[int]
-    dropped: list[bool]
-    new_tokens: list[int]
-    durations_s: list[list[float]]
-    wait_s: list[float]
-    compact_to_tokens: list[int]
 
 
 _NONE = np.zeros(0)
