@@ -1,6 +1,7 @@
 # make demo   create .venv, install, compare two policies on four GPUs, draw a picture
 # make test   create .venv, install everything, run the tests with coverage
 # make bench        measure speed, beside other simulators too, and write docs/performance.md
+# make conformance  compare the engine with vLLM's scheduler and write docs/conformance.md
 # make compiled     compile the kernel; make interpreted removes what was compiled
 # The first run downloads; later runs start at once until pyproject.toml or constraints.txt change.
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo test test-compiled compiled interpreted check docs-check training-results bench bench-speed bench-peers clean
+.PHONY: demo test test-compiled compiled interpreted check docs-check training-results bench bench-speed bench-peers conformance clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/agentserve demo
@@ -58,6 +59,10 @@ bench-speed: compiled
 bench-peers: compiled
 	$(BIN)/python -m benchmarks.peers
 
+# vLLM's own scheduler on a CPU, in an environment of its own (2 GB; the run takes some minutes).
+conformance: $(VENV)/.test-ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m conformance
+
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed; name one with: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
@@ -79,4 +84,4 @@ $(VENV)/.test-ready: $(VENV)/.created pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.demo-ready
 
 clean: interpreted
-	rm -rf build $(VENV) benchmarks/.venv-peers demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV) benchmarks/.venv-peers conformance/.venv-vllm demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

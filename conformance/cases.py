@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from agentserve_gym.workloads import Program, read_programs
 
@@ -19,6 +20,7 @@ class _PlainTurn(TypedDict):
     new_input_tokens: int
     output_tokens: int
     gap_s: float
+    reset_to_tokens: NotRequired[int]
 
 
 class PlainProgram(TypedDict):
@@ -57,6 +59,7 @@ class Shape:
         gap_s: mean time between arrivals; 0: all at once. ``tool_s``: mean tool gap.
         prefixes: sizes of a shared prefix's levels, tokens: the first is everybody's, the second
             that of half the programs.
+        resets: chance that a context shrinks to its first half before a turn.
     """
 
     programs: int
@@ -67,6 +70,7 @@ class Shape:
     output: tuple[int, int] = (10, 300)
     tool_s: float = 2.0
     prefixes: tuple[int, ...] = ()
+    resets: float = 0.0
 
 
 def random_programs(seed: int, shape: Shape) -> list[PlainProgram]:
@@ -81,7 +85,7 @@ def random_programs(seed: int, shape: Shape) -> list[PlainProgram]:
             {
                 "new_input_tokens": rng.randint(*(shape.new if turn else shape.first)),
                 "output_tokens": rng.randint(*shape.output),
-                "gap_s": round(rng.expovariate(1.0 / shape.tool_s), 3) + 1e-4
+                "gap_s": round(rng.expovariate(1.0 / shape.tool_s), 6) + 1e-4
                 if turn < count - 1 else 0.0,
             }
             for turn in range(count)
@@ -91,6 +95,8 @@ def random_programs(seed: int, shape: Shape) -> list[PlainProgram]:
             {"key": key, "tokens": tokens}
             for key, tokens in zip(keys, shape.prefixes, strict=False)
         ]
+        if shape.resets:
+            _reset(turns, sum(shape.prefixes), rng, shape.resets)
         programs.append(
             {
                 "program_id": str(number), "arrival_s": round(arrival_s, 6), "prefix": prefix,
@@ -98,6 +104,15 @@ def random_programs(seed: int, shape: Shape) -> list[PlainProgram]:
             }
         )  # fmt: skip
     return programs
+
+
+def _reset(turns: list[_PlainTurn], shared: int, rng: random.Random, chance: float) -> None:
+    """Let contexts, of which ``shared`` tokens are a prefix, shrink before some turns."""
+    context = shared
+    for number, turn in enumerate(turns):
+        if number and rng.random() < chance:
+            context = turn["reset_to_tokens"] = max(context // 2, shared)
+        context += turn["new_input_tokens"] + turn["output_tokens"]
 
 
 _BLOCK_TOKENS = 16
@@ -125,6 +140,8 @@ def special() -> list[Case]:
     long = Shape(12, 1.0, turns=(1, 3), first=(3000, 20000), output=(10, 60))
     tiny = Shape(20, 0.3, turns=(1, 4), first=(20, 400), new=(5, 100), output=(5, 120))
     crowd = Shape(60, 0.02, first=(20, 900))
+    brief = Shape(24, 0.0, first=(5, 60), output=(8, 60))
+    compacted = Shape(20, 0.3, turns=(3, 8), resets=0.3)
     cases = []
     for ahead in (False, True):
         for name, shape, blocks, slots, budget in (
@@ -135,8 +152,11 @@ def special() -> list[Case]:
             ("long prompts", long, 3000, 64, 2048),
             ("long prompts, small chunks", long, 3000, 64, 512),
             ("tiny pool", tiny, 70, 64, 2048),
+            ("victims about to end", brief, 23, 64, 2048),
             ("few slots", crowd, 4000, 8, 2048),
             ("crowd", crowd, 1200, 64, 2048),
+            ("contexts that shrink", compacted, 6000, 64, 2048),
+            ("contexts that shrink, small pool", compacted, 1200, 64, 2048),
         ):
             programs = random_programs(11, shape)
             cases.append(Case(f"{name}, {_word(ahead)}", programs, blocks, slots, budget, ahead))
@@ -151,10 +171,10 @@ def special() -> list[Case]:
     return cases
 
 
-def drawn(count: int) -> list[Case]:
+def drawn() -> list[Case]:
     """Random shapes, pools and limits; every other one asynchronous."""
     cases = []
-    for seed in range(100, 100 + count):
+    for seed in range(100, 250):
         rng = random.Random(seed)
         longest = rng.choice((200, 1000, 4000))
         shape = Shape(
@@ -166,6 +186,7 @@ def drawn(count: int) -> list[Case]:
             output=(1, rng.choice((20, 200))),
             tool_s=rng.choice((0.2, 2.0)),
             prefixes=rng.choice(((), (300,), (500, 111))),
+            resets=rng.choice((0.0, 0.0, 0.3)),
         )
         programs = random_programs(seed, shape)
         largest = max(_peak_tokens(program) for program in programs) // _BLOCK_TOKENS + 2
@@ -217,3 +238,11 @@ def _peak_tokens(program: PlainProgram) -> int:
 
 def _word(ahead: bool) -> str:
     return "asynchronous" if ahead else "synchronous"
+
+
+GROUPS: dict[str, Callable[[], list[Case]]] = {
+    "one thing at a time": special,
+    "conversations": conversations,
+    "random": drawn,
+}
+"""Cases that need no data, by what they have in common."""

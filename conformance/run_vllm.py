@@ -56,6 +56,11 @@ class _Program:
             first_id = -(place + 1) * _OWN_TOKENS + 10**12
             self.tokens += range(first_id, first_id + level["tokens"])
 
+    def begin(self, turn: int) -> None:
+        """Make the tokens the prompt of a turn."""
+        kept = self.turns[turn].get("reset_to_tokens", len(self.tokens))
+        self.tokens = self.tokens[:kept] + self.fresh(self.turns[turn]["new_input_tokens"])
+
     def fresh(self, count: int) -> list[int]:
         """Tokens that nobody else has."""
         self._next_id += count
@@ -123,7 +128,7 @@ class _Driver:
 
     def _add(self, arrival_s: float, number: int, turn: int) -> None:
         program = self._programs[number]
-        program.tokens += program.fresh(program.turns[turn]["new_input_tokens"])
+        program.begin(turn)
         name = f"{number}/{turn}"
         request = Request(
             request_id=name,

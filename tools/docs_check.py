@@ -29,7 +29,8 @@ from agentserve_gym.train.evaluation import score
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 GENERATED = (
-    "benchmark.md", "benchmark/cells.md", "performance.md", "training-results.md", "validation.md",
+    "benchmark.md", "benchmark/cells.md", "conformance.md", "performance.md",
+    "training-results.md", "validation.md",
 )  # fmt: skip
 
 CELLS = ["light-functions-8b", "coding-8b-single"]

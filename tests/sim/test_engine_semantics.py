@@ -248,6 +248,26 @@ def test_the_victim_may_be_the_one_with_the_fewest_tokens() -> None:
     assert turns(fewest)["a", 0].preemptions >= 1
 
 
+def test_the_victim_may_be_the_one_of_the_lowest_priority() -> None:
+    # As in the first preemption test, with a of lower priority (1) than b (0): it gives way though
+    # it was admitted first, and waits behind c (0), which the other rules would let wait.
+    programs = [*crowded((64, 30), (64, 30)), program((64, 1), program_id="c", arrival_s=18.0)]
+    numbers = {"a": 1.0, "b": 0.0, "c": 0.0}
+
+    def by_priority(decision: Decision) -> Answer:
+        if isinstance(decision, RouteDecision):
+            return Route(0, numbers[decision.program.program_id])
+        return KEEP
+
+    engine = {"async_scheduling": False, "preemption_victim": "lowest_priority"}
+    simulation = simulate(scenario(programs, kv_blocks=10, engine=engine), SECOND)
+    drive(simulation, by_priority)
+    found = turns(simulation)
+    assert [found[name, 0].preemptions for name in "abc"] == [1, 0, 0]
+    assert times(simulation, "b") == (1.0, 30.0)
+    assert times(simulation, "c")[1] < times(simulation, "a")[1]
+
+
 def test_a_step_that_preempts_admits_nobody() -> None:
     # As in the first preemption test; c (one block) arrived just before t = 17. b's blocks are
     # cached then and there would be room, but the step 17..18 preempted; and b is queued before c.
@@ -263,6 +283,19 @@ def test_a_step_that_preempts_admits_nobody() -> None:
 
 
 # --- prefix hits ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [2048, 48])
+def test_a_prefix_is_found_in_the_pass_that_schedules_it(budget: int) -> None:
+    # The prefix has 4 blocks. b is admitted in the step in which a computes the last of them: the
+    # first, or with a budget of 48 the second.
+    prefix = [("system", 64)]
+    simulation = play(
+        [program((6, 2), program_id=name, prefix=prefix) for name in "ab"],
+        max_num_batched_tokens=budget,
+        max_num_seqs=8,
+    )
+    assert simulation.metrics.hit_tokens[0] == 64
 
 
 def prompts_that_are_all_prefix(first_tokens: int) -> Simulation:

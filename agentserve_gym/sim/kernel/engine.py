@@ -1,11 +1,11 @@
 """One serving engine: vLLM V1's continuous batching, with fused decode steps.
 
-Semantics (shared reference "timing", section 1). A step first serves the running turns in order (a
-decode takes one token, a prefill a chunk of what the token budget leaves); if blocks are short, the
-turn at the tail is preempted and later recomputes prompt and generated tokens. Then waiting turns
-are admitted, in queue order, as long as slot, budget and blocks for the *whole* prompt suffice;
-a step that preempted admits nobody. With async scheduling, step m is planned when step m - 1
-starts: who arrived later is not seen, and what a finished turn held comes free one step late.
+A step first serves the running turns in order (a decode takes one token, a prefill a chunk of
+what the token budget leaves); if blocks are short, the turn at the tail is preempted and later
+recomputes prompt and generated tokens. Then waiting turns are admitted, in queue order, as long as
+slot, budget and blocks for the *whole* prompt suffice; a step that preempted admits nobody. With
+async scheduling, step m is planned when step m - 1 starts: who arrived later is not seen, and what
+a finished turn held comes free one step late. docs/conformance.md compares this with vLLM itself.
 
 How long steps take, and how many are run at once, is the ``Stepper``'s business.
 """

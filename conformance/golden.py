@@ -1,0 +1,85 @@
+"""vLLM's steps of some small cases, kept as numbers, so that tests need no vLLM.
+
+Most turns of a step go on decoding, so a step is written as what differs from that: who does
+something else than compute one more token, and who does not go on.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from conformance.cases import Case, drawn, special
+from conformance.trace import Share, Step
+
+FOLDER = Path(__file__).parents[1] / "tests" / "conformance" / "traces"
+_RANDOM = 12
+
+Decoding = dict[tuple[int, int], Share]
+
+
+def golden_cases() -> list[Case]:
+    """Those whose steps are kept: every special one, and some random ones."""
+    return [*special(), *drawn()[:_RANDOM]]
+
+
+def path_of(case: Case, folder: Path = FOLDER) -> Path:
+    """Where a case's steps are kept."""
+    return folder / f"{case.name.replace(',', '').replace(' ', '-')}.json.gz"
+
+
+def write(case: Case, steps: list[Step], version: str, folder: Path = FOLDER) -> None:
+    """Keep the steps that this version of vLLM took."""
+    rows = []
+    expected: Decoding = {}
+    for step in steps:
+        others = [share for share in step.shares if expected.get(share[:2]) != share]
+        present = {share[:2] for share in step.shares}
+        gone = [turn for turn in expected if turn not in present]
+        rows.append([step.free_blocks, step.preemptions, others, gone])
+        expected = _following(step)
+    content = {"vllm": version, "case": fingerprint(case), "steps": rows}
+    text = json.dumps(content, separators=(",", ":"))
+    folder.mkdir(parents=True, exist_ok=True)
+    path_of(case, folder).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+
+
+def read(case: Case, folder: Path = FOLDER) -> list[Step]:
+    """The steps that vLLM took.
+
+    Raises:
+        ValueError: they were taken with another case of that name.
+        OSError: none are kept.
+    """
+    path = path_of(case, folder)
+    content: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+    if content["case"] != fingerprint(case):
+        raise ValueError(f"{path.name} is of another case; make it anew with: make conformance")
+    steps: list[Step] = []
+    expected: Decoding = {}
+    for free_blocks, preemptions, others, gone in content["steps"]:
+        for turn in gone:
+            del expected[tuple(turn)]
+        for program, turn, computed, tokens in others:
+            expected[program, turn] = (program, turn, computed, tokens)
+        step = Step(tuple(sorted(expected.values())), free_blocks, preemptions)
+        steps.append(step)
+        expected = _following(step)
+    return steps
+
+
+def fingerprint(case: Case) -> str:
+    """Differs where anything of two cases does."""
+    return hashlib.sha256(json.dumps(asdict(case), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _following(step: Step) -> Decoding:
+    """The next step if all who computed in this one go on to decode."""
+    return {
+        (program, turn): (program, turn, computed + tokens, 1)
+        for program, turn, computed, tokens in step.shares
+    }
