@@ -231,8 +231,8 @@ class Router(TurnSink):
         instance, wait = answer.instance, answer.promote_after_s
         try:
             return (
-                (type(instance) is int or isinstance(instance, Integral))
-                and 0 <= instance < len(self._engines)  # type: ignore[operator]
+                _is_integer(instance)
+                and 0 <= instance < len(self._engines)
                 and isfinite(answer.priority)
                 and (wait is None or wait >= 0.0)
                 and isinstance(answer.restore, Restore)
@@ -300,9 +300,14 @@ def _plain(answer: Any) -> Place:
     )
 
 
+def _is_integer(value: object) -> bool:
+    """Python's own, which is found out sooner, or NumPy's."""
+    return type(value) is int or isinstance(value, Integral)
+
+
 def _can_hold(answer: Any) -> bool:
     try:
-        return isfinite(answer.priority)
+        return isfinite(answer.priority) and _is_integer(answer.lane)
     except TypeError:  # not a number
         return False
 
