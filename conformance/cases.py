@@ -50,6 +50,11 @@ class Case:
     async_scheduling: bool = False
     priorities: tuple[int, ...] = ()
 
+    @property
+    def resets(self) -> bool:
+        """Whether the context of some program shrinks."""
+        return any("reset_to_tokens" in turn for plan in self.programs for turn in plan["turns"])
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:

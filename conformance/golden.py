@@ -17,14 +17,15 @@ from conformance.cases import Case, drawn, special
 from conformance.trace import Share, Step
 
 FOLDER = Path(__file__).parents[1] / "tests" / "conformance" / "traces"
-_RANDOM = 12
+_RANDOM = 8
 
 Decoding = dict[tuple[int, int], Share]
 
 
 def golden_cases() -> list[Case]:
-    """Those whose steps are kept: every special one, and some random ones."""
-    return [*special(), *drawn()[:_RANDOM]]
+    """Those whose steps are kept: every special one, and random ones without contexts that shrink,
+    in which the engine may differ (see docs/conformance.md)."""
+    return [*special(), *[case for case in drawn() if not case.resets][:_RANDOM]]
 
 
 def path_of(case: Case, folder: Path = FOLDER) -> Path:

@@ -18,6 +18,12 @@ computes now, how many KV blocks are free and how many turns were preempted; the
 last token of every turn, to a microsecond.
 """
 
+_CAUSE = """\
+The known cause of a difference is a context that shrinks: the engine frees at once what was
+dropped, while vLLM, which is not told, keeps it cached until its turn to be evicted comes, and
+evicts others first. Where that shows, a turn finds more of its prefix here than in vLLM.
+"""
+
 _RULES = """## Rules that this comparison taught
 
 - A shared prefix can be hit from the scheduling pass on that computes it, not from the end of the
@@ -110,7 +116,9 @@ def _exceptions(groups: Groups) -> str:
         for case in cases
         if case.difference
     ]
-    return "Exceptions, each with its first difference:\n\n" + "".join(lines) if lines else ""
+    if not lines:
+        return ""
+    return f"Exceptions, each with its first difference:\n\n{''.join(lines)}\n{_CAUSE}"
 
 
 def _details(groups: Groups) -> str:
