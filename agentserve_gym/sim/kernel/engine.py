@@ -93,8 +93,7 @@ class Engine(Steppable):
         self._slots = limits.max_num_seqs
         self._async = limits.async_scheduling
         self._blocks = TurnBlocks(pool, limits.block_size_tokens)
-        self._victim = VICTIMS[limits.preemption_victim]
-        self._by_priority = limits.preemption_victim == "lowest_priority"
+        self._victim, self._place_again = VICTIMS[limits.preemption_victim]
         self._sequence = 0
         self._finishing: list[Request] = []
         self._first_step = 0
@@ -316,9 +315,8 @@ class Engine(Steppable):
         need = batch.blocks_for(ahead) if batch.turns else 0
         for request in self.chunks:
             blocks = self._blocks.to_own(request, started * request.chunk_tokens)
-            request.private_blocks += blocks
             need += blocks
-            self._blocks.publish_prefix(request, started * request.chunk_tokens)
+            self._blocks.grow(request, blocks, started * request.chunk_tokens)
         if need and not (self.pool.take_free(need) or self._take(need)):
             raise RuntimeError(f"{self.pool.name}: planned steps ran out of KV blocks")
         batch.allocated_step += ahead
@@ -368,13 +366,10 @@ class Engine(Steppable):
             chunks.append((request, chunk, blocks))
         if not (pool.take_free(need) or self._take(need)):
             return None
-        scheduled: list[Request] = []
         for request, chunk, blocks in chunks:
             request.chunk_tokens = chunk
-            request.private_blocks += blocks
-            self._blocks.publish_prefix(request, chunk)
-            scheduled.append(request)
-        return scheduled
+            self._blocks.grow(request, blocks, chunk)
+        return [request for request, _, _ in chunks]
 
     def _take(self, count: int) -> bool:
         """Have the pool hold ``count`` more blocks, free or reclaimed; False, and nothing done, if
@@ -403,9 +398,8 @@ class Engine(Steppable):
             blocks = self._blocks.to_own(request, chunk)
             if not self.pool.take_free(blocks):
                 self._take(blocks)
-            request.private_blocks += blocks
             request.chunk_tokens = chunk
-            self._blocks.publish_prefix(request, chunk)
+            self._blocks.grow(request, blocks, chunk)
             budget -= chunk
             request.program.enter(PREFILL, RUNNING, now)
             self.running[request.sequence] = self.prefilling[request.sequence] = request
@@ -482,9 +476,7 @@ class Engine(Steppable):
             self._finishing.remove(request)
             return
         now = self._clock.time_s
-        place: QueueKey = (-1, -self.preemptions, request.sequence)
-        if self._by_priority:
-            place = (0, request.priority, request.sequence)
+        place = self._place_again(request, self.preemptions)
         request.start_over(place, self._block_size, now)
         request.program.enter(QUEUE, QUEUED, now)
         self._queue(request)
@@ -500,9 +492,7 @@ class Engine(Steppable):
 
     def _may_reclaim_pins(self) -> bool:
         """Unexpired pins give way where the scenario says so, and wherever they block all."""
-        if self.limits.reclaim_unexpired_pins:
-            return True
-        return not (self.running or self.loading)
+        return self.limits.reclaim_unexpired_pins or not (self.running or self.loading)
 
     def _release(self, finished: list[Request]) -> None:
         for request in finished:

@@ -34,9 +34,10 @@ class TurnBlocks(Copyable):
         blocks = -(-request.computed_tokens // self._size)
         request.private_blocks = blocks - request.hit_blocks
 
-    def publish_prefix(self, request: Request, tokens: int) -> None:
-        """Let others hit what of the shared prefix this turn has computed or computes now, with
-        ``tokens`` more, where nobody else did: as in vLLM, from the scheduling pass on."""
+    def grow(self, request: Request, blocks: int, tokens: int) -> None:
+        """Give a turn the blocks of the ``tokens`` that it computes next. Others can hit what these
+        complete of the shared prefix: as in vLLM, from the scheduling pass on."""
+        request.private_blocks += blocks
         pool, program = self._pool, request.program
         if not request.turn.has_prefix or request.hit_blocks >= program.shared_blocks:
             return

@@ -1,4 +1,4 @@
-"""Whom a shortage of KV blocks preempts.
+"""Whom a shortage of KV blocks preempts, and where it waits then.
 
 vLLM V1 preempts the turn that was admitted last; with its policy ``priority``, the one that its
 queue would serve last. Preempting the one with the fewest tokens instead costs the least
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentserve_gym.sim.kernel.batch import DecodeBatch
-from agentserve_gym.sim.kernel.request import Request
+from agentserve_gym.sim.kernel.request import QueueKey, Request
 
 Running = dict[int, Request]
 """Running turns by sequence, in order of admission."""
@@ -37,9 +37,22 @@ def _tokens(request: Request, batch: DecodeBatch) -> int:
     return max(request.target_tokens, request.computed_tokens)
 
 
-VICTIMS: dict[str, Callable[[Running, DecodeBatch], Request]] = {
-    "last_admitted": last_admitted,
-    "fewest_tokens": fewest_tokens,
-    "lowest_priority": lowest_priority,
+def before_all(request: Request, preemptions: int) -> QueueKey:
+    """At the front, before those that were preempted earlier; ``preemptions`` counts them."""
+    return (-1, -preemptions, request.sequence)
+
+
+def own_place(request: Request, _preemptions: int) -> QueueKey:
+    """Where it was before it was admitted."""
+    return (0, request.priority, request.sequence)
+
+
+Choice = Callable[[Running, DecodeBatch], Request]
+Place = Callable[[Request, int], QueueKey]
+
+VICTIMS: dict[str, tuple[Choice, Place]] = {
+    "last_admitted": (last_admitted, before_all),
+    "fewest_tokens": (fewest_tokens, before_all),
+    "lowest_priority": (lowest_priority, own_place),
 }
 """By the names that a scenario uses."""
