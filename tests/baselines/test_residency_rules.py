@@ -7,14 +7,23 @@ from math import exp, inf
 import pytest
 from baseline_helpers import FakeCluster, FakeInstance, gap, make_program, route, teach
 
-from agentserve_gym.baselines import Residency, parse_policy
+from agentserve_gym.baselines import Residency, parse_policy, run_policy
 from agentserve_gym.baselines.residency.continuum_paper import best_ttl_s
 from agentserve_gym.baselines.residency.infercept import (
     ForwardTime,
     fit_forward,
     waste_of_recompute,
 )
-from agentserve_gym.sim import KEEP, Phase, Place, PlacementKind, ProgramStatus, offload
+from agentserve_gym.sim import (
+    KEEP,
+    Phase,
+    Place,
+    PlacementKind,
+    ProgramStatus,
+    Simulation,
+    load_scenario,
+    offload,
+)
 from agentserve_gym.sim.kernel.tool_statistics import KindStatistics
 
 PIN = PlacementKind.PIN
@@ -371,3 +380,20 @@ def test_idleness_counts_the_ongoing_gap_and_only_five_cycles() -> None:
     assert ranking.idleness(program, 5.0) == pytest.approx(10 / 15)
     program.status = ProgramStatus.QUEUED
     assert ranking.idleness(program, 5.0) == pytest.approx(0.5)
+
+
+def test_a_farther_tier_holds_what_the_nearest_cannot() -> None:
+    """Contexts outgrow HBM and DRAM of the preset: what only DRAM holds is computed again."""
+    content = load_scenario("nvme").model_dump()
+    content["workload"]["programs"] = 20
+    scenario = load_scenario(content)
+    near, far = (
+        run_policy(Simulation(scenario, 0), parse_policy(f"affinity+{name}"))
+        for name in ("write_through", "kvbm")
+    )
+    assert near["counters"]["write_through.copied"] > 0
+    assert near["residency"]["offloads"]["nvme"] == near["hit_tokens"]["nvme"] == 0
+    assert far["counters"]["kvbm.copied_far"] >= far["residency"]["offloads"]["nvme"] > 0
+    assert far["hit_tokens"]["nvme"] > far["hit_tokens"]["dram"]
+    assert far["recomputed_tokens"] < near["recomputed_tokens"] / 2
+    assert far["mean_jct_s"]["all"] < near["mean_jct_s"]["all"]
