@@ -57,13 +57,16 @@ def import_kernels(
     of_model: Annotated[str, typer.Option("--model", help="Name in the catalogue.")],
     output: OutputOption,
     tp: TensorParallelOption = 1,
+    kv_dtype: Annotated[
+        str | None, typer.Option(help="Precision of the KV, bf16 or fp8; default the model's own.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Sample aiconfigurator-core's kernel tables (extra: calibration) and fit the compact form."""
     from agentserve_gym.hardware.kernels import calibrate_import
 
     _require_toml(output)
-    _write(calibrate_import(accelerator, of_model, tp), output, json)
+    _write(calibrate_import(accelerator, of_model, tp, kv_dtype), output, json)
 
 
 @calibrate.command("measure")
@@ -116,11 +119,14 @@ def _write(file: CompactFile, output: Path, json: bool) -> None:
                 "accelerator": file.accelerator,
                 "model": file.model,
                 "tensor_parallel": file.tensor_parallel,
+                "kv_dtype": file.kv_dtype,
                 "provenance": file.provenance,
                 "source": file.source,
                 "error": file.error,
             }
         )
         return
-    typer.echo(f"{output}: {file.accelerator}, {file.model}, tp{file.tensor_parallel}")
+    typer.echo(
+        f"{output}: {file.accelerator}, {file.model}, tp{file.tensor_parallel}, {file.kv_dtype} KV"
+    )
     typer.echo(f"{file.provenance}; {file.error}")

@@ -27,6 +27,9 @@ def replay(
     kv_blocks: Annotated[
         int | None, typer.Option(help="KV pool per engine, blocks of 16 tokens; default derived.")
     ] = None,
+    kv_dtype: Annotated[
+        str | None, typer.Option(help="Precision of the KV, bf16 or fp8; default the model's own.")
+    ] = None,
     timing: Annotated[str, typer.Option(help="auto, profile, compact or roofline.")] = "auto",
     profile: Annotated[Path | None, typer.Option(help="Folder of profile tables.")] = None,
     json: JsonOption = False,
@@ -34,7 +37,7 @@ def replay(
     """Replay a request workload and print TTFT, TPOT and E2E, as engine benchmarks do."""
     settings = ReplaySettings(
         workload, accelerator, model, tp, dp, ep, max_num_seqs, max_num_batched_tokens,
-        kv_blocks, timing, profile,
+        kv_blocks, timing, profile, kv_dtype,
     )  # fmt: skip
     replayed = replay_workload(settings)
     if json:

@@ -11,6 +11,7 @@ from agentserve_gym.messages import validated
 from agentserve_gym.tables import read_table, to_toml
 
 from .coefficients import CompactCoefficients
+from .precision import KvDtype
 
 
 class CompactFile(CompactCoefficients):
@@ -22,6 +23,7 @@ class CompactFile(CompactCoefficients):
     accelerator: str
     model: str
     tensor_parallel: int = Field(ge=1)
+    kv_dtype: KvDtype = "bf16"
     provenance: str
     source: str
     error: str

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .catalogue import Link, Model, accelerator, link, model
+from .catalogue import Link, accelerator, link, model
 from .coefficient_file import CompactFile
 from .coefficients import (
     AllReduce,
@@ -23,6 +23,7 @@ from .coefficients import (
     Experts,
     OverlapAttention,
 )
+from .decoder import Model
 from .fit_mixed import Mask, fit_mixed, mixed_rows, rounded
 from .kv_pool import kv_pool_blocks
 from .pricing.compact import CompactLatency

@@ -17,11 +17,13 @@ import numpy as np
 from agentserve_gym.extras import how_to_install
 from agentserve_gym.messages import choices
 
-from .catalogue import Model, accelerator, model
+from .catalogue import accelerator, model
 from .coefficient_file import CompactFile
 from .coefficients import AllReduce, Experts
+from .decoder import Model
 from .fit import CompactFit, HeldOutError, fit_tables, held_out_error
 from .kv_pool import kv_pool_blocks
+from .precision import KvDtype, WeightDtype
 from .pricing.compact import CompactLatency
 from .pricing.curves import smooth
 from .pricing.layers import ExpertSpread
@@ -44,10 +46,16 @@ SYSTEMS = {
 MODELS = {
     "llama-3.1-8b": "meta-llama/Meta-Llama-3.1-8B",
     "llama-3.1-70b": "meta-llama/Meta-Llama-3.1-70B",
+    "llama-3.3-70b-nvfp4": "meta-llama/Meta-Llama-3.1-70B",
     "qwen3-30b-a3b-instruct-2507": "Qwen/Qwen3-30B-A3B",
     "qwen3-32b": "Qwen/Qwen3-32B",
 }
-"""Catalogue model to the name under which aiconfigurator carries its configuration."""
+"""Catalogue model to the name under which aiconfigurator carries its configuration, or that of
+another checkpoint of the same shapes: the precisions are the catalogue's (see ``precisions``)."""
+
+WEIGHT_MODES: dict[WeightDtype, str] = {"bf16": "bfloat16", "fp8": "fp8_block", "nvfp4": "nvfp4"}
+KV_MODES: dict[KvDtype, str] = {"bf16": "bfloat16", "fp8": "fp8"}
+"""The catalogue's precisions to aiconfigurator's quantization modes."""
 
 TOKENS = (
     *(*range(1, 8), *range(8, 32, 4), *range(32, 256, 8)),
@@ -109,12 +117,15 @@ class KernelSampler:
         return self.engine.decode_step_per_op(count, context, 2)
 
 
-def calibrate_import(on: str, of: str, tensor_parallel: int = 1) -> CompactFile:
+def calibrate_import(
+    on: str, of: str, tensor_parallel: int = 1, kv_dtype: str | None = None
+) -> CompactFile:
     """Sample aiconfigurator-core for one case and fit the compact form.
 
     Args:
         on: accelerator, a key of SYSTEMS.
         of: model, a key of MODELS.
+        kv_dtype: precision of the KV; default: the model's own.
 
     Returns:
         The coefficient file; its ``error`` is that of whole steps away from the sampled grid.
@@ -126,14 +137,16 @@ def calibrate_import(on: str, of: str, tensor_parallel: int = 1) -> CompactFile:
         raise ValueError(f"no kernel tables for accelerator {on!r}{choices(on, SYSTEMS)}")
     if of not in MODELS:
         raise ValueError(f"no kernel tables for model {of!r}{choices(of, MODELS)}")
-    gpu, llm = accelerator(on), model(of)
+    gpu, llm = accelerator(on), model(of, kv_dtype)
     llm.check_tensor_parallel(tensor_parallel)
     if llm.experts is not None and tensor_parallel > 1:
         raise ValueError(f"{of} has experts: kernel tables are imported with tensor_parallel = 1")
     pool_tokens = kv_pool_blocks(gpu, llm, tensor_parallel) * 16
 
     def engine(**spread: int) -> KernelEngine:
-        return _compile(MODELS[of], SYSTEMS[on], tp_size=tensor_parallel, **spread)
+        return _compile(
+            MODELS[of], SYSTEMS[on], tp_size=tensor_parallel, **precisions(llm), **spread
+        )
 
     fit = fit_kernels(engine, llm, pool_tokens)
     return CompactFile(
@@ -141,13 +154,40 @@ def calibrate_import(on: str, of: str, tensor_parallel: int = 1) -> CompactFile:
         accelerator=on,
         model=of,
         tensor_parallel=tensor_parallel,
+        kv_dtype=llm.kv_dtype,
         provenance=PROVENANCE,
         source=(
-            f"aiconfigurator-core {_version()} (Apache-2.0), {SYSTEMS[on]}, {MODELS[of]}, vLLM "
-            f"backend, tp {tensor_parallel}: operators summed, smoothed, no host overhead"
+            f"aiconfigurator-core {_version()} (Apache-2.0), {SYSTEMS[on]}, {MODELS[of]}"
+            f"{_precision_text(llm)}, vLLM backend, tp {tensor_parallel}: operators summed, "
+            "smoothed, no host overhead"
         ),
         error=fit.error_text(),
     )
+
+
+def precisions(llm: Model) -> dict[str, str]:
+    """aiconfigurator's quantization modes for a model; none where all is bf16, its default.
+
+    Raises:
+        ValueError: the tables have no such precision.
+    """
+    if llm.weight_dtype == "bf16" and llm.kv_dtype == "bf16":
+        return {}
+    if llm.weight_dtype not in WEIGHT_MODES:
+        raise ValueError(
+            f"no kernel tables for the weights of {llm.name}"
+            f"{choices(llm.weight_dtype, WEIGHT_MODES)}"
+        )
+    return {
+        "gemm_quant_mode": WEIGHT_MODES[llm.weight_dtype],
+        "kvcache_quant_mode": KV_MODES[llm.kv_dtype],
+        "fmha_quant_mode": "bfloat16",
+    }
+
+
+def _precision_text(llm: Model) -> str:
+    modes = precisions(llm)
+    return "".join(f", {name} {mode}" for name, mode in modes.items())
 
 
 def fit_kernels(engine: Callable[..., KernelEngine], llm: Model, pool_tokens: int) -> CompactFit:
@@ -272,8 +312,8 @@ def _sum(operators: PerOperator, wanted: Callable[[str], bool]) -> float:
     return _MS * sum(operator[1] for operator in operators if wanted(operator[0]))
 
 
-def _compile(model_path: str, system: str, **spread: int) -> KernelEngine:
-    engine = _aiconfigurator().EngineHandle.compile(model_path, system, "vllm", **spread)
+def _compile(model_path: str, system: str, **options: int | str) -> KernelEngine:
+    engine = _aiconfigurator().EngineHandle.compile(model_path, system, "vllm", **options)
     compiled: KernelEngine = engine
     return compiled
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .catalogue import Accelerator, Link, Model
+from .catalogue import Accelerator, Link
+from .decoder import Model
+from .precision import ACTIVATION_BYTES, WEIGHT_FORMATS, WeightDtype
 from .pricing.curves import TokenCost
 from .pricing.roofline import RooflineExperts, RooflineLatency, RooflineTerms, WeightTimes
 
@@ -29,19 +31,15 @@ def roofline_latency(
     """
     efficiency, layers = accelerator.roofline, model.layers
     bandwidth = accelerator.memory_bandwidth_gb_per_s * 1e9
-    flops = accelerator.bf16_tflops * 1e12
+    flops = accelerator.peak_flops("bf16")
     kv_bytes = model.kv_bytes_per_token_per_rank(tensor_parallel)
     model.check_expert_parallel(expert_parallel)
 
-    weights: float = model.attention_parameters_per_layer
+    dense = _Matrices(accelerator)
+    dense.add(model.attention_parameters_per_layer, model.attention_format)
     if model.experts is None:
-        weights += model.mlp_parameters_per_layer
-    weights /= tensor_parallel
-    dense = WeightTimes(
-        weights * model.dtype_bytes / (efficiency.linear_memory * bandwidth),
-        weights * 2 / (efficiency.linear_compute * flops),
-    )
-    head = model.vocab * model.hidden * model.dtype_bytes / tensor_parallel
+        dense.add(model.mlp_parameters_per_layer, model.weight_dtype)
+    head = model.vocab * model.hidden * ACTIVATION_BYTES / tensor_parallel
     query = model.heads * model.head_dim / tensor_parallel
     experts = None
     if model.experts is not None:
@@ -58,7 +56,10 @@ def roofline_latency(
         RooflineTerms(
             layers=layers,
             exponent=efficiency.linear_exponent,
-            dense=dense,
+            dense=WeightTimes(
+                dense.bytes / tensor_parallel / (efficiency.linear_memory * bandwidth),
+                dense.bf16_flops / tensor_parallel / (efficiency.linear_compute * flops),
+            ),
             step_s=layers * efficiency.layer_overhead_s + efficiency.step_overhead_s,
             head=TokenCost(head / (efficiency.head_memory * bandwidth), efficiency.sequence_s),
             all_reduce=all_reduce_s_per_step(model, tensor_parallel, peer_link),
@@ -75,17 +76,36 @@ def roofline_latency(
     )
 
 
+class _Matrices:
+    """Matrices of one layer: bytes, and floating-point operations of one token.
+
+    ``bf16_flops`` counts an operation in a faster precision for as much less as it is faster.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self.bytes = 0.0
+        self.bf16_flops = 0.0
+
+    def add(self, weights: float, dtype: WeightDtype) -> None:
+        form, gpu = WEIGHT_FORMATS[dtype], self._accelerator
+        faster = gpu.peak_flops(form.compute) / gpu.peak_flops("bf16")
+        self.bytes += weights * form.bytes
+        self.bf16_flops += weights * 2 / faster
+
+
 def _expert_times(
     accelerator: Accelerator, model: Model, tensor_parallel: int, expert_parallel: int
 ) -> WeightTimes:
     efficiency = accelerator.roofline
     bandwidth = accelerator.memory_bandwidth_gb_per_s * 1e9
-    flops = accelerator.bf16_tflops * 1e12
+    form = WEIGHT_FORMATS[model.expert_format]
+    flops = accelerator.peak_flops(form.compute)
     shards = expert_parallel if expert_parallel > 1 else tensor_parallel
     expert = model.mlp_parameters_per_layer
     expert_share = 1 if expert_parallel > 1 else tensor_parallel
     return WeightTimes(
-        expert / expert_share * model.dtype_bytes / (efficiency.expert_memory * bandwidth),
+        expert / expert_share * form.bytes / (efficiency.expert_memory * bandwidth),
         2 * expert * (model.experts_per_token or 0) / shards / (efficiency.linear_compute * flops),
     )
 
@@ -105,7 +125,7 @@ def all_reduce_s_per_step(model: Model, tensor_parallel: int, peer_link: Link) -
         )
     calls = 2 * model.layers
     share = 2 * (tensor_parallel - 1) / tensor_parallel
-    per_token = model.hidden * model.dtype_bytes * share / (bandwidth * 1e9)
+    per_token = model.hidden * ACTIVATION_BYTES * share / (bandwidth * 1e9)
     return TokenCost(calls * latency, calls * per_token)
 
 

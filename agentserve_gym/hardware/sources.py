@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from agentserve_gym.messages import choices, unknown
 
-from .catalogue import DATA, Accelerator, Model, accelerator, link, model
+from .catalogue import DATA, Accelerator, accelerator, link, model
 from .coefficient_file import CompactFile, read_compact_file
+from .decoder import Model
 from .pricing.compact import CompactLatency
 from .pricing.layers import ExpertSpread
 from .pricing.timing import LatencyModel
@@ -50,6 +51,7 @@ def latency_model(
     *,
     expert_parallel: int = 1,
     data_parallel: int = 1,
+    kv_dtype: str | None = None,
     source: str = "auto",
 ) -> LatencyModel:
     """The latency model of one engine.
@@ -57,6 +59,7 @@ def latency_model(
     Args:
         on: accelerator, by catalogue name, path or value.
         of: model, likewise.
+        kv_dtype: precision of its KV; default: the model's own.
         source: ``compact`` needs fitted coefficients in the catalogue, ``roofline`` always works,
             ``auto`` takes the first of these that exists. Or a path: of a coefficient file
             (``.toml``), or of a folder of profile tables.
@@ -67,8 +70,8 @@ def latency_model(
     """
     named = isinstance(on, str) and isinstance(of, str)
     if named and source in ("auto", "compact", "roofline"):
-        return _shared(on, of, tensor_parallel, expert_parallel, data_parallel, source)
-    return _build(on, of, tensor_parallel, expert_parallel, data_parallel, source)
+        return _shared(on, of, tensor_parallel, expert_parallel, data_parallel, kv_dtype, source)
+    return _build(on, of, tensor_parallel, expert_parallel, data_parallel, kv_dtype, source)
 
 
 def latency_provenance(
@@ -78,24 +81,52 @@ def latency_provenance(
     *,
     expert_parallel: int = 1,
     data_parallel: int = 1,
+    kv_dtype: str | None = None,
     source: str = "auto",
 ) -> LatencyProvenance:
     """What ``latency_model`` with the same arguments rests on. Raises ValueError as it does."""
-    case = _case(on, of, tensor_parallel, expert_parallel, data_parallel)
+    case = _case(on, of, tensor_parallel, expert_parallel, data_parallel, kv_dtype)
     kind = _kind(case, source)
     return LatencyProvenance(kind, *_SOURCES[kind].describe(case, source))
 
 
-def list_compact_cases() -> list[tuple[str, str, int]]:
-    """(accelerator, model, tensor parallelism) of every coefficient file in the catalogue."""
-    files = sorted((DATA / "timing").glob("*/*/tp*.toml"))
-    return [(p.parent.parent.name, p.parent.name, int(p.stem[2:])) for p in files]
+class CompactCase(NamedTuple):
+    """What a coefficient file is of. ``str`` gives its place in the catalogue: the precision of the
+    KV is named where it is not bf16."""
+
+    accelerator: str
+    model: str
+    tensor_parallel: int
+    kv_dtype: str
+
+    def __str__(self) -> str:
+        kv = "" if self.kv_dtype == "bf16" else f"{_KV}{self.kv_dtype}"
+        return f"{self.accelerator}/{self.model}/tp{self.tensor_parallel}{kv}"
+
+
+_KV = "-kv-"
+
+
+def list_compact_cases() -> list[CompactCase]:
+    """The case of every coefficient file in the catalogue."""
+    cases = []
+    for path in sorted((DATA / "timing").glob("*/*/tp*.toml")):
+        ranks, _, kv_dtype = path.stem.removeprefix("tp").partition(_KV)
+        of, on = path.parent.name, path.parent.parent.name
+        cases.append(CompactCase(on, of, int(ranks), kv_dtype or "bf16"))
+    return cases
 
 
 def _build(
-    on: str | Accelerator, of: str | Model, tensor: int, expert: int, data: int, source: str
+    on: str | Accelerator,
+    of: str | Model,
+    tensor: int,
+    expert: int,
+    data: int,
+    kv_dtype: str | None,
+    source: str,
 ) -> LatencyModel:
-    case = _case(on, of, tensor, expert, data)
+    case = _case(on, of, tensor, expert, data, kv_dtype)
     return _SOURCES[_kind(case, source)].build(case, source)
 
 
@@ -109,7 +140,8 @@ class _Case(NamedTuple):
     ranks: Parallelism
 
     def __str__(self) -> str:
-        return f"{self.gpu.name}/{self.llm.name}/tp{self.ranks.tensor}"
+        llm = self.llm
+        return str(CompactCase(self.gpu.name, llm.name, self.ranks.tensor, llm.kv_dtype))
 
 
 def expert_spread(llm: Model, ranks: Parallelism) -> ExpertSpread:
@@ -125,9 +157,16 @@ def expert_spread(llm: Model, ranks: Parallelism) -> ExpertSpread:
     )
 
 
-def _case(on: str | Accelerator, of: str | Model, tensor: int, expert: int, data: int) -> _Case:
+def _case(
+    on: str | Accelerator,
+    of: str | Model,
+    tensor: int,
+    expert: int,
+    data: int,
+    kv_dtype: str | None,
+) -> _Case:
     gpu = accelerator(on) if isinstance(on, str) else on
-    llm = model(of) if isinstance(of, str) else of
+    llm = (model(of) if isinstance(of, str) else of).with_kv_dtype(kv_dtype)
     ranks = Parallelism(tensor, expert, data)
     llm.check_tensor_parallel(tensor)
     llm.check_expert_parallel(expert)
@@ -169,11 +208,11 @@ def _compact_file(case: _Case, source: str) -> CompactFile:
     if not source.endswith(".toml"):
         path = _catalogue_path(case)
         if not path.is_file():
-            cases = [f"{a}/{m}/tp{t}" for a, m, t in list_compact_cases()]
+            cases = map(str, list_compact_cases())
             raise ValueError(f"no compact coefficients for {case}{choices(str(case), cases)}")
         return _file(path)
     file = read_compact_file(source)
-    of = f"{file.accelerator}/{file.model}/tp{file.tensor_parallel}"
+    of = str(CompactCase(file.accelerator, file.model, file.tensor_parallel, file.kv_dtype))
     if of != str(case):
         raise ValueError(f"{source} has the coefficients of {of}, not of {case}")
     return file

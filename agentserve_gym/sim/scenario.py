@@ -139,9 +139,14 @@ class NodeSpec(StrictModel):
 
 
 class ClusterSpec(StrictModel):
-    """One model served by instances on nodes."""
+    """One model served by instances on nodes.
+
+    ``kv_dtype`` is the precision of its KV, in engines and tiers: ``bf16`` or ``fp8``; default: the
+    model's own.
+    """
 
     model: str
+    kv_dtype: Literal["bf16", "fp8"] | None = None
     nodes: list[NodeSpec] = Field(min_length=1)
     cxl: CxlSpec | None = None
     tiers: list[TierSpec] = []

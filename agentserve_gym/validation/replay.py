@@ -36,6 +36,7 @@ class ReplaySettings:
         tensor_parallel, data_parallel, expert_parallel: of the engine group.
         max_num_seqs, max_num_batched_tokens: scheduler limits of each engine.
         kv_blocks: KV pool of each engine, blocks of 16 tokens; derived where ``None``.
+        kv_dtype: precision of the KV, ``bf16`` or ``fp8``; the model's own where ``None``.
         timing: ``auto``, ``profile``, ``compact`` or ``roofline``.
         profile: folder of profile tables for ``timing="profile"``.
     """
@@ -51,6 +52,7 @@ class ReplaySettings:
     kv_blocks: int | None = None
     timing: str = "auto"
     profile: Path | None = None
+    kv_dtype: str | None = None
 
     def scenario(self) -> Scenario:
         """The settings as a scenario. Raises ValueError naming what is wrong."""
@@ -67,6 +69,7 @@ class ReplaySettings:
                 "name": self.workload.name,
                 "cluster": {
                     "model": self.model,
+                    "kv_dtype": self.kv_dtype,
                     "nodes": [{"name": "node0", "instances": [instance]}],
                 },
                 "workload": {"kind": "trace", "path": str(self.workload)},
