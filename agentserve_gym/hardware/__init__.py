@@ -40,6 +40,7 @@ from .sources import (
     latency_model,
     latency_provenance,
     list_compact_cases,
+    request_s,
 )
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "plain_name",
     "profile_latency",
     "read_compact_file",
+    "request_s",
     "roofline_latency",
     "tables_latency",
     "write_compact_file",

@@ -1,4 +1,5 @@
-"""The hardware catalogue: accelerators, models, links and memory tiers, as readable data files.
+"""The hardware catalogue: accelerators, models, links, memory tiers and the software that serves, as
+readable data files.
 
 Each entry is one TOML file under ``data/``. Its numbers are plain keys; a ``[sources]`` table says
 for each of them where it comes from, and an entry whose number has no source does not load. A user
@@ -21,6 +22,7 @@ from agentserve_gym.tables import read_table
 from .decoder import Model
 from .entry import Entry
 from .precision import ComputeDtype
+from .pricing.compact import HostTime
 
 DATA = Path(__file__).parent / "data"
 GIB = 1 << 30
@@ -64,6 +66,7 @@ class Accelerator(Entry):
     bf16_tflops: float = Field(gt=0)
     fp8_tflops: float | None = Field(default=None, gt=0)
     fp4_tflops: float | None = Field(default=None, gt=0)
+    multiprocessors: int | None = Field(default=None, gt=0)
     host_link: str
     peer_link: str
     roofline: RooflineEfficiency
@@ -109,6 +112,26 @@ class MemoryTier(Entry):
     @property
     def capacity_bytes(self) -> int:
         return int(self.capacity_gib * GIB)
+
+
+class ServingSoftware(Entry):
+    """A serving engine's program in one version and configuration: what its host side costs.
+
+    Attributes:
+        step_s: what every step takes beside its kernels.
+        layer_launch_s: launching the kernels of one layer, in steps with prefill; 0 where those run
+            as CUDA graphs too.
+        request_s: from a client's request to its place in the scheduler's queue (HTTP, template,
+            tokenizer).
+    """
+
+    step_s: float = Field(ge=0)
+    layer_launch_s: float = Field(ge=0)
+    request_s: float = Field(ge=0)
+
+    def host_time(self, layers: int) -> HostTime:
+        """What it adds to the steps of a model with so many layers."""
+        return HostTime(self.step_s, layers * self.layer_launch_s)
 
 
 EntryType = TypeVar("EntryType", bound=Entry)
@@ -161,6 +184,12 @@ def memory_tier(name: str) -> MemoryTier:
     return _load("memory tier", "memory", name, MemoryTier)
 
 
+@lru_cache(maxsize=64)
+def serving_software(name: str) -> ServingSoftware:
+    """The serving software of that name, or of a TOML file. Raises ValueError as above."""
+    return _load("serving software", "software", name, ServingSoftware)
+
+
 def list_accelerators() -> list[str]:
     """Names of the accelerators in the catalogue."""
     return _names("accelerators")
@@ -179,3 +208,8 @@ def list_links() -> list[str]:
 def list_memory_tiers() -> list[str]:
     """Names of the memory tiers in the catalogue."""
     return _names("memory")
+
+
+def list_serving_software() -> list[str]:
+    """Names of the serving software in the catalogue."""
+    return _names("software")

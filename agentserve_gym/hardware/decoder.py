@@ -19,7 +19,9 @@ class Model(Entry):
     """A transformer decoder.
 
     ``weight_dtype`` is that of the linear layers; ``attention_dtype`` and ``expert_dtype`` are
-    named where they differ from it. Embeddings, head and norms are bf16.
+    named where they differ from it. Embeddings, head and norms are bf16. The chat template adds
+    ``template_start_tokens`` to the first prompt of a conversation and ``template_turn_tokens`` to
+    each further one; 0 where it is not known.
     """
 
     layers: int = Field(gt=0)
@@ -37,6 +39,8 @@ class Model(Entry):
     kv_dtype: KvDtype
     experts: int | None = Field(default=None, gt=1)
     experts_per_token: int | None = Field(default=None, gt=0)
+    template_start_tokens: int = Field(default=0, ge=0)
+    template_turn_tokens: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _expert_facts_agree(self) -> Model:

@@ -17,7 +17,7 @@ import numpy as np
 from agentserve_gym.extras import how_to_install
 from agentserve_gym.messages import choices
 
-from .catalogue import accelerator, model
+from .catalogue import Accelerator, accelerator, model, serving_software
 from .coefficient_file import CompactFile
 from .coefficients import AllReduce, Experts
 from .decoder import Model
@@ -65,7 +65,8 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 CONTEXTS = (16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 CHUNKS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 HISTORIES = (0, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 122880)
-MIXED_COUNTS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
+MOST_BESIDE = 256
+"""Most decodes that are sampled beside a chunk."""
 MIXED_CONTEXTS = (128, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 WITHHELD_STEPS = 200
 EXPERT_RANKS = (1, 2, 4)
@@ -101,6 +102,12 @@ class KernelSampler:
     def decode_attention_s(self, count: int, context: int) -> float:
         return _sum(self._decode(count, context), lambda name: "attention" in name)
 
+    def decode_grid_s(self, counts: Sequence[int], contexts: Sequence[int]) -> Array:
+        """Decode attention by (count, context), without the dips of measured tables."""
+        return smooth_grid(
+            np.array([[self.decode_attention_s(n, c) for c in contexts] for n in counts])
+        )
+
     def prefill_attention_s(self, chunk: int, history: int) -> float:
         operators, _ = self.engine.run_static_per_op(
             batch_size=1, isl=chunk + history, osl=1, prefix=history
@@ -117,8 +124,84 @@ class KernelSampler:
         return self.engine.decode_step_per_op(count, context, 2)
 
 
+@dataclass(frozen=True, slots=True)
+class KernelCase:
+    """A case of the catalogue for which aiconfigurator-core has tables.
+
+    Raises:
+        ValueError: it has none, or the model cannot be spread so.
+    """
+
+    on: str
+    of: str
+    tensor_parallel: int = 1
+    kv_dtype: str | None = None
+    software: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.on not in SYSTEMS:
+            raise ValueError(
+                f"no kernel tables for accelerator {self.on!r}{choices(self.on, SYSTEMS)}"
+            )
+        if self.of not in MODELS:
+            raise ValueError(f"no kernel tables for model {self.of!r}{choices(self.of, MODELS)}")
+        if self.software is not None:
+            serving_software(self.software)
+        self.llm.check_tensor_parallel(self.tensor_parallel)
+        if self.llm.experts is not None and self.tensor_parallel > 1:
+            raise ValueError(
+                f"{self.of} has experts: kernel tables are imported with tensor_parallel = 1"
+            )
+
+    @property
+    def gpu(self) -> Accelerator:
+        return accelerator(self.on)
+
+    @property
+    def llm(self) -> Model:
+        return model(self.of, self.kv_dtype)
+
+    @property
+    def pool_tokens(self) -> int:
+        """Tokens of KV that fit beside the weights."""
+        return kv_pool_blocks(self.gpu, self.llm, self.tensor_parallel) * 16
+
+    def engine(self, backend: str = "vllm", **options: int | str) -> KernelEngine:
+        """The tables' engine. Raises ValueError if aiconfigurator-core is not installed."""
+        return _compile(
+            MODELS[self.of],
+            SYSTEMS[self.on],
+            backend,
+            tp_size=self.tensor_parallel,
+            **precisions(self.llm),
+            **options,
+        )
+
+    def file(self, fit: CompactFit, kernels: str) -> CompactFile:
+        """The coefficient file of a fit; ``kernels`` says whose were summed."""
+        return CompactFile(
+            **dict(fit.coefficients),
+            accelerator=self.on,
+            model=self.of,
+            tensor_parallel=self.tensor_parallel,
+            kv_dtype=self.llm.kv_dtype,
+            software=self.software,
+            provenance=PROVENANCE,
+            source=(
+                f"aiconfigurator-core {_version()} (Apache-2.0), {SYSTEMS[self.on]}, "
+                f"{MODELS[self.of]}{_precision_text(self.llm)}, {kernels}, "
+                f"tp {self.tensor_parallel}: operators summed, smoothed, no host overhead"
+            ),
+            error=fit.error_text(),
+        )
+
+
 def calibrate_import(
-    on: str, of: str, tensor_parallel: int = 1, kv_dtype: str | None = None
+    on: str,
+    of: str,
+    tensor_parallel: int = 1,
+    kv_dtype: str | None = None,
+    software: str | None = None,
 ) -> CompactFile:
     """Sample aiconfigurator-core for one case and fit the compact form.
 
@@ -126,6 +209,7 @@ def calibrate_import(
         on: accelerator, a key of SYSTEMS.
         of: model, a key of MODELS.
         kv_dtype: precision of the KV; default: the model's own.
+        software: serving software whose host time such steps get, where it is known.
 
     Returns:
         The coefficient file; its ``error`` is that of whole steps away from the sampled grid.
@@ -133,36 +217,9 @@ def calibrate_import(
     Raises:
         ValueError: the case is not among those, or aiconfigurator-core is not installed.
     """
-    if on not in SYSTEMS:
-        raise ValueError(f"no kernel tables for accelerator {on!r}{choices(on, SYSTEMS)}")
-    if of not in MODELS:
-        raise ValueError(f"no kernel tables for model {of!r}{choices(of, MODELS)}")
-    gpu, llm = accelerator(on), model(of, kv_dtype)
-    llm.check_tensor_parallel(tensor_parallel)
-    if llm.experts is not None and tensor_parallel > 1:
-        raise ValueError(f"{of} has experts: kernel tables are imported with tensor_parallel = 1")
-    pool_tokens = kv_pool_blocks(gpu, llm, tensor_parallel) * 16
-
-    def engine(**spread: int) -> KernelEngine:
-        return _compile(
-            MODELS[of], SYSTEMS[on], tp_size=tensor_parallel, **precisions(llm), **spread
-        )
-
-    fit = fit_kernels(engine, llm, pool_tokens)
-    return CompactFile(
-        **dict(fit.coefficients),
-        accelerator=on,
-        model=of,
-        tensor_parallel=tensor_parallel,
-        kv_dtype=llm.kv_dtype,
-        provenance=PROVENANCE,
-        source=(
-            f"aiconfigurator-core {_version()} (Apache-2.0), {SYSTEMS[on]}, {MODELS[of]}"
-            f"{_precision_text(llm)}, vLLM backend, tp {tensor_parallel}: operators summed, "
-            "smoothed, no host overhead"
-        ),
-        error=fit.error_text(),
-    )
+    case = KernelCase(on, of, tensor_parallel, kv_dtype, software)
+    fit = fit_kernels(case.engine, case.llm, case.pool_tokens)
+    return case.file(fit, "vLLM backend")
 
 
 def precisions(llm: Model) -> dict[str, str]:
@@ -192,9 +249,19 @@ def _precision_text(llm: Model) -> str:
 
 def fit_kernels(engine: Callable[..., KernelEngine], llm: Model, pool_tokens: int) -> CompactFit:
     """Sample engines made by ``engine(moe_ep_size=.., ...)`` and fit; checked off the grid."""
-    sampler = KernelSampler(engine())
-    tables = sample_tables(sampler, llm.layers)
     experts = _sample_experts(engine, llm) if llm.experts is not None else None
+    return fit_sampler(KernelSampler(engine()), llm, pool_tokens, experts)
+
+
+def fit_sampler(
+    sampler: KernelSampler,
+    llm: Model,
+    pool_tokens: int,
+    experts: Experts | None = None,
+    counts: Sequence[int] = COUNTS,
+) -> CompactFit:
+    """Sample the grid, with batches of ``counts`` sequences, and fit; checked off the grid."""
+    tables = sample_tables(sampler, llm.layers, counts)
     none = AllReduce(constant=0.0, token=0.0)  # the all-reduce is in the sampled dense part
     fit = fit_tables(tables, llm, none, experts, pool_tokens)
     spread = ExpertSpread(count=llm.experts or 0, per_token=llm.experts_per_token or 0)
@@ -203,34 +270,35 @@ def fit_kernels(engine: Callable[..., KernelEngine], llm: Model, pool_tokens: in
     return CompactFit(fit.coefficients, errors)
 
 
-def sample_tables(sampler: KernelSampler, layers: int) -> ProfileTables:
+def sample_tables(
+    sampler: KernelSampler, layers: int, counts: Sequence[int] = COUNTS
+) -> ProfileTables:
     """Sample the grid into profile tables; smoothed to rise along every axis."""
     micro = 1e6
     dense = np.array(smooth([sampler.dense_s(tokens) for tokens in TOKENS])) * micro
-    head = np.array(smooth([sampler.head_s(count) for count in COUNTS])) * micro
-    decode = smooth_grid(
-        np.array([[sampler.decode_attention_s(n, c) for c in CONTEXTS] for n in COUNTS])
-    )
+    head = np.array(smooth([sampler.head_s(count) for count in counts])) * micro
+    decode = sampler.decode_grid_s(counts, CONTEXTS)
     prefill = smooth_grid(
         np.array([[sampler.prefill_attention_s(n, h) for h in HISTORIES] for n in CHUNKS])
     )
     rows = [
         (0, 0, count, context, decode[i, j])
-        for i, count in enumerate(COUNTS)
+        for i, count in enumerate(counts)
         for j, context in enumerate(CONTEXTS)
     ]
+    beside = [(i, count) for i, count in enumerate(counts) if count <= MOST_BESIDE]
     for i, chunk in enumerate(CHUNKS):
         for j, history in enumerate(HISTORIES):
             rows.append((chunk, history, 0, 0, prefill[i, j]))
-            for count in MIXED_COUNTS[1:]:
+            for row, count in beside:
                 for context in MIXED_CONTEXTS:
-                    aside = decode[COUNTS.index(count), CONTEXTS.index(context)]
+                    aside = decode[row, CONTEXTS.index(context)]
                     rows.append((chunk, history, count, context, prefill[i, j] + aside))
     attention = np.array(rows, dtype=np.float64)
     attention[:, 4] *= micro / layers
     return ProfileTables(
         dense={ONCE_PER_STEP[0]: (np.array(TOKENS, dtype=float), dense)},
-        per_sequence={"lm_head": (np.array(COUNTS, dtype=float), head)},
+        per_sequence={"lm_head": (np.array(counts, dtype=float), head)},
         attention=attention,
         experts=np.empty((0, 3)),
     )
@@ -312,8 +380,8 @@ def _sum(operators: PerOperator, wanted: Callable[[str], bool]) -> float:
     return _MS * sum(operator[1] for operator in operators if wanted(operator[0]))
 
 
-def _compile(model_path: str, system: str, **options: int | str) -> KernelEngine:
-    engine = _aiconfigurator().EngineHandle.compile(model_path, system, "vllm", **options)
+def _compile(model_path: str, system: str, backend: str, **options: int | str) -> KernelEngine:
+    engine = _aiconfigurator().EngineHandle.compile(model_path, system, backend, **options)
     compiled: KernelEngine = engine
     return compiled
 

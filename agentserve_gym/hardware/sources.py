@@ -10,10 +10,18 @@ from typing import NamedTuple
 
 from agentserve_gym.messages import choices, unknown
 
-from .catalogue import DATA, Accelerator, accelerator, link, model
+from .catalogue import (
+    DATA,
+    Accelerator,
+    ServingSoftware,
+    accelerator,
+    link,
+    model,
+    serving_software,
+)
 from .coefficient_file import CompactFile, read_compact_file
 from .decoder import Model
-from .pricing.compact import CompactLatency
+from .pricing.compact import NO_HOST_TIME, CompactLatency
 from .pricing.layers import ExpertSpread
 from .pricing.timing import LatencyModel
 from .profile import profile_latency
@@ -53,6 +61,7 @@ def latency_model(
     data_parallel: int = 1,
     kv_dtype: str | None = None,
     source: str = "auto",
+    software: str = "auto",
 ) -> LatencyModel:
     """The latency model of one engine.
 
@@ -63,6 +72,8 @@ def latency_model(
         source: ``compact`` needs fitted coefficients in the catalogue, ``roofline`` always works,
             ``auto`` takes the first of these that exists. Or a path: of a coefficient file
             (``.toml``), or of a folder of profile tables.
+        software: the serving software, by catalogue name or path, whose host time steps get;
+            ``auto``: that of the coefficient file; ``none``: the kernels alone.
 
     Raises:
         ValueError: unknown name or source, no coefficients for this case, or the model cannot be
@@ -70,8 +81,11 @@ def latency_model(
     """
     named = isinstance(on, str) and isinstance(of, str)
     if named and source in ("auto", "compact", "roofline"):
-        return _shared(on, of, tensor_parallel, expert_parallel, data_parallel, kv_dtype, source)
-    return _build(on, of, tensor_parallel, expert_parallel, data_parallel, kv_dtype, source)
+        build = _shared
+    else:
+        build = _build
+    ranks = (tensor_parallel, expert_parallel, data_parallel)
+    return build(on, of, *ranks, kv_dtype, source, software)
 
 
 def latency_provenance(
@@ -87,7 +101,7 @@ def latency_provenance(
     """What ``latency_model`` with the same arguments rests on. Raises ValueError as it does."""
     case = _case(on, of, tensor_parallel, expert_parallel, data_parallel, kv_dtype)
     kind = _kind(case, source)
-    return LatencyProvenance(kind, *_SOURCES[kind].describe(case, source))
+    return LatencyProvenance(kind, *_DESCRIBE[kind](case, source))
 
 
 class CompactCase(NamedTuple):
@@ -105,6 +119,16 @@ class CompactCase(NamedTuple):
 
 
 _KV = "-kv-"
+
+
+def request_s(
+    on: str, of: str, tensor_parallel: int, *, kv_dtype: str | None, source: str, software: str
+) -> float:
+    """Seconds from a client's request to the scheduler's queue, by the software that the same
+    arguments of ``latency_model`` give; 0 where none is named."""
+    case = _case(on, of, tensor_parallel, 1, 1, kv_dtype)
+    named = _software(case, source, software)
+    return 0.0 if named is None else named.request_s
 
 
 def list_compact_cases() -> list[CompactCase]:
@@ -125,9 +149,18 @@ def _build(
     data: int,
     kv_dtype: str | None,
     source: str,
+    software: str,
 ) -> LatencyModel:
     case = _case(on, of, tensor, expert, data, kv_dtype)
-    return _SOURCES[_kind(case, source)].build(case, source)
+    kind = _kind(case, source)
+    if kind == "compact":
+        return _build_compact(case, source, software)
+    if software not in ("auto", "none"):
+        raise ValueError(
+            f"software is {software!r}, but {case} is priced by {kind}; host time comes on top of "
+            "coefficient files alone: allowed here are 'auto' and 'none'"
+        )
+    return _build_roofline(case) if kind == "roofline" else _build_profile(case, source)
 
 
 # Catalogue models are immutable, and tabulating one takes as long as a short episode.
@@ -218,11 +251,22 @@ def _compact_file(case: _Case, source: str) -> CompactFile:
     return file
 
 
-def _build_compact(case: _Case, source: str) -> LatencyModel:
+def _build_compact(case: _Case, source: str, software: str) -> LatencyModel:
     file = _compact_file(case, source)
+    named = _software(case, source, software)
+    host = NO_HOST_TIME if named is None else named.host_time(case.llm.layers)
     if case.llm.experts is not None and file.experts is None:
         raise ValueError(f"{case.llm.name} has experts, but the coefficients of {case} have none")
-    return CompactLatency(file.plain(), expert_spread(case.llm, case.ranks))
+    return CompactLatency(file.plain(host), expert_spread(case.llm, case.ranks))
+
+
+def _software(case: _Case, source: str, software: str) -> ServingSoftware | None:
+    """What serves: the software that is named, or that of the coefficients."""
+    if software == "auto" and _kind(case, source) == "compact":
+        named = _compact_file(case, source).software
+    else:
+        named = None if software in ("auto", "none") else software
+    return None if named is None else serving_software(named)
 
 
 def _describe_compact(case: _Case, source: str) -> tuple[str, str]:
@@ -230,7 +274,7 @@ def _describe_compact(case: _Case, source: str) -> tuple[str, str]:
     return f"{file.provenance}: {file.source}", file.error
 
 
-def _build_roofline(case: _Case, _: str) -> LatencyModel:
+def _build_roofline(case: _Case) -> LatencyModel:
     ranks, peers = case.ranks, link(case.gpu.peer_link)
     engines = ranks.data if ranks.expert > 1 else 1
     return roofline_latency(case.gpu, case.llm, ranks.tensor, ranks.expert, engines, peers)
@@ -250,13 +294,8 @@ def _describe_profile(_: _Case, folder: str) -> tuple[str, str]:
     return f"profile tables in {folder}", "measured; linear between the points of the tables"
 
 
-class _Source(NamedTuple):
-    build: Callable[[_Case, str], LatencyModel]
-    describe: Callable[[_Case, str], tuple[str, str]]
-
-
-_SOURCES = {
-    "compact": _Source(_build_compact, _describe_compact),
-    "roofline": _Source(_build_roofline, _describe_roofline),
-    "profile": _Source(_build_profile, _describe_profile),
+_DESCRIBE: dict[str, Callable[[_Case, str], tuple[str, str]]] = {
+    "compact": _describe_compact,
+    "roofline": _describe_roofline,
+    "profile": _describe_profile,
 }

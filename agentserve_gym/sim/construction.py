@@ -59,6 +59,7 @@ def _latency(scenario: Scenario, instance: InstanceSpec) -> LatencyModel:
         data_parallel=instance.data_parallel if instance.expert_parallel > 1 else 1,
         kv_dtype=scenario.cluster.kv_dtype,
         source=instance.timing,
+        software=scenario.engine.software,
     )
 
 

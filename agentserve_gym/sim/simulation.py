@@ -104,6 +104,7 @@ class Simulation:
             self.metrics,
             self.timeline,
             scenario.horizon_s,
+            scenario.engine.native_offloading,
         )
 
     # --- the loop ----------------------------------------------------------------------------
