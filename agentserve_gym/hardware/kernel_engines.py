@@ -1,0 +1,192 @@
+"""Engines of aiconfigurator-core: which of its tables are those of an accelerator and a model.
+
+It carries the configurations of some checkpoints and infers their precisions; others are derived
+here from one of the same shapes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, Protocol
+
+from agentserve_gym.extras import how_to_install
+from agentserve_gym.messages import choices
+
+from .decoder import Model
+from .precision import KvDtype
+
+SYSTEMS = {
+    "a100-80": "a100_sxm",
+    "b200": "b200_sxm",
+    "gb200": "gb200",
+    "h100-sxm": "h100_sxm",
+    "h200": "h200_sxm",
+    "l40s": "l40s",
+    "rtx-pro-6000": "rtx_pro_6000_server",
+}
+"""Catalogue accelerator to aiconfigurator system."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint as aiconfigurator takes it.
+
+    Attributes:
+        name: of the configuration that it carries.
+        modes: precisions that differ from those of that configuration.
+        quantization: an ``hf_quant_config.json`` in place of what that configuration says.
+    """
+
+    name: str
+    modes: Mapping[str, str] = {}
+    quantization: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        changes = [f"{key} {mode}" for key, mode in self.modes.items()]
+        if self.quantization is not None:
+            left_out = " ".join(self.quantization["exclude_modules"])
+            changes.append(f"{self.quantization['quant_algo']} but for {left_out}")
+        return ", ".join([self.name, *changes])
+
+
+CHECKPOINTS = {
+    "deepseek-r1-fp8": Checkpoint("deepseek-ai/DeepSeek-R1"),
+    "deepseek-r1-nvfp4": Checkpoint(
+        "deepseek-ai/DeepSeek-R1",
+        quantization={
+            "quant_algo": "NVFP4",
+            "kv_cache_quant_algo": "FP8",
+            "group_size": 16,
+            "exclude_modules": ["lm_head", "model.layers.*.self_attn*"],
+        },
+    ),
+    "gpt-oss-120b": Checkpoint("openai/gpt-oss-120b"),
+    "kimi-k2-fp8": Checkpoint("moonshotai/Kimi-K2-Instruct"),
+    "kimi-k2.5-int4": Checkpoint("moonshotai/Kimi-K2.5"),
+    "llama-3.1-8b": Checkpoint("meta-llama/Meta-Llama-3.1-8B"),
+    "llama-3.1-70b": Checkpoint("meta-llama/Meta-Llama-3.1-70B"),
+    "llama-3.3-70b-nvfp4": Checkpoint(
+        "meta-llama/Meta-Llama-3.1-70B", {"gemm_quant_mode": "nvfp4"}
+    ),
+    "qwen3-30b-a3b-instruct-2507": Checkpoint("Qwen/Qwen3-30B-A3B"),
+    "qwen3-32b": Checkpoint("Qwen/Qwen3-32B"),
+    "qwen3-32b-fp8": Checkpoint("Qwen/Qwen3-32B-FP8"),
+    "qwen3-coder-30b-a3b-fp8": Checkpoint("Qwen/Qwen3-30B-A3B-FP8"),
+}
+"""Catalogue model to a checkpoint of its shapes and precisions."""
+
+KV_MODES: dict[KvDtype, str] = {"bf16": "bfloat16", "fp8": "fp8"}
+
+PerOperator = Sequence[tuple[str, float, float, str]]
+"""(name, milliseconds, ...) of every operator of a step."""
+
+
+class KernelEngine(Protocol):
+    """What is used of aiconfigurator_core.sdk.engine.EngineHandle; milliseconds."""
+
+    def decode_step_per_op(self, gen_tokens: int, isl: int, osl: int) -> PerOperator: ...
+
+    def run_static_per_op(
+        self, *, batch_size: int, isl: int, osl: int, prefix: int = 0
+    ) -> tuple[PerOperator, PerOperator]: ...
+
+
+def compile_engine(
+    on: str, llm: Model, tensor_parallel: int, expert_parallel: int = 1, data_parallel: int = 1
+) -> KernelEngine:
+    """aiconfigurator's engine of a case; queries are bf16, as vLLM's are by default.
+
+    Raises:
+        ValueError: the case is not among those, or aiconfigurator-core is not installed.
+    """
+    require_tables(on, llm.name)
+    checkpoint = CHECKPOINTS[llm.name]
+    options: dict[str, int | str] = {"tp_size": tensor_parallel, **checkpoint.modes}
+    if expert_parallel > 1:
+        options |= {"moe_ep_size": expert_parallel, "attention_dp_size": data_parallel}
+    elif llm.experts is not None and tensor_parallel > 1:
+        options["moe_tp_size"] = tensor_parallel
+    if not is_plain(llm):
+        options |= {
+            "kvcache_quant_mode": KV_MODES[llm.kv_dtype],
+            "fmha_quant_mode": "bfloat16",
+        }
+    sdk = _aiconfigurator()
+    with _model_path(checkpoint) as path:
+        engine: KernelEngine = sdk.EngineHandle.compile(path, SYSTEMS[on], "vllm", **options)
+    return engine
+
+
+def is_plain(llm: Model) -> bool:
+    """Whether all of it is bf16, which is what aiconfigurator takes for granted."""
+    formats = {llm.weight_dtype, llm.attention_format, llm.expert_format, llm.kv_dtype}
+    return formats == {"bf16"}
+
+
+def require_tables(on: str, of: str) -> None:
+    """Raises ValueError where there are no tables for an accelerator or a model."""
+    if on not in SYSTEMS:
+        raise ValueError(f"no kernel tables for accelerator {on!r}{choices(on, SYSTEMS)}")
+    if of not in CHECKPOINTS:
+        raise ValueError(f"no kernel tables for model {of!r}{choices(of, CHECKPOINTS)}")
+
+
+def table_errors() -> tuple[type[Exception], ...]:
+    """What aiconfigurator raises where its tables lack a case."""
+    _aiconfigurator()
+    from aiconfigurator_core.sdk import errors
+
+    return (
+        errors.EmpiricalNotImplementedError,
+        errors.InterpolationDataNotAvailableError,
+        errors.MissingSystemFlopsError,
+        errors.PerfDataNotAvailableError,
+        errors.SolNotImplementedError,
+    )
+
+
+def kernel_source(on: str, llm: Model, tensor_parallel: int) -> str:
+    """One line on what an import rests on."""
+    from importlib.metadata import version
+
+    kv = "" if is_plain(llm) else f", {llm.kv_dtype} KV"
+    return (
+        f"aiconfigurator-core {version('aiconfigurator-core')} (Apache-2.0), {SYSTEMS[on]}, "
+        f"{CHECKPOINTS[llm.name]}{kv}, vLLM backend, tp {tensor_parallel}: operators summed, "
+        "smoothed, no host overhead"
+    )
+
+
+@contextmanager
+def _model_path(checkpoint: Checkpoint) -> Iterator[str]:
+    """The name of a checkpoint, or a folder with the configuration that aiconfigurator carries
+    under it: by name it takes only those that it lists, as they are."""
+    from aiconfigurator_core.sdk.common import DefaultHFModels
+
+    if checkpoint.quantization is None and checkpoint.name in DefaultHFModels:
+        yield checkpoint.name
+        return
+    file = f"{checkpoint.name.replace('/', '--')}_config.json"
+    carried = resources.files("aiconfigurator_core") / "model_configs" / file
+    config = json.loads(carried.read_text(encoding="utf-8"))
+    with TemporaryDirectory() as place:
+        if checkpoint.quantization is not None:
+            config.pop("quantization_config", None)
+            content = {"quantization": dict(checkpoint.quantization)}
+            (Path(place) / "hf_quant_config.json").write_text(json.dumps(content), encoding="utf-8")
+        (Path(place) / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        yield place
+
+
+def _aiconfigurator() -> Any:
+    try:
+        from aiconfigurator_core.sdk import engine
+    except ImportError as error:
+        raise ValueError(
+            f"importing kernel tables: {how_to_install('aiconfigurator_core')}"
+        ) from error
+    return engine
