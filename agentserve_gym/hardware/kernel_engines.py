@@ -53,8 +53,13 @@ class Checkpoint(NamedTuple):
         return ", ".join([self.name, *changes])
 
 
+_FP8 = {"gemm_quant_mode": "fp8"}
+"""fp8 with one scale a matrix. Checkpoints have one for 128 x 128 weights, but the rows of such
+matrices were measured with their launches: at least 60 us on an H100 and 170 us on a B200, however
+small the matrix, which CUDA graphs hide. Expert layers and latent attention have no such floor."""
+
 CHECKPOINTS = {
-    "deepseek-r1-fp8": Checkpoint("deepseek-ai/DeepSeek-R1"),
+    "deepseek-r1-fp8": Checkpoint("deepseek-ai/DeepSeek-R1", _FP8),
     "deepseek-r1-nvfp4": Checkpoint(
         "deepseek-ai/DeepSeek-R1",
         quantization={
@@ -65,7 +70,7 @@ CHECKPOINTS = {
         },
     ),
     "gpt-oss-120b": Checkpoint("openai/gpt-oss-120b"),
-    "kimi-k2-fp8": Checkpoint("moonshotai/Kimi-K2-Instruct"),
+    "kimi-k2-fp8": Checkpoint("moonshotai/Kimi-K2-Instruct", _FP8),
     "kimi-k2.5-int4": Checkpoint("moonshotai/Kimi-K2.5"),
     "llama-3.1-8b": Checkpoint("meta-llama/Meta-Llama-3.1-8B"),
     "llama-3.1-70b": Checkpoint("meta-llama/Meta-Llama-3.1-70B"),
@@ -74,12 +79,15 @@ CHECKPOINTS = {
     ),
     "qwen3-30b-a3b-instruct-2507": Checkpoint("Qwen/Qwen3-30B-A3B"),
     "qwen3-32b": Checkpoint("Qwen/Qwen3-32B"),
-    "qwen3-32b-fp8": Checkpoint("Qwen/Qwen3-32B-FP8"),
-    "qwen3-coder-30b-a3b-fp8": Checkpoint("Qwen/Qwen3-30B-A3B-FP8"),
+    "qwen3-32b-fp8": Checkpoint("Qwen/Qwen3-32B-FP8", _FP8),
+    "qwen3-coder-30b-a3b-fp8": Checkpoint("Qwen/Qwen3-30B-A3B-FP8", _FP8),
 }
 """Catalogue model to a checkpoint of its shapes and precisions."""
 
 KV_MODES: dict[KvDtype, str] = {"bf16": "bfloat16", "fp8": "fp8"}
+
+LATENT_MODULE = "mla_block"
+"""The operator of latent attention with the projections around it."""
 
 PerOperator = Sequence[tuple[str, float, float, str]]
 """(name, milliseconds, ...) of every operator of a step."""
@@ -105,7 +113,7 @@ def compile_engine(
     """
     require_tables(on, llm.name)
     checkpoint = CHECKPOINTS[llm.name]
-    options: dict[str, int | str] = {"tp_size": tensor_parallel, **checkpoint.modes}
+    options: dict[str, int | str] = {"tp_size": tensor_parallel}
     if expert_parallel > 1:
         options |= {"moe_ep_size": expert_parallel, "attention_dp_size": data_parallel}
     elif llm.experts is not None and tensor_parallel > 1:
@@ -116,9 +124,46 @@ def compile_engine(
             "fmha_quant_mode": "bfloat16",
         }
     sdk = _aiconfigurator()
-    with _model_path(checkpoint) as path:
-        engine: KernelEngine = sdk.EngineHandle.compile(path, SYSTEMS[on], "vllm", **options)
-    return engine
+
+    def engine(modes: Mapping[str, str]) -> KernelEngine:
+        with _model_path(checkpoint) as path:
+            made: KernelEngine = sdk.EngineHandle.compile(
+                path, SYSTEMS[on], "vllm", **options, **modes
+            )
+        return made
+
+    if llm.is_latent and checkpoint.modes:
+        return _LatentFrom(engine({}), engine(checkpoint.modes))
+    return engine(checkpoint.modes)
+
+
+class _LatentFrom:
+    """An engine that takes latent attention, a module that is measured whole, from another."""
+
+    def __init__(self, latent: KernelEngine, engine: KernelEngine) -> None:
+        self._latent = latent
+        self._engine = engine
+
+    def decode_step_per_op(self, gen_tokens: int, isl: int, osl: int) -> PerOperator:
+        latent, engine = self._latent, self._engine
+        return _merged(
+            latent.decode_step_per_op(gen_tokens, isl, osl),
+            engine.decode_step_per_op(gen_tokens, isl, osl),
+        )
+
+    def run_static_per_op(
+        self, *, batch_size: int, isl: int, osl: int, prefix: int = 0
+    ) -> tuple[PerOperator, PerOperator]:
+        latent, engine = (
+            each.run_static_per_op(batch_size=batch_size, isl=isl, osl=osl, prefix=prefix)
+            for each in (self._latent, self._engine)
+        )
+        return _merged(latent[0], engine[0]), _merged(latent[1], engine[1])
+
+
+def _merged(latent: PerOperator, others: PerOperator) -> PerOperator:
+    modules = [operator for operator in latent if LATENT_MODULE in operator[0]]
+    return [*modules, *(operator for operator in others if LATENT_MODULE not in operator[0])]
 
 
 def is_plain(llm: Model) -> bool:

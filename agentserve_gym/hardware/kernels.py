@@ -20,6 +20,7 @@ from .coefficients import AllReduce, Experts
 from .decoder import Model
 from .fit import CompactFit, HeldOutError, fit_tables, held_out_error
 from .kernel_engines import (
+    LATENT_MODULE,
     KernelEngine,
     PerOperator,
     compile_engine,
@@ -55,7 +56,7 @@ PROMPTS = 16
 """Many short prompts in place of a long one: what their tokens cost apart from attention."""
 
 _MS = 1e-3
-_ATTENTION = ("attention", "mla_block", "gdn_conv1d", "gdn_recurrence", "gdn_scan")
+_ATTENTION = ("attention", LATENT_MODULE, "gdn_conv1d", "gdn_recurrence", "gdn_scan")
 _EXPERTS = ("moe", "shared", "router")
 _TWICE = "tp_allreduce"
 """Of models with latent attention: the two all-reduces of a layer once more, which are in the
@@ -108,16 +109,16 @@ class KernelSampler:
 
     @cached_property
     def _with_projections(self) -> bool:
-        return any("mla_block" in operator[0] for operator in self._decode(1, 16))
+        return any(LATENT_MODULE in operator[0] for operator in self._decode(1, 16))
 
     def _projections_s(self, tokens: int) -> float:
         """The projections that come with latent attention: what it costs without a context."""
         if not self._with_projections:
             return 0.0
         if tokens <= OVERLAPPED_TOKENS:
-            return _sum(self._decode(tokens, 1), lambda name: "mla_block" in name)
+            return _sum(self._decode(tokens, 1), lambda name: LATENT_MODULE in name)
         operators = self._prefill(PROMPTS, round(tokens / PROMPTS))
-        return _sum(operators, lambda name: "mla_block" in name)
+        return _sum(operators, lambda name: LATENT_MODULE in name)
 
     def _of_tokens(self, tokens: int) -> PerOperator:
         """Operators that see a batch's tokens only."""
