@@ -1,4 +1,4 @@
-"""The hardware catalogue: accelerators, models, links, memory tiers and the software that serves, as
+"""The hardware catalogue: accelerators, models, links, memory tiers and serving software, as
 readable data files.
 
 Each entry is one TOML file under ``data/``. Its numbers are plain keys; a ``[sources]`` table says

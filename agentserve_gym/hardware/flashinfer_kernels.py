@@ -1,4 +1,4 @@
-"""Kernel tables for engines that run FlashInfer's own attention, with contexts of unequal length."""
+"""Kernel tables for engines with FlashInfer's own attention and contexts of unequal length."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .coefficient_file import CompactFile
 from .decode_plan import DecodePlan, fit_rate
 from .decoder import Model
 from .fit import CompactFit
+from .kernel_engines import compile_engine
 from .kernels import COUNTS, KernelCase, KernelSampler, fit_sampler
 from .profile_tables import Array
 
@@ -127,11 +128,15 @@ def import_flashinfer(
         ValueError: as ``calibrate_import``, or the GPU's multiprocessors are not known.
     """
     case = KernelCase(on, of, tensor_parallel, kv_dtype, software)
-    plan = decode_plan(case.gpu, case.llm, tensor_parallel)
-    attention = KernelSampler(case.engine("sglang", attention_backend="flashinfer"))
-    sampler = UnequalDecodes(case.engine(), attention, plan)
+    llm = case.llm
+    if llm.is_latent or llm.experts is not None:
+        raise ValueError(f"{of}: FlashInfer's attention is imported for dense grouped-query models")
+    plan = decode_plan(case.gpu, llm, tensor_parallel)
+    linear = compile_engine(on, llm, tensor_parallel)
+    attention = compile_engine(on, llm, tensor_parallel, backend="sglang", attention="flashinfer")
+    sampler = UnequalDecodes(linear, KernelSampler(attention), plan)
     kernels = (
         "vLLM backend, attention of FlashInfer without TensorRT-LLM (measured in SGLang), decodes "
         "of unequal length by its plan"
     )
-    return case.file(fit_unequal(sampler, case.llm, case.pool_tokens), kernels)
+    return case.file(lambda: fit_unequal(sampler, llm, case.pool_tokens), kernels)

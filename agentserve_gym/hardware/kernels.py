@@ -10,20 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
 
 import numpy as np
-
-from agentserve_gym.extras import how_to_install
-from agentserve_gym.messages import choices
 
 from .catalogue import Accelerator, accelerator, model, serving_software
 from .coefficient_file import CompactFile
 from .coefficients import AllReduce, Experts
 from .decoder import Model
 from .fit import CompactFit, HeldOutError, fit_tables, held_out_error
+from .kernel_engines import (
+    LATENT_MODULE,
+    KernelEngine,
+    PerOperator,
+    compile_engine,
+    kernel_source,
+    require_tables,
+    table_errors,
+)
 from .kv_pool import kv_pool_blocks
-from .precision import KvDtype, WeightDtype
 from .pricing.compact import CompactLatency
 from .pricing.curves import smooth
 from .pricing.layers import ExpertSpread
@@ -31,31 +36,6 @@ from .pricing.timing import BatchStep, lone_chunk, prefill_area
 from .profile_tables import ONCE_PER_STEP, Array, ProfileTables
 
 PROVENANCE = "measured kernels, summed"
-
-SYSTEMS = {
-    "a100-80": "a100_sxm",
-    "b200": "b200_sxm",
-    "gb200": "gb200",
-    "h100-sxm": "h100_sxm",
-    "h200": "h200_sxm",
-    "l40s": "l40s",
-    "rtx-pro-6000": "rtx_pro_6000_server",
-}
-"""Catalogue accelerator to aiconfigurator system."""
-
-MODELS = {
-    "llama-3.1-8b": "meta-llama/Meta-Llama-3.1-8B",
-    "llama-3.1-70b": "meta-llama/Meta-Llama-3.1-70B",
-    "llama-3.3-70b-nvfp4": "meta-llama/Meta-Llama-3.1-70B",
-    "qwen3-30b-a3b-instruct-2507": "Qwen/Qwen3-30B-A3B",
-    "qwen3-32b": "Qwen/Qwen3-32B",
-}
-"""Catalogue model to the name under which aiconfigurator carries its configuration, or that of
-another checkpoint of the same shapes: the precisions are the catalogue's (see ``precisions``)."""
-
-WEIGHT_MODES: dict[WeightDtype, str] = {"bf16": "bfloat16", "fp8": "fp8_block", "nvfp4": "nvfp4"}
-KV_MODES: dict[KvDtype, str] = {"bf16": "bfloat16", "fp8": "fp8"}
-"""The catalogue's precisions to aiconfigurator's quantization modes."""
 
 TOKENS = (
     *(*range(1, 8), *range(8, 32, 4), *range(32, 256, 8)),
@@ -71,36 +51,42 @@ MIXED_CONTEXTS = (128, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 WITHHELD_STEPS = 200
 EXPERT_RANKS = (1, 2, 4)
 
+OVERLAPPED_TOKENS = 256
+"""Up to so many tokens vLLM runs shared experts beside the routed ones on a stream of its own."""
+PROMPTS = 16
+"""Many short prompts in place of a long one: what their tokens cost apart from attention."""
+
 _MS = 1e-3
-PerOperator = Sequence[tuple[str, float, float, str]]
+_ATTENTION = ("attention", LATENT_MODULE, "gdn_conv1d", "gdn_recurrence", "gdn_scan")
+_EXPERTS = ("moe", "shared", "router")
+_TWICE = "tp_allreduce"
+"""Of models with latent attention: the two all-reduces of a layer once more, which are in the
+dispatches of the expert layers."""
+_LEAST_S = 1e-6
 
 
-class KernelEngine(Protocol):
-    """What is used of aiconfigurator_core.sdk.engine.EngineHandle; milliseconds."""
-
-    def decode_step_per_op(self, gen_tokens: int, isl: int, osl: int) -> PerOperator: ...
-
-    def run_static_per_op(
-        self, *, batch_size: int, isl: int, osl: int, prefix: int = 0
-    ) -> tuple[PerOperator, PerOperator]: ...
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KernelSampler:
-    """Reads single components out of an engine's per-operator times, in seconds."""
+    """Reads single components out of an engine's per-operator times, in seconds.
+
+    Most engines have an operator for each component. Some bundle them: decodes have the whole
+    expert layer in one operator, or latent attention comes with the projections around it.
+    """
 
     engine: KernelEngine
 
     def dense_s(self, tokens: int) -> float:
         """All that depends on the batch's tokens alone, expert layers apart."""
-        skip = ("attention", "logits", "moe")
-        return _sum(self._decode(tokens, 16), lambda name: not any(s in name for s in skip))
+        skip = ("logits", _TWICE, *(_EXPERTS if self.bundled else ("moe",)), *_ATTENTION)
+        operators = self._of_tokens(tokens)
+        return _sum(operators, lambda name: not _has(name, skip)) + self._projections_s(tokens)
 
     def head_s(self, sequences: int) -> float:
         return _sum(self._decode(sequences, 16), lambda name: "logits" in name)
 
     def decode_attention_s(self, count: int, context: int) -> float:
-        return _sum(self._decode(count, context), lambda name: "attention" in name)
+        whole = _sum(self._decode(count, context), lambda name: _has(name, _ATTENTION))
+        return max(whole - self._projections_s(count), _LEAST_S)
 
     def decode_grid_s(self, counts: Sequence[int], contexts: Sequence[int]) -> Array:
         """Decode attention by (count, context), without the dips of measured tables."""
@@ -109,91 +95,52 @@ class KernelSampler:
         )
 
     def prefill_attention_s(self, chunk: int, history: int) -> float:
-        operators, _ = self.engine.run_static_per_op(
-            batch_size=1, isl=chunk + history, osl=1, prefix=history
-        )
-        return _sum(operators, lambda name: "attention" in name)
+        operators = self._prefill(1, chunk, history)
+        whole = _sum(operators, lambda name: _has(name, _ATTENTION))
+        return max(whole - self._projections_s(chunk), _LEAST_S)
 
     def experts_s(self, tokens: int) -> float:
+        """The expert layers; of bundled ones with router, shared experts and exchange."""
+        if self.bundled:
+            return _sum(self._of_tokens(tokens), lambda name: _has(name, _EXPERTS))
         return _sum(self._decode(tokens, 16), lambda name: name.endswith("_moe"))
 
     def dispatch_s(self, tokens: int) -> float:
+        """The exchange of tokens, or the all-reduces of tensor parallelism in its place."""
         return _sum(self._decode(tokens, 16), lambda name: "dispatch" in name)
+
+    @cached_property
+    def bundled(self) -> bool:
+        """Whether router, shared experts and exchange come with the expert layers."""
+        return any("overlap" in operator[0] for operator in self._decode(1, 16))
+
+    @cached_property
+    def _with_projections(self) -> bool:
+        return any(LATENT_MODULE in operator[0] for operator in self._decode(1, 16))
+
+    def _projections_s(self, tokens: int) -> float:
+        """The projections that come with latent attention: what it costs without a context."""
+        if not self._with_projections:
+            return 0.0
+        if tokens <= OVERLAPPED_TOKENS:
+            return _sum(self._decode(tokens, 1), lambda name: LATENT_MODULE in name)
+        operators = self._prefill(PROMPTS, round(tokens / PROMPTS))
+        return _sum(operators, lambda name: LATENT_MODULE in name)
+
+    def _of_tokens(self, tokens: int) -> PerOperator:
+        """Operators that see a batch's tokens only."""
+        if self.bundled and tokens > OVERLAPPED_TOKENS:
+            return self._prefill(PROMPTS, round(tokens / PROMPTS))
+        return self._decode(tokens, 16)
 
     def _decode(self, count: int, context: int) -> PerOperator:
         return self.engine.decode_step_per_op(count, context, 2)
 
-
-@dataclass(frozen=True, slots=True)
-class KernelCase:
-    """A case of the catalogue for which aiconfigurator-core has tables.
-
-    Raises:
-        ValueError: it has none, or the model cannot be spread so.
-    """
-
-    on: str
-    of: str
-    tensor_parallel: int = 1
-    kv_dtype: str | None = None
-    software: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.on not in SYSTEMS:
-            raise ValueError(
-                f"no kernel tables for accelerator {self.on!r}{choices(self.on, SYSTEMS)}"
-            )
-        if self.of not in MODELS:
-            raise ValueError(f"no kernel tables for model {self.of!r}{choices(self.of, MODELS)}")
-        if self.software is not None:
-            serving_software(self.software)
-        self.llm.check_tensor_parallel(self.tensor_parallel)
-        if self.llm.experts is not None and self.tensor_parallel > 1:
-            raise ValueError(
-                f"{self.of} has experts: kernel tables are imported with tensor_parallel = 1"
-            )
-
-    @property
-    def gpu(self) -> Accelerator:
-        return accelerator(self.on)
-
-    @property
-    def llm(self) -> Model:
-        return model(self.of, self.kv_dtype)
-
-    @property
-    def pool_tokens(self) -> int:
-        """Tokens of KV that fit beside the weights."""
-        return kv_pool_blocks(self.gpu, self.llm, self.tensor_parallel) * 16
-
-    def engine(self, backend: str = "vllm", **options: int | str) -> KernelEngine:
-        """The tables' engine. Raises ValueError if aiconfigurator-core is not installed."""
-        return _compile(
-            MODELS[self.of],
-            SYSTEMS[self.on],
-            backend,
-            tp_size=self.tensor_parallel,
-            **precisions(self.llm),
-            **options,
+    def _prefill(self, prompts: int, chunk: int, history: int = 0) -> PerOperator:
+        operators, _ = self.engine.run_static_per_op(
+            batch_size=prompts, isl=chunk + history, osl=1, prefix=history
         )
-
-    def file(self, fit: CompactFit, kernels: str) -> CompactFile:
-        """The coefficient file of a fit; ``kernels`` says whose were summed."""
-        return CompactFile(
-            **dict(fit.coefficients),
-            accelerator=self.on,
-            model=self.of,
-            tensor_parallel=self.tensor_parallel,
-            kv_dtype=self.llm.kv_dtype,
-            software=self.software,
-            provenance=PROVENANCE,
-            source=(
-                f"aiconfigurator-core {_version()} (Apache-2.0), {SYSTEMS[self.on]}, "
-                f"{MODELS[self.of]}{_precision_text(self.llm)}, {kernels}, "
-                f"tp {self.tensor_parallel}: operators summed, smoothed, no host overhead"
-            ),
-            error=fit.error_text(),
-        )
+        return operators
 
 
 def calibrate_import(
@@ -209,7 +156,7 @@ def calibrate_import(
         on: accelerator, a key of SYSTEMS.
         of: model, a key of MODELS.
         kv_dtype: precision of the KV; default: the model's own.
-        software: serving software whose host time such steps get, where it is known.
+        software: serving software of the catalogue whose host time such steps get.
 
     Returns:
         The coefficient file; its ``error`` is that of whole steps away from the sampled grid.
@@ -218,55 +165,97 @@ def calibrate_import(
         ValueError: the case is not among those, or aiconfigurator-core is not installed.
     """
     case = KernelCase(on, of, tensor_parallel, kv_dtype, software)
-    fit = fit_kernels(case.engine, case.llm, case.pool_tokens)
+    llm = case.llm
+
+    def engine(expert_parallel: int = 1, data_parallel: int = 1) -> KernelEngine:
+        return compile_engine(on, llm, tensor_parallel, expert_parallel, data_parallel)
+
+    def fit() -> CompactFit:
+        return fit_kernels(engine, llm, case.pool_tokens, tensor_parallel)
+
     return case.file(fit, "vLLM backend")
 
 
-def precisions(llm: Model) -> dict[str, str]:
-    """aiconfigurator's quantization modes for a model; none where all is bf16, its default.
+@dataclass(frozen=True, slots=True)
+class KernelCase:
+    """What is imported; arguments as of ``calibrate_import``."""
 
-    Raises:
-        ValueError: the tables have no such precision.
-    """
-    if llm.weight_dtype == "bf16" and llm.kv_dtype == "bf16":
-        return {}
-    if llm.weight_dtype not in WEIGHT_MODES:
-        raise ValueError(
-            f"no kernel tables for the weights of {llm.name}"
-            f"{choices(llm.weight_dtype, WEIGHT_MODES)}"
+    on: str
+    of: str
+    tensor_parallel: int
+    kv_dtype: str | None
+    software: str | None
+
+    def __post_init__(self) -> None:
+        require_tables(self.on, self.of)
+        self.llm.check_tensor_parallel(self.tensor_parallel)
+        if self.software is not None:
+            serving_software(self.software)
+
+    @property
+    def gpu(self) -> Accelerator:
+        return accelerator(self.on)
+
+    @property
+    def llm(self) -> Model:
+        return model(self.of, self.kv_dtype)
+
+    @property
+    def pool_tokens(self) -> int:
+        """Tokens of KV that fit beside the weights."""
+        return kv_pool_blocks(self.gpu, self.llm, self.tensor_parallel) * 16
+
+    def file(self, fit: Callable[[], CompactFit], kernels: str) -> CompactFile:
+        """The coefficient file of a fit; ``kernels``: whose were summed.
+
+        Raises:
+            ValueError: the tables lack a part of what the fit asks for.
+        """
+        source = kernel_source(self.on, self.llm, self.tensor_parallel, kernels)
+        try:
+            fitted = fit()
+        except table_errors() as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"the kernel tables lack a part of {source}: {reason}") from error
+        return CompactFile(
+            **dict(fitted.coefficients),
+            accelerator=self.on,
+            model=self.of,
+            tensor_parallel=self.tensor_parallel,
+            kv_dtype=self.llm.kv_dtype,
+            software=self.software,
+            provenance=PROVENANCE,
+            source=source,
+            error=fitted.error_text(),
         )
-    return {
-        "gemm_quant_mode": WEIGHT_MODES[llm.weight_dtype],
-        "kvcache_quant_mode": KV_MODES[llm.kv_dtype],
-        "fmha_quant_mode": "bfloat16",
-    }
 
 
-def _precision_text(llm: Model) -> str:
-    modes = precisions(llm)
-    return "".join(f", {name} {mode}" for name, mode in modes.items())
-
-
-def fit_kernels(engine: Callable[..., KernelEngine], llm: Model, pool_tokens: int) -> CompactFit:
-    """Sample engines made by ``engine(moe_ep_size=.., ...)`` and fit; checked off the grid."""
-    experts = _sample_experts(engine, llm) if llm.experts is not None else None
-    return fit_sampler(KernelSampler(engine()), llm, pool_tokens, experts)
+def fit_kernels(
+    engine: Callable[..., KernelEngine], llm: Model, pool_tokens: int, tensor_parallel: int = 1
+) -> CompactFit:
+    """Sample engines made by ``engine(expert_parallel, data_parallel)`` and fit; checked off the
+    grid."""
+    experts = _sample_experts(engine, llm, tensor_parallel) if llm.experts is not None else None
+    return fit_sampler(KernelSampler(engine()), llm, pool_tokens, tensor_parallel, experts)
 
 
 def fit_sampler(
     sampler: KernelSampler,
     llm: Model,
     pool_tokens: int,
+    tensor_parallel: int = 1,
     experts: Experts | None = None,
     counts: Sequence[int] = COUNTS,
 ) -> CompactFit:
     """Sample the grid, with batches of ``counts`` sequences, and fit; checked off the grid."""
     tables = sample_tables(sampler, llm.layers, counts)
     none = AllReduce(constant=0.0, token=0.0)  # the all-reduce is in the sampled dense part
-    fit = fit_tables(tables, llm, none, experts, pool_tokens)
-    spread = ExpertSpread(count=llm.experts or 0, per_token=llm.experts_per_token or 0)
+    spread = ExpertSpread(
+        count=llm.experts or 0, per_token=llm.experts_per_token or 0, slices=tensor_parallel
+    )
+    fit = fit_tables(tables, llm.layers, none, experts, pool_tokens, spread)
     latency = CompactLatency(fit.coefficients.plain(), spread)
-    errors = withheld_errors(latency, sampler, llm, pool_tokens)
+    errors = withheld_errors(latency, sampler, llm, pool_tokens, tensor_parallel)
     return CompactFit(fit.coefficients, errors)
 
 
@@ -304,24 +293,21 @@ def sample_tables(
     )
 
 
-def _sample_experts(engine: Callable[..., KernelEngine], llm: Model) -> Experts:
+def _sample_experts(
+    engine: Callable[..., KernelEngine], llm: Model, tensor_parallel: int
+) -> Experts:
     """Expert layers for several spreads: the same tokens on a rank, with fewer experts on it."""
+    if tensor_parallel > 1:
+        return _sample_sliced_experts(engine, llm, tensor_parallel)
     points: list[tuple[float, float, float]] = []
     samplers = {
-        ranks: KernelSampler(
-            engine() if ranks == 1 else engine(moe_ep_size=ranks, attention_dp_size=ranks)
-        )
+        ranks: KernelSampler(engine() if ranks == 1 else engine(ranks, ranks))
         for ranks in EXPERT_RANKS
     }
     for ranks, sampler in samplers.items():
-        spread = ExpertSpread(
-            count=llm.experts or 0, per_token=llm.experts_per_token or 0, ranks=ranks, engines=ranks
-        )
+        spread = _spread(llm, ranks, engines=ranks)
         seconds = smooth([sampler.experts_s(tokens) for tokens in TOKENS])
-        points += [
-            (float(tokens), round(spread.activated(tokens), 3), float(f"{value:.5g}"))
-            for tokens, value in zip(TOKENS, seconds, strict=True)
-        ]
+        points += _expert_points(TOKENS, spread, seconds)
     ranks = EXPERT_RANKS[1]
     group = np.array(TOKENS, dtype=float) * ranks
     exchange = np.array([samplers[ranks].dispatch_s(tokens) for tokens in TOKENS])
@@ -330,8 +316,50 @@ def _sample_experts(engine: Callable[..., KernelEngine], llm: Model) -> Experts:
     return Experts(points=tuple(sorted(points)), dispatch=dispatch)
 
 
+def _sample_sliced_experts(
+    engine: Callable[..., KernelEngine], llm: Model, tensor_parallel: int
+) -> Experts:
+    """Expert layers of one engine on several ranks, all-reduces included.
+
+    Every expert is cut into as many slices as there are ranks, or whole experts are spread over
+    them. The form divides the former by the slices, so that its points are of uncut experts.
+    """
+    sliced, spread = KernelSampler(engine()), KernelSampler(engine(tensor_parallel))
+    uncut = [tensor_parallel * expert_layers_s(sliced, tokens) for tokens in TOKENS]
+    points = _expert_points(TOKENS, _spread(llm), smooth(uncut))
+    local = [tokens for tokens in TOKENS if tokens * tensor_parallel <= TOKENS[-1]]
+    seconds = [expert_layers_s(spread, tokens * tensor_parallel) for tokens in local]
+    everyone = _spread(llm, tensor_parallel, engines=tensor_parallel)
+    points += _expert_points(local, everyone, smooth(seconds))
+    return Experts(points=tuple(sorted(points)))
+
+
+def expert_layers_s(sampler: KernelSampler, tokens: int) -> float:
+    """Expert layers of one engine with the all-reduces of its ranks."""
+    seconds = sampler.experts_s(tokens)
+    return seconds if sampler.bundled else seconds + sampler.dispatch_s(tokens)
+
+
+def _spread(llm: Model, ranks: int = 1, engines: int = 1) -> ExpertSpread:
+    count, per_token = llm.experts or 0, llm.experts_per_token or 0
+    return ExpertSpread(count=count, per_token=per_token, ranks=ranks, engines=engines)
+
+
+def _expert_points(
+    tokens: Sequence[int], spread: ExpertSpread, seconds: Sequence[float]
+) -> list[tuple[float, float, float]]:
+    return [
+        (float(count), round(spread.activated(count), 3), float(f"{value:.5g}"))
+        for count, value in zip(tokens, seconds, strict=True)
+    ]
+
+
 def withheld_errors(
-    latency: CompactLatency, sampler: KernelSampler, llm: Model, pool_tokens: int
+    latency: CompactLatency,
+    sampler: KernelSampler,
+    llm: Model,
+    pool_tokens: int,
+    tensor_parallel: int = 1,
 ) -> dict[str, HeldOutError]:
     """Errors of whole steps at random places off the sampled grid, against the engine's own sum."""
     random = np.random.default_rng(1)
@@ -360,8 +388,10 @@ def withheld_errors(
         for kind, (step, attention) in shapes.items():
             tokens = step.decode_count + step.prefill_tokens
             whole = attention + sampler.dense_s(tokens) + sampler.head_s(step.sampled_count)
-            if llm.experts is not None:
+            if llm.experts is not None and tensor_parallel == 1:
                 whole += sampler.experts_s(tokens)
+            elif llm.experts is not None:
+                whole += expert_layers_s(sampler, tokens)
             true[kind].append(whole)
             predicted[kind].append(latency.step_s(step))
     return {
@@ -376,27 +406,9 @@ def smooth_grid(values: Array) -> Array:
     return np.array([smooth(column) for column in rows.T.tolist()]).T
 
 
+def _has(name: str, parts: Sequence[str]) -> bool:
+    return any(part in name for part in parts)
+
+
 def _sum(operators: PerOperator, wanted: Callable[[str], bool]) -> float:
     return _MS * sum(operator[1] for operator in operators if wanted(operator[0]))
-
-
-def _compile(model_path: str, system: str, backend: str, **options: int | str) -> KernelEngine:
-    engine = _aiconfigurator().EngineHandle.compile(model_path, system, backend, **options)
-    compiled: KernelEngine = engine
-    return compiled
-
-
-def _aiconfigurator() -> Any:
-    try:
-        from aiconfigurator_core.sdk import engine
-    except ImportError as error:
-        raise ValueError(
-            f"importing kernel tables: {how_to_install('aiconfigurator_core')}"
-        ) from error
-    return engine
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("aiconfigurator-core")

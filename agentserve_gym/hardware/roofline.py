@@ -6,7 +6,13 @@ from .catalogue import Accelerator, Link
 from .decoder import Model
 from .precision import ACTIVATION_BYTES, WEIGHT_FORMATS, WeightDtype
 from .pricing.curves import TokenCost
-from .pricing.roofline import RooflineExperts, RooflineLatency, RooflineTerms, WeightTimes
+from .pricing.roofline import (
+    TILE_ROWS,
+    RooflineExperts,
+    RooflineLatency,
+    RooflineTerms,
+    WeightTimes,
+)
 
 
 def roofline_latency(
@@ -32,18 +38,22 @@ def roofline_latency(
     efficiency, layers = accelerator.roofline, model.layers
     bandwidth = accelerator.memory_bandwidth_gb_per_s * 1e9
     flops = accelerator.peak_flops("bf16")
-    kv_bytes = model.kv_bytes_per_token_per_rank(tensor_parallel)
+    model.check_tensor_parallel(tensor_parallel)
     model.check_expert_parallel(expert_parallel)
 
+    copied = model.copied_parameters_per_layer
+    sliced = model.attention_parameters_per_layer - copied
     dense = _Matrices(accelerator)
-    dense.add(model.attention_parameters_per_layer, model.attention_format)
-    if model.experts is None:
-        dense.add(model.mlp_parameters_per_layer, model.weight_dtype)
+    dense.add(sliced / tensor_parallel + copied, model.attention_format)
+    dense.add(model.dense_parameters / layers / tensor_parallel, model.weight_dtype)
     head = model.vocab * model.hidden * ACTIVATION_BYTES / tensor_parallel
-    query = model.heads * model.head_dim / tensor_parallel
+    context_s = _decode_context_s(accelerator, model, tensor_parallel)
+    width = model.attention_width / tensor_parallel
+    pair_s = layers * 4 * width / (efficiency.mixed_attention_compute * flops)
     experts = None
     if model.experts is not None:
         experts = RooflineExperts(
+            model.expert_layers,
             model.experts,
             model.experts_per_token or 1,
             expert_parallel,
@@ -57,23 +67,33 @@ def roofline_latency(
             layers=layers,
             exponent=efficiency.linear_exponent,
             dense=WeightTimes(
-                dense.bytes / tensor_parallel / (efficiency.linear_memory * bandwidth),
-                dense.bf16_flops / tensor_parallel / (efficiency.linear_compute * flops),
+                dense.bytes / (efficiency.linear_memory * bandwidth),
+                dense.bf16_flops / (efficiency.linear_compute * flops),
             ),
             step_s=layers * efficiency.layer_overhead_s + efficiency.step_overhead_s,
             head=TokenCost(head / (efficiency.head_memory * bandwidth), efficiency.sequence_s),
             all_reduce=all_reduce_s_per_step(model, tensor_parallel, peer_link),
-            decode=TokenCost(
-                layers * efficiency.decode_attention_overhead_s,
-                kv_bytes / (efficiency.decode_attention_memory * bandwidth),
-            ),
-            pair_s=layers * 4 * query / (efficiency.mixed_attention_compute * flops),
+            decode=TokenCost(layers * efficiency.decode_attention_overhead_s, context_s),
+            pair_s=pair_s,
+            decode_rows=context_s / pair_s if model.is_latent else TILE_ROWS,
             mixed=TokenCost(
                 layers * efficiency.mixed_overhead_s, layers * efficiency.mixed_sequence_s
             ),
             experts=experts,
         )
     )
+
+
+def _decode_context_s(accelerator: Accelerator, model: Model, tensor_parallel: int) -> float:
+    """Attention of a decode to one token of context: reading it, or multiplying it with the heads,
+    which takes longer where many heads share one latent."""
+    efficiency = accelerator.roofline
+    bandwidth = accelerator.memory_bandwidth_gb_per_s * 1e9
+    kv_bytes = model.kv_bytes_per_token_per_rank(tensor_parallel)
+    read_s = kv_bytes / (efficiency.decode_attention_memory * bandwidth)
+    operations = model.layers * 4 * model.decode_width / tensor_parallel
+    multiply_s = operations / (efficiency.mixed_attention_compute * accelerator.peak_flops("bf16"))
+    return max(read_s, multiply_s)
 
 
 class _Matrices:

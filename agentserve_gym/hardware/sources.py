@@ -80,10 +80,7 @@ def latency_model(
             spread so.
     """
     named = isinstance(on, str) and isinstance(of, str)
-    if named and source in ("auto", "compact", "roofline"):
-        build = _shared
-    else:
-        build = _build
+    build = _shared if named and source in ("auto", "compact", "roofline") else _build
     ranks = (tensor_parallel, expert_parallel, data_parallel)
     return build(on, of, *ranks, kv_dtype, source, software)
 
