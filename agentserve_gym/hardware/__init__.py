@@ -12,14 +12,17 @@ from .catalogue import (
     Accelerator,
     Link,
     MemoryTier,
+    ServingSoftware,
     accelerator,
     link,
     list_accelerators,
     list_links,
     list_memory_tiers,
     list_models,
+    list_serving_software,
     memory_tier,
     model,
+    serving_software,
 )
 from .coefficient_file import CompactFile, read_compact_file, write_compact_file
 from .coefficients import CompactCoefficients
@@ -63,6 +66,7 @@ __all__ = [
     "ProfileLatency",
     "ProfileTables",
     "RooflineLatency",
+    "ServingSoftware",
     "SharedExpertLatency",
     "accelerator",
     "find_profile",
@@ -75,6 +79,7 @@ __all__ = [
     "list_links",
     "list_memory_tiers",
     "list_models",
+    "list_serving_software",
     "load_profile",
     "lockstep_decode_run",
     "lockstep_step_s",
@@ -85,6 +90,7 @@ __all__ = [
     "read_compact_file",
     "request_s",
     "roofline_latency",
+    "serving_software",
     "tables_latency",
     "write_compact_file",
 ]

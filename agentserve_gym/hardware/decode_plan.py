@@ -25,8 +25,9 @@ LONE_SPEEDUP = sqrt(2)
 """How much faster a block runs that has its multiprocessor to itself. Between 1 (two blocks share
 what is the limit) and 2 (each waits for its own loads); taken in the middle, fitted to nothing."""
 
-_SPREADS = (0.5, 0.8, 1.1)
-"""Standard deviations of log context of the batches that stand for unequal ones."""
+_SPREADS = (0.4, 0.6, 0.8)
+"""Standard deviations of log context of the batches that stand for unequal ones: the longest has
+two to seven times their mean."""
 _BATCHES = 12
 
 
@@ -90,19 +91,6 @@ class DecodePlan:
             return float(np.mean(makespans)), 0.0
         slope, start = np.polyfit(np.array(longest) - 1.0, makespans, 1)
         return float(start), float(slope)
-
-
-def fit_rate(plan: DecodePlan, rows: Array) -> tuple[float, float]:
-    """Seconds of a layer's attention apart from the contexts, and per token of the makespan.
-
-    Args:
-        rows: (contexts, tokens of each, seconds), all contexts of a row equal.
-    """
-    makespan = np.array([plan.makespan_tokens(np.full(int(n), c)) for n, c, _ in rows])
-    seconds = rows[:, 2]
-    inputs = np.stack([np.ones(len(rows)), makespan], axis=1) / seconds[:, None]
-    start, rate = np.linalg.lstsq(inputs, np.ones(len(rows)))[0]
-    return float(start), float(rate)
 
 
 def _makespan(blocks: list[float], multiprocessors: int) -> float:

@@ -8,26 +8,30 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from .catalogue import Accelerator
+from .catalogue import Accelerator, accelerator, model
 from .coefficient_file import CompactFile
-from .decode_plan import DecodePlan, fit_rate
+from .decode_plan import DecodePlan
 from .decoder import Model
 from .fit import CompactFit
 from .kernel_engines import compile_engine
 from .kernels import COUNTS, KernelCase, KernelSampler, fit_sampler
 from .profile_tables import Array
 
-_MEASURED_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_MEASURED_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 _MEASURED_CONTEXTS = (512, 1024, 2048, 4096, 8192, 16384)
+_MEASURED_TOKENS = 262_144
+"""Largest batch of the tables: what lies beyond is extrapolated, here by the planner."""
+_LONG_TOKENS = 2048
+"""Makespan from which on the tables are a straight line."""
 
 
 @dataclass(frozen=True)
 class UnequalDecodes(KernelSampler):
     """A sampler whose decodes have unequal contexts, as batches of agents do.
 
-    Decode attention is the planner's makespan times the rate of the tables, whose contexts are
-    equal; where these lie off that line (large batches reach the limit of the memory), so do the
-    decodes. What the longest context adds is told apart, see ``skew``.
+    Decode attention is the planner's makespan at the rate of the tables, whose contexts are equal:
+    a straight line for each number of sequences. What the longest context adds is told apart, see
+    ``skew``.
 
     Attributes:
         engine: what all but attention is read from.
@@ -39,8 +43,13 @@ class UnequalDecodes(KernelSampler):
 
     def decode_attention_s(self, count: int, context: int) -> float:
         base, _ = _unequal(self.plan, count)
-        start, rate = self._line
-        return (start + rate * base * context) * self._off_the_line(count)
+        start, rate = self._line(count)
+        return start + rate * base * context
+
+    def batch_attention_s(self, contexts: Array) -> float:
+        """Decode attention of one batch, from all its contexts (tokens)."""
+        start, rate = self._line(len(contexts))
+        return start + rate * self.plan.makespan_tokens(contexts)
 
     def decode_grid_s(self, counts: Sequence[int], contexts: Sequence[int]) -> Array:
         """As it is: where the planner stops cutting contexts, more of them take less."""
@@ -56,32 +65,36 @@ class UnequalDecodes(KernelSampler):
 
     @cached_property
     def _measured(self) -> Array:
-        """Rows of (contexts, tokens of each, seconds)."""
-        return np.array(
-            [
-                (count, context, self.attention.decode_attention_s(count, context))
-                for count in _MEASURED_COUNTS
-                for context in _MEASURED_CONTEXTS
-            ]
-        )
+        """Rows of (count, makespan in tokens, seconds) of equal contexts, as far as they are on
+        the straight line."""
+        rows = [
+            (
+                count,
+                self.plan.makespan_tokens(np.full(count, context)),
+                self.attention.decode_attention_s(count, context),
+            )
+            for count in _MEASURED_COUNTS
+            for context in _MEASURED_CONTEXTS
+            if count * context <= _MEASURED_TOKENS
+        ]
+        return np.array([row for row in rows if row[1] >= _LONG_TOKENS])
 
     @cached_property
-    def _line(self) -> tuple[float, float]:
-        return fit_rate(self.plan, self._measured)
-
-    @cached_property
-    def _shares(self) -> list[float]:
-        """Measured over the line, mean of each measured count."""
-        start, rate = self._line
-        shares = []
+    def _lines(self) -> tuple[list[int], Array]:
+        """Measured counts, and for each the seconds per token of makespan and apart from it."""
+        counts, lines = [], []
         for count in _MEASURED_COUNTS:
             rows = self._measured[self._measured[:, 0] == count]
-            makespans = [self.plan.makespan_tokens(np.full(count, c)) for c in rows[:, 1]]
-            shares.append(float(np.mean(rows[:, 2] / (start + rate * np.array(makespans)))))
-        return shares
+            if len(rows) > 1:
+                counts.append(count)
+                lines.append(np.polyfit(rows[:, 1], rows[:, 2], 1))
+        return counts, np.array(lines)
 
-    def _off_the_line(self, count: int) -> float:
-        return float(np.interp(np.log2(count), np.log2(_MEASURED_COUNTS), self._shares))
+    def _line(self, count: int) -> tuple[float, float]:
+        """Seconds apart from the makespan and per token of it, between those of measured counts."""
+        counts, lines = self._lines
+        rate, start = (float(np.interp(np.log2(count), np.log2(counts), c)) for c in lines.T)
+        return start, rate
 
 
 _unequal = lru_cache(maxsize=1024)(DecodePlan.unequal)
@@ -115,6 +128,23 @@ def fit_unequal(sampler: UnequalDecodes, llm: Model, pool_tokens: int) -> Compac
     return CompactFit(fit.coefficients.model_copy(update=changed), fit.errors)
 
 
+def unequal_decodes(
+    on: str, of: str, tensor_parallel: int = 1, kv_dtype: str | None = None
+) -> UnequalDecodes:
+    """The sampler of a case; arguments as of ``calibrate_import``.
+
+    Raises:
+        ValueError: as ``calibrate_import``, or FlashInfer's plan is not known for the case.
+    """
+    llm = model(of, kv_dtype)
+    if llm.is_latent or llm.experts is not None:
+        raise ValueError(f"{of}: FlashInfer's attention is imported for dense grouped-query models")
+    linear = compile_engine(on, llm, tensor_parallel)
+    attention = compile_engine(on, llm, tensor_parallel, backend="sglang", attention="flashinfer")
+    plan = decode_plan(accelerator(on), llm, tensor_parallel)
+    return UnequalDecodes(linear, KernelSampler(attention), plan)
+
+
 def import_flashinfer(
     on: str,
     of: str,
@@ -125,18 +155,12 @@ def import_flashinfer(
     """As ``calibrate_import``, for an engine with FlashInfer's own attention kernels.
 
     Raises:
-        ValueError: as ``calibrate_import``, or the GPU's multiprocessors are not known.
+        ValueError: as ``unequal_decodes``.
     """
     case = KernelCase(on, of, tensor_parallel, kv_dtype, software)
-    llm = case.llm
-    if llm.is_latent or llm.experts is not None:
-        raise ValueError(f"{of}: FlashInfer's attention is imported for dense grouped-query models")
-    plan = decode_plan(case.gpu, llm, tensor_parallel)
-    linear = compile_engine(on, llm, tensor_parallel)
-    attention = compile_engine(on, llm, tensor_parallel, backend="sglang", attention="flashinfer")
-    sampler = UnequalDecodes(linear, KernelSampler(attention), plan)
+    sampler = unequal_decodes(on, of, tensor_parallel, kv_dtype)
     kernels = (
         "vLLM backend, attention of FlashInfer without TensorRT-LLM (measured in SGLang), decodes "
         "of unequal length by its plan"
     )
-    return case.file(lambda: fit_unequal(sampler, llm, case.pool_tokens), kernels)
+    return case.file(lambda: fit_unequal(sampler, case.llm, case.pool_tokens), kernels)

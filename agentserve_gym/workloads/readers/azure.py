@@ -6,13 +6,13 @@ sharing, so there are no prefixes.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from agentserve_gym.workloads.program import Program
-from agentserve_gym.workloads.readers.lines import Record, TraceError, read_lines
+from agentserve_gym.workloads.readers.lines import Record
+from agentserve_gym.workloads.readers.rows import read_rows
 from agentserve_gym.workloads.readers.steps import Step, chain_turns
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
@@ -34,26 +34,13 @@ def read(path: Path) -> Iterator[Program]:
 
 
 def _rows(path: Path) -> Iterator[tuple[float, Record]]:
-    lines = read_lines(path)
-    header_number, header = next(lines)
-    names = [name.strip() for name in next(csv.reader([header]))]
-    missing = [name for name in COLUMNS if name not in names]
-    if missing:
-        raise TraceError(
-            f"{path}, line {header_number}: column {missing[0]!r} is missing; the header must name "
-            f"{', '.join(COLUMNS)}"
-        )
-    for number, line in lines:
-        where = f"{path}, line {number}"
-        cells = next(csv.reader([line]))
-        if len(cells) != len(names):
-            raise TraceError(f"{where}: {len(cells)} cells; the header has {len(names)} columns")
+    for row in read_rows(path, COLUMNS):
         record = Record(
             {
-                name: int(cell) if name != "TIMESTAMP" and cell.strip().isdigit() else cell
-                for name, cell in zip(names, cells, strict=True)
+                name: int(cell) if name != "TIMESTAMP" and cell.isdigit() else cell
+                for name, cell in row.cells.items()
             },
-            where,
+            row.where,
         )
         yield _seconds(record), record
 

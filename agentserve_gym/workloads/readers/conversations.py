@@ -6,12 +6,12 @@ Columns ``conversation``, ``turn`` (from 0), ``prompt_tokens`` and ``output_toke
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 from agentserve_gym.workloads.program import Program
-from agentserve_gym.workloads.readers.lines import Record, TraceError, read_lines
+from agentserve_gym.workloads.readers.lines import Record
+from agentserve_gym.workloads.readers.rows import Row, read_rows
 from agentserve_gym.workloads.readers.steps import Step, chain_turns
 
 COLUMNS = ("conversation", "turn", "prompt_tokens", "output_tokens")
@@ -26,7 +26,8 @@ def is_header(line: str) -> bool:
 def read(path: Path) -> Iterator[Program]:
     """One program per conversation, in the order of their first rows."""
     conversations: dict[str, list[Record]] = {}
-    for record in _rows(path):
+    for row in read_rows(path, COLUMNS):
+        record = _record(row)
         conversations.setdefault(record.text("conversation"), []).append(record)
     for name, records in conversations.items():
         for number, record in enumerate(records):
@@ -49,28 +50,11 @@ def _step(record: Record) -> Step:
     )
 
 
-def _rows(path: Path) -> Iterator[Record]:
-    lines = read_lines(path)
-    header_number, header = next(lines)
-    names = [name.strip() for name in next(csv.reader([header]))]
-    for column in COLUMNS:
-        if column not in names:
-            raise TraceError(
-                f"{path}, line {header_number}: column {column!r} is missing; the header must name "
-                f"{', '.join(COLUMNS)}"
-            )
-    for number, line in lines:
-        where = f"{path}, line {number}"
-        cells = next(csv.reader([line]))
-        if len(cells) != len(names):
-            raise TraceError(f"{where}: {len(cells)} cells; the header has {len(names)} columns")
-        yield Record(
-            {
-                name: cell.strip() if name == "conversation" else _number(cell)
-                for name, cell in zip(names, cells, strict=True)
-            },
-            where,
-        )
+def _record(row: Row) -> Record:
+    values = {
+        name: cell if name == "conversation" else _number(cell) for name, cell in row.cells.items()
+    }
+    return Record(values, row.where)
 
 
 def _number(cell: str) -> int | float | str:
