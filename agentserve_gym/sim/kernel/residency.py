@@ -196,37 +196,46 @@ class Residency(Copyable):
 
     def _offload(self, program: ProgramState, tier: int, stay_warm: bool) -> None:
         """Copy what the home instance holds and the tier does not."""
-        self._copy_down(program, program.home, self._chain_blocks(program), tier, stay_warm)
+        home = program.home
+        engine = self.engines[home]
+        engine.synchronize()
+        blocks = engine.pool.match(program, self._chain_blocks(program))
+        copy = self._copy_down(program, home, blocks, tier, stay_warm)
+        if copy is not None:
+            copy.hold_source()
+            self._start(copy, self.topology.offload_path(home, tier), copy.taken)
+            engine.reconsider()
 
     def write_through(self, request: Request) -> None:
-        """Copy what a turn has computed to the nearest tier, as the engine itself does."""
-        blocks = request.computed_tokens // self.topology.block_size_tokens
+        """Account for what the engine itself copied to the nearest tier, block by block, while the
+        turn computed it: all of it is there, and nothing waits for it."""
+        instance, size = request.instance, self.topology.block_size_tokens
         for tier in self._lower:
-            if self.topology.pool(tier, request.instance) is not None:
-                self._copy_down(request.program, request.instance, blocks, tier, stay_warm=True)
+            if self.topology.pool(tier, instance) is not None:
+                blocks = request.computed_tokens // size
+                copy = self._copy_down(request.program, instance, blocks, tier, stay_warm=True)
+                if copy is not None:
+                    path = self.topology.offload_path(instance, tier)
+                    path.start(self._clock.time_s, copy.taken * self.topology.block_bytes)
+                    copy.store()
                 return
 
     def _copy_down(
-        self, program: ProgramState, instance: int, limit_blocks: int, tier: int, stay_warm: bool
-    ) -> None:
-        """Copy what an instance holds of a chain's first ``limit_blocks`` and a tier does not."""
-        engine = self.engines[instance]
-        engine.synchronize()
+        self, program: ProgramState, instance: int, blocks: int, tier: int, stay_warm: bool
+    ) -> _Offload | None:
+        """A copy of a chain's first ``blocks``, for which the tier has made room; ``None`` where it
+        has no room, or there is nothing of the program's own to copy."""
         pool = self.topology.pool(tier, instance)
-        source = engine.pool
-        blocks = source.match(program, limit_blocks)
         if pool is None or blocks <= program.shared_blocks:
-            return
-        copy = _Offload(
-            self, program, instance, source, program.chain_keys, pool, blocks, stay_warm
-        )
+            return None
+        source, keys = self.engines[instance].pool, program.chain_keys
+        copy = _Offload(self, program, instance, source, keys, pool, blocks, stay_warm)
         if not copy.reserve():
             self.counters.refused_offloads += 1
-            return
+            return None
         self.counters.offloads[tier] += 1
         self.counters.offloaded_blocks[tier] += copy.taken
-        self._start(copy, self.topology.offload_path(instance, tier), copy.taken)
-        engine.reconsider()
+        return copy
 
     def offload_ended(self, copy: _Offload) -> None:
         """The copy in a lower tier is complete; the one in HBM gives way first, unless it is to
@@ -256,6 +265,7 @@ class Residency(Copyable):
         if not copy.reserve():
             self.counters.refused_prefetches += 1
             return
+        copy.hold_source()
         self.counters.prefetches += 1
         self.counters.prefetched_blocks += copy.taken
         self._start(copy, self.topology.load_path(tier, -1, program.home), copy.taken)
@@ -439,16 +449,19 @@ class _Copy(Event):
         self.gap = program.gaps
 
     def reserve(self) -> bool:
-        """Take the blocks that the destination lacks, and hold the source; else do nothing."""
+        """Take the blocks that the destination lacks; else do nothing."""
         pool, keys = self.destination, self.program.chain_keys
         count = sum(max(size - pool.blocks_of(key), 0) for key, size in self.targets)
         pool.hold(keys)
         if not pool.take(count, reclaim_pins=False):
             pool.release(keys)
             return False
-        self.source.hold(self.source_keys)
         self.taken = count
         return True
+
+    def hold_source(self) -> None:
+        """Keep the source until the copy is complete."""
+        self.source.hold(self.source_keys)
 
     def store(self) -> None:
         """Make the blocks that arrived part of their entries, as far as these lack them still."""
