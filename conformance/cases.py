@@ -179,7 +179,7 @@ def special() -> list[Case]:
 def drawn() -> list[Case]:
     """Random shapes, pools and limits; every other one asynchronous."""
     cases = []
-    for seed in range(100, 250):
+    for seed in range(100, 600):
         rng = random.Random(seed)
         longest = rng.choice((200, 1000, 4000))
         shape = Shape(

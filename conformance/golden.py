@@ -18,14 +18,20 @@ from conformance.trace import Share, Step
 
 FOLDER = Path(__file__).parents[1] / "tests" / "conformance" / "traces"
 _RANDOM = 8
+_TELLING = ("random 338", "random 388", "random 482")
+"""Random cases that show in which order turns that end in one step free their blocks."""
 
 Decoding = dict[tuple[int, int], Share]
 
 
 def golden_cases() -> list[Case]:
-    """Those whose steps are kept: every special one, and random ones without contexts that shrink,
-    in which the engine may differ (see docs/conformance.md)."""
-    return [*special(), *[case for case in drawn() if not case.resets][:_RANDOM]]
+    """Those whose steps are kept: every special one, and random ones, half of them with contexts
+    that shrink, and those in which the order of freeing shows."""
+    random = drawn()
+    telling = [case for case in random if case.name.split(",")[0] in _TELLING]
+    shrinking = [case for case in random if case.resets]
+    lasting = [case for case in random if not case.resets]
+    return [*special(), *lasting[:_RANDOM], *shrinking[:_RANDOM], *telling]
 
 
 def path_of(case: Case, folder: Path = FOLDER) -> Path:

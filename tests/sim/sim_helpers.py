@@ -327,9 +327,12 @@ def _audit_pool(pool: BlockPool, private: int) -> None:
     assert pool.free + pool.cached + pool.held == pool.capacity
     unheld = [entry for entry in pool.entries.values() if entry.holds == 0]
     assert all(entry.holds >= 0 and entry.blocks >= 0 for entry in pool.entries.values())
-    assert pool.cached == sum(entry.blocks for entry in unheld), name
-    assert set(pool.lru) == {entry.key for entry in unheld}, name
-    held = entry_blocks(pool) - pool.cached
+    assert pool.cached == sum(entry.blocks + entry.stale for entry in pool.lru.values()), name
+    assert all(pool.lru[entry.slot] is entry for entry in unheld), name
+    left = [entry for entry in pool.lru.values() if pool.entries.get(entry.key) is not entry]
+    assert all(entry.blocks == 0 and entry.stale > 0 for entry in left), name
+    assert not any(entry.stale for entry in pool.entries.values() if entry.holds), name
+    held = entry_blocks(pool) - sum(entry.blocks for entry in unheld)
     assert pool.held == held + private, (name, pool.held, held, private)
     assert set(pool.pins) <= set(pool.entries), name
 

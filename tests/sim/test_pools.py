@@ -126,7 +126,7 @@ def test_what_is_held_is_not_reclaimed_and_comes_back_most_recent() -> None:
     pool.give(6)
     pool.release([0])
     store(pool, second, 6)
-    assert list(pool.lru) == [0, 1]
+    assert [entry.key for entry in pool.lru.values()] == [0, 1]
 
 
 def test_holds_are_counted() -> None:
@@ -162,6 +162,73 @@ def test_shorten_frees_the_tail_of_cached_and_of_held_entries() -> None:
     assert pool.shorten(0, 0) == 1
     assert 0 not in pool.entries
     assert accounts(pool) == (12, 0, 0)
+
+
+def test_what_is_abandoned_stays_cached_and_goes_in_its_turn() -> None:
+    pool = BlockPool("hbm", 16)
+    for index in range(3):
+        store(pool, chain(index), 5)
+    assert pool.abandon(1, 7) == 0
+    assert pool.abandon(1, 2) == 0
+    assert accounts(pool) == (1, 15, 0)
+    assert pool.match(chain(1), 9) == 2
+    assert pool.reclaimable([1]) == 2
+    pool.take(1 + 5 + 1, reclaim_pins=False)
+    assert [pool.blocks_of(index) for index in range(3)] == [0, 2, 5]
+    pool.take(2, reclaim_pins=False)
+    assert [pool.blocks_of(index) for index in range(3)] == [0, 2, 5]
+    pool.take(1, reclaim_pins=False)
+    assert [pool.blocks_of(index) for index in range(3)] == [0, 1, 5]
+    assert pool.evicted == 9
+
+
+def test_stale_blocks_keep_their_place_when_their_entry_is_used_again() -> None:
+    pool = BlockPool("hbm", 12)
+    for index in range(2):
+        store(pool, chain(index), 6)
+    pool.abandon(0, 2)
+    pool.hold([0])
+    assert accounts(pool) == (0, 10, 2)
+    assert pool.take(4, reclaim_pins=False)
+    pool.extend(0, 4)
+    assert [pool.blocks_of(index) for index in range(2)] == [6, 6]
+    pool.release([0])
+    assert [entry.key for entry in pool.lru.values()] == [1, 0]
+
+
+def test_of_a_held_entry_the_abandoned_can_be_reclaimed_last() -> None:
+    pool = BlockPool("hbm", 12)
+    store(pool, chain(0), 6)
+    assert pool.pin(chain(0), 1.0, until_admitted=False) is not None
+    store(pool, chain(1), 6)
+    assert pool.abandon(0, 2) == 4
+    assert accounts(pool) == (0, 10, 2)
+    pool.take(7, reclaim_pins=False)
+    assert [pool.blocks_of(index) for index in range(2)] == [2, 0]
+    assert accounts(pool) == (0, 3, 9)
+
+
+def test_an_entry_of_which_all_is_stale_vanishes_with_it() -> None:
+    pool = BlockPool("hbm", 6)
+    store(pool, chain(0), 4)
+    pool.abandon(0, 0)
+    assert pool.shorten(0, 0) == 0
+    assert accounts(pool) == (2, 4, 0)
+    pool.take(6, reclaim_pins=False)
+    assert not pool.entries
+    assert not pool.lru
+
+
+def test_where_ranks_decide_what_no_program_has_goes_first() -> None:
+    pool = BlockPool("hbm", 12)
+    for index in range(2):
+        store(pool, chain(index), 6)
+        pool.set_rank(index, 1.0 + index)
+    pool.abandon(1, 4)
+    pool.hold([1])
+    pool.release([1])
+    pool.take(2, reclaim_pins=False)
+    assert [pool.blocks_of(index) for index in range(2)] == [6, 4]
 
 
 def test_the_coldest_goes_first() -> None:
@@ -270,6 +337,8 @@ def pools(draw: st.DrawFn) -> BlockPool:
             pool.pin(program, draw(st.sampled_from([1.0, 2.0, 3.0])), until_admitted=False)
         if draw(st.integers(0, 3)) == 0:
             pool.set_rank(program.index, draw(st.sampled_from([-1.0, 0.0, 1.0])))
+        if draw(st.booleans()):
+            pool.abandon(program.index, draw(st.integers(0, 6)))
         if draw(st.integers(0, 3)) == 0:
             pool.hold(program.chain_keys)
     return pool
@@ -279,7 +348,8 @@ def picture(pool: BlockPool) -> tuple[object, ...]:
     entries: dict[Key, tuple[int, int]] = {
         key: (entry.blocks, entry.holds) for key, entry in pool.entries.items()
     }
-    return entries, list(pool.lru), set(pool.pins), accounts(pool), pool.evicted
+    lru = [(entry.key, entry.blocks, entry.stale) for entry in pool.lru.values()]
+    return entries, lru, set(pool.pins), accounts(pool), pool.evicted
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -304,7 +374,7 @@ def test_a_take_keeps_the_accounts(pool: BlockPool, count: int, reclaim_pins: bo
     assert taken == (count <= room)
     held_in_entries = sum(entry.blocks for entry in pool.entries.values() if entry.holds)
     assert pool.held == held_in_entries + private + (count if taken else 0)
-    assert pool.cached == sum(entry.blocks for entry in pool.lru.values())
+    assert pool.cached == sum(entry.blocks + entry.stale for entry in pool.lru.values())
     assert min(accounts(pool)) >= 0
 
 

@@ -81,7 +81,7 @@ class DecodeBatch(Copyable):
         request.computed_tokens = offset + step
 
     def pop_finished(self) -> list[Request]:
-        """Turns whose last step has ended, in order of joining the engine; still in the batch."""
+        """Turns whose last step has ended, in order of arrival; still in the batch."""
         heap = self._finish_heap
         finished: list[Request] = []
         while heap and heap[0][0] <= self.step:

@@ -46,6 +46,10 @@ def _queue_key(request: Request) -> QueueKey:
     return request.queue_key
 
 
+def _admission(request: Request) -> int:
+    return request.admission
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Engine(Steppable):
     """One instance's scheduler, batch and HBM pool.
@@ -95,6 +99,7 @@ class Engine(Steppable):
         self._blocks = TurnBlocks(pool, limits.block_size_tokens)
         self._victim, self._place_again = VICTIMS[limits.preemption_victim]
         self._sequence = 0
+        self._admissions = 0
         self._finishing: list[Request] = []
         self._first_step = 0
         self._synchronized_at_s = -1.0
@@ -207,6 +212,8 @@ class Engine(Steppable):
             request.computed_tokens += steps * request.chunk_tokens
             if request.computed_tokens == request.target_tokens:
                 self._end_prefill(request, finished)
+        if len(finished) > 1:
+            finished.sort(key=_admission)
         if self._async:
             self._finishing = list(finished)
         else:
@@ -402,6 +409,7 @@ class Engine(Steppable):
             self._blocks.grow(request, blocks, chunk)
             budget -= chunk
             request.program.enter(PREFILL, RUNNING, now)
+            self._admissions = request.admission = self._admissions + 1
             self.running[request.sequence] = self.prefilling[request.sequence] = request
             scheduled.append(request)
 

@@ -2,7 +2,9 @@
 
 A pool holds *entries*. An entry is a run of consecutive blocks of one chain: one level of a shared
 prefix (keyed by its name) or a program's own part (keyed by the program's index). Blocks are only
-ever cut from an entry's tail, so what an entry holds is always a prefix of its part.
+ever cut from an entry's tail, so what an entry holds is always a prefix of its part. Where a
+context shrinks, engines are not told: what was dropped is *stale*, found by nobody, and stays cached
+until its turn to be reclaimed comes, just before the part that it was the tail of.
 
 Every block is in exactly one state: free; cached (in an entry that nothing holds, ready to be
 reclaimed in LRU order); or held (in an entry with holds on it, or private to a running turn). A
@@ -27,15 +29,22 @@ Key = int | str
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Entry(Copyable):
-    """Consecutive blocks of one chain part, and how many users keep them from being reclaimed."""
+    """Consecutive blocks of one chain part, and how many users keep them from being reclaimed.
 
-    __slots__ = ("blocks", "holds", "key", "rank")
+    Attributes:
+        stale: blocks beyond those that were dropped from the chain. Nothing can hold them.
+        slot: its place among what nothing holds: the key of ``BlockPool.lru``.
+    """
 
-    def __init__(self, key: Key) -> None:
+    __slots__ = ("blocks", "holds", "key", "rank", "slot", "stale")
+
+    def __init__(self, key: Key, slot: int = 0) -> None:
         self.key = key
         self.blocks = 0
+        self.stale = 0
         self.holds = 0
         self.rank = 0.0
+        self.slot = slot
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -62,11 +71,14 @@ class BlockPool(Copyable):
     Attributes:
         capacity, free, cached: blocks; the rest is held.
         evicted: blocks reclaimed from cached entries so far.
+        lru: what nothing holds, by slot, the least recently used first: entries, and stale blocks
+            whose entry is held or gone.
     """
 
     __slots__ = (
         "_ranked",
         "_serial",
+        "_slots",
         "cached",
         "capacity",
         "changing_at_s",
@@ -86,13 +98,14 @@ class BlockPool(Copyable):
         self.cached = 0
         self.evicted = 0
         self.entries: dict[Key, Entry] = {}
-        self.lru: OrderedDict[Key, Entry] = OrderedDict()
+        self.lru: OrderedDict[int, Entry] = OrderedDict()
         self.pins: dict[int, Pin] = {}
         self.watcher: Watcher | None = None
         """Told of every change of an entry's length, where observers see the pool with a delay."""
         self.changing_at_s: float | None = None
         """When the changes that the watcher hears of happen, if not now."""
         self._serial = 0
+        self._slots = 0
         self._ranked = False
 
     @property
@@ -140,11 +153,12 @@ class BlockPool(Copyable):
 
     def reclaimable(self, keys: Iterable[Key]) -> int:
         """Cached blocks of these entries, which ``hold`` would take out of reclaim's reach."""
-        lru = self.lru
+        entries = self.entries
         blocks = 0
         for key in keys:
-            if key in lru:
-                blocks += lru[key].blocks
+            entry = entries.get(key)
+            if entry is not None and entry.holds == 0:
+                blocks += entry.blocks
         return blocks
 
     def hold(self, keys: Iterable[Key]) -> None:
@@ -155,9 +169,18 @@ class BlockPool(Copyable):
             if entry is None:
                 entry = entries[key] = Entry(key)
             elif entry.holds == 0:
-                del self.lru[key]
+                if entry.stale:
+                    self._leave_stale(entry)
+                else:
+                    del self.lru[entry.slot]
                 self.cached -= entry.blocks
             entry.holds += 1
+
+    def _leave_stale(self, entry: Entry) -> None:
+        """Let stale blocks keep the place of an entry that leaves it."""
+        left = self.lru[entry.slot] = Entry(entry.key, entry.slot)
+        left.stale, entry.stale = entry.stale, 0
+        left.rank = -inf
 
     def release(self, keys: Sequence[Key]) -> None:
         """End one hold on each entry, given head first; they become the most recently used."""
@@ -166,7 +189,9 @@ class BlockPool(Copyable):
             entry.holds -= 1
             if entry.holds == 0:
                 if entry.blocks:
-                    self.lru[key] = entry
+                    self._slots += 1
+                    entry.slot = self._slots
+                    self.lru[entry.slot] = entry
                     self.cached += entry.blocks
                 else:
                     del self.entries[key]
@@ -197,6 +222,32 @@ class BlockPool(Copyable):
         """Turn ``count`` private held blocks free."""
         self.free += count
 
+    def make_room(self, sizes: Sequence[tuple[Key, int]]) -> int:
+        """Hold a chain, given head first with the blocks of each part, and take what it lacks.
+
+        Returns:
+            How many blocks were taken; -1 if they cannot be had without ending pins: then nothing
+            has changed.
+        """
+        keys = [key for key, _ in sizes]
+        count = sum(max(size - self.blocks_of(key), 0) for key, size in sizes)
+        self.hold(keys)
+        if self.take(count, reclaim_pins=False):
+            return count
+        self.release(keys)
+        return -1
+
+    def fill(self, sizes: Sequence[tuple[Key, int]], taken: int, stale: Key | None) -> None:
+        """Make ``taken`` blocks, for which there was room, part of their entries as far as these
+        lack them still, and end the hold. ``stale``: a part that was dropped meanwhile."""
+        for key, size in sizes:
+            if key != stale:
+                extra = min(max(size - self.blocks_of(key), 0), taken)
+                self.extend(key, extra)
+                taken -= extra
+        self.give(taken)
+        self.release([key for key, _ in sizes])
+
     def date_changes(self, at_s: float | None) -> None:
         """Let the watcher hear of what changes next as if it happened then, or (``None``) now."""
         self.changing_at_s = at_s
@@ -220,16 +271,36 @@ class BlockPool(Copyable):
             self.watcher.entry_changed(key, blocks)
         if entry.holds == 0:
             self.cached -= cut
-            if blocks == 0:
-                del self.lru[key]
-                del self.entries[key]
+            if blocks == 0 and entry.stale == 0:
+                self._remove(entry)
+        return cut
+
+    def abandon(self, key: Key, blocks: int) -> int:
+        """Make what an entry has beyond ``blocks`` stale; returns how many blocks can be reclaimed
+        that could not before. Of a held entry they become the most recently used."""
+        entry = self.entries.get(key)
+        if entry is None or entry.blocks <= blocks:
+            return 0
+        cut = entry.blocks - blocks
+        entry.blocks = blocks
+        if self.watcher is not None:
+            self.watcher.entry_changed(key, blocks)
+        if entry.holds == 0:
+            entry.stale += cut
+            return 0
+        self._slots += 1
+        entry.slot = self._slots
+        entry.stale = cut
+        self._leave_stale(entry)
+        self.cached += cut
         return cut
 
     def make_coldest(self, key: Key) -> None:
         """Make an entry that nothing holds the first to be reclaimed."""
-        if key in self.lru:
-            self.lru.move_to_end(key, last=False)
-            self.lru[key].rank = -inf
+        entry = self.entries.get(key)
+        if entry is not None and entry.holds == 0:
+            self.lru.move_to_end(entry.slot, last=False)
+            entry.rank = -inf
 
     def set_rank(self, key: Key, rank: float) -> None:
         """Make an entry give way before all entries of higher rank, whatever its last use."""
@@ -293,24 +364,33 @@ class BlockPool(Copyable):
     def _reclaim(self, count: int) -> None:
         lru = self.lru
         while count:
-            key, entry = self._lowest() if self._ranked else next(iter(lru.items()))
-            cut = min(entry.blocks, count)
-            entry.blocks -= cut
+            entry = self._lowest() if self._ranked else next(iter(lru.values()))
+            if entry.stale:
+                cut = min(entry.stale, count)
+                entry.stale -= cut
+            else:
+                cut = min(entry.blocks, count)
+                entry.blocks -= cut
+                if self.watcher is not None:
+                    self.watcher.entry_changed(entry.key, entry.blocks)
             self.cached -= cut
             self.free += cut
             self.evicted += cut
             count -= cut
-            if self.watcher is not None:
-                self.watcher.entry_changed(key, entry.blocks)
-            if entry.blocks == 0:
-                del lru[key]
-                del self.entries[key]
+            if entry.blocks == 0 and entry.stale == 0:
+                self._remove(entry)
 
-    def _lowest(self) -> tuple[Key, Entry]:
+    def _remove(self, entry: Entry) -> None:
+        """Forget what nothing holds and nothing is left of."""
+        del self.lru[entry.slot]
+        if self.entries.get(entry.key) is entry:
+            del self.entries[entry.key]
+
+    def _lowest(self) -> Entry:
         """The entry to cut next where ranks decide. Shared prefixes have no rank of their own; they
         go last, so no chain loses its head first."""
-        own = [item for item in self.lru.items() if isinstance(item[0], int)]
-        return min(own, key=lambda item: item[1].rank) if own else next(iter(self.lru.items()))
+        own = [entry for entry in self.lru.values() if isinstance(entry.key, int)]
+        return min(own, key=lambda entry: entry.rank) if own else next(iter(self.lru.values()))
 
     def _unpin_for(self, missing: int) -> bool:
         """End pins, latest deadline first, until ``missing`` blocks can be had; plan, then do."""

@@ -20,6 +20,8 @@ class Request(Copyable):
         turn, program: what is known of it. ``output_tokens``: when it ends.
         instance: the engine's. ``priority``, ``restore``: the policy's answer.
         sequence: order of arrival at the engine. ``queue_key``: place in its queue.
+        admission: order of its last entry to the batch, which is the order in which turns that end
+            in one step free their blocks.
         visible_after_s: an engine with async scheduling sees it from the first step on that is
             planned after this time.
         target_tokens: tokens to prefill: the prompt, or prompt + generated after a preemption.
@@ -36,6 +38,7 @@ class Request(Copyable):
     """
 
     __slots__ = (
+        "admission",
         "chunk_tokens",
         "computed_tokens",
         "decode_start",
@@ -87,6 +90,7 @@ class Request(Copyable):
         self.hit_blocks = 0
         self.private_blocks = 0
         self.chunk_tokens = 0
+        self.admission = 0
         self.decode_start = 0
         self.finish_step = -1
         self.generated = 0

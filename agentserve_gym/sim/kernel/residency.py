@@ -137,12 +137,19 @@ class Residency(Copyable):
             self._freed(engine)
 
     def truncate(self, program: ProgramState, blocks: int) -> None:
-        """The chain was reset to ``blocks`` blocks: what lies beyond can never be matched again."""
+        """The chain was reset to ``blocks`` blocks: what lies beyond can never be matched again, but
+        no memory is told, so it stays there until it is reclaimed."""
+        kept = max(blocks - program.shared_blocks, 0)
+        program.version += 1
+        for engine in self.engines:
+            if program.index in engine.pool.entries:
+                engine.synchronize()
+                if engine.pool.abandon(program.index, kept):
+                    self._freed(engine)
+        for pool in self.lower_pools():
+            pool.abandon(program.index, kept)
         if blocks < program.shared_blocks:
-            self._shorten_everywhere(program, 0)
             program.cut_prefix(blocks)
-        else:
-            self._shorten_everywhere(program, blocks - program.shared_blocks)
 
     def is_pinned(self, program: ProgramState) -> bool:
         return self._pin_of(program) is not None
@@ -175,17 +182,14 @@ class Residency(Copyable):
 
     def _drop(self, program: ProgramState) -> None:
         self.counters.drops += 1
-        self._shorten_everywhere(program, 0)
-
-    def _shorten_everywhere(self, program: ProgramState, own_blocks: int) -> None:
         program.version += 1
         for engine in self.engines:
             if program.index in engine.pool.entries:
                 engine.synchronize()
-                if engine.pool.shorten(program.index, own_blocks):
+                if engine.pool.shorten(program.index, 0):
                     self._freed(engine)
         for pool in self.lower_pools():
-            pool.shorten(program.index, own_blocks)
+            pool.shorten(program.index, 0)
 
     def _freed(self, engine: Engine) -> None:
         """Blocks of an instance may have come free: its queue and held turns may move."""
@@ -450,13 +454,10 @@ class _Copy(Event):
 
     def reserve(self) -> bool:
         """Take the blocks that the destination lacks; else do nothing."""
-        pool, keys = self.destination, self.program.chain_keys
-        count = sum(max(size - pool.blocks_of(key), 0) for key, size in self.targets)
-        pool.hold(keys)
-        if not pool.take(count, reclaim_pins=False):
-            pool.release(keys)
+        taken = self.destination.make_room(self.targets)
+        if taken < 0:
             return False
-        self.taken = count
+        self.taken = taken
         return True
 
     def hold_source(self) -> None:
@@ -464,18 +465,10 @@ class _Copy(Event):
         self.source.hold(self.source_keys)
 
     def store(self) -> None:
-        """Make the blocks that arrived part of their entries, as far as these lack them still."""
-        program, pool = self.program, self.destination
-        stale = self.version != program.version
-        left = self.taken
-        for key, size in self.targets:
-            if stale and key == program.index:
-                continue
-            extra = min(max(size - pool.blocks_of(key), 0), left)
-            pool.extend(key, extra)
-            left -= extra
-        pool.give(left)
-        pool.release([key for key, _ in self.targets])
+        """Make the blocks that arrived part of their entries."""
+        program = self.program
+        stale = program.index if self.version != program.version else None
+        self.destination.fill(self.targets, self.taken, stale)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
