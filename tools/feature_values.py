@@ -18,6 +18,7 @@ from pathlib import Path
 from agentserve_gym.envs.features import table
 from agentserve_gym.envs.features.feature import Feature
 from agentserve_gym.envs.features.instances import InstanceColumns
+from agentserve_gym.sim.signals import Load
 
 TARGET = Path(table.__file__).with_name("values.py")
 
@@ -32,7 +33,7 @@ from agentserve_gym.envs.features.moment import Moment
 
 '''
 _LOOPS = {"tier": "for tier in moment.tiers:", "ttl": "for ttl in range(len(moment.ttls_s)):"}
-_GIVEN = {*dir(builtins), *_LOOPS, "index"}
+_GIVEN = {*dir(builtins), *_LOOPS, *Load._fields, "index"}
 _INSTANCES = InstanceColumns(())
 _COLUMNS = {
     name for name in dir(_INSTANCES) if isinstance(getattr(_INSTANCES, name, None), list | tuple)
@@ -77,6 +78,9 @@ def _for_each_instance(name: str, text: str, features: Sequence[Feature]) -> Ite
     yield "    instances = moment.instances"
     yield from (f"    {column} = instances.{column}" for column in sorted(names.columns))
     yield "    for index in range(len(instances.view)):"
+    if names.of_load:
+        fields = (field if field in names.of_load else "_" for field in Load._fields)
+        yield f"        {', '.join(fields)} = instances.load[index]"
     yield from (f"    {line}" for line in additions)
 
 
@@ -101,11 +105,13 @@ class _Names(ast.NodeTransformer):
     """Says of the names in formulas where they come from.
 
     Attributes:
-        columns, shown: names that were met, of columns and of what the moment shows.
+        columns, of_load, shown: names that were met, of columns, of a ``Load``, and of what the
+            moment shows.
     """
 
     def __init__(self, columns: set[str]) -> None:
         self.columns: set[str] = set()
+        self.of_load: set[str] = set()
         self.shown: set[str] = set()
         self._known = columns
 
@@ -124,7 +130,9 @@ class _Names(ast.NodeTransformer):
         if node.id in self._known:
             self.columns.add(node.id)
             return ast.Subscript(node, ast.Name("index"))
-        if node.id not in _GIVEN and node.id != "moment":
+        if node.id in Load._fields:
+            self.of_load.add(node.id)
+        elif node.id not in _GIVEN and node.id != "moment":
             self.shown.add(node.id)
         return node
 

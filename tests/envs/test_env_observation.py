@@ -329,7 +329,7 @@ def test_prefill_estimates_are_close_to_the_engines(preset: str) -> None:
         for _ in range(200):
             new, history = (int(2.0**x) for x in generator.uniform((0, 0), (16, 17)))
             exact_s = cluster.prefill_s(view.index, new, history)
-            errors.append(abs(estimate(new, history) / exact_s - 1.0))
+            errors.append(abs(estimate.seconds(new, history) / exact_s - 1.0))
         assert np.median(errors) < 0.02
         assert np.percentile(errors, 95) < 0.1
 

@@ -100,7 +100,7 @@ class Moment:
 
     def context_recompute_s(self) -> float:
         """Seconds to compute the program's whole context anew on its idle home."""
-        return self.instances.prefill_s[self.home](self.program.context_tokens, 0)
+        return self.instances.prefill_s[self.home].seconds(self.program.context_tokens, 0)
 
     def offload_s(self, tier: TierColumns) -> float:
         """Seconds to offload to a lower tier what of the program's context is not there yet; 0 for

@@ -3,8 +3,9 @@
 
 An entry is a ``Feature``: its name, what it is, its formula and its scale. A formula is a Python
 expression. Its names are attributes of a ``Moment``; in a row of an instance they are first of all
-columns of ``InstanceColumns``, each standing for what it holds of that instance. Formulas of the
-groups ``decision``, ``program`` and ``tools`` are 0, without being computed, when nothing is asked.
+fields of its ``Load``, and columns of ``InstanceColumns``, each standing for what it holds of that
+instance. Formulas of the groups ``decision``, ``program`` and ``tools`` are 0, without being
+computed, when nothing is asked.
 
 There is one feature for each lower tier or pin TTL where an entry says so. Its formula finds the
 ``TierColumns`` under the name ``tier``, or the number of the TTL under ``ttl``; its name and text
@@ -164,7 +165,7 @@ GLOBAL: tuple[Feature, ...] = (
     _count(
         "gap_programs",
         "of them, in a tool gap or waiting for one",
-        "max(cluster.live_programs - sum(instances.sent_turns) - cluster.held_turns - routing, 0)",
+        "max(cluster.live_programs - instances.total_sent_turns - cluster.held_turns - routing, 0)",
         1024.0,
         "programs",
     ),
@@ -172,10 +173,10 @@ GLOBAL: tuple[Feature, ...] = (
     _count(
         "sent_turns",
         "turns sent to instances and not finished",
-        "sum(instances.sent_turns)",
+        "instances.total_sent_turns",
         1024.0,
     ),
-    _count("queued_turns", "turns in instances' queues", "sum(instances.queued_turns)", 1024.0),
+    _count("queued_turns", "turns in instances' queues", "instances.total_queued_turns", 1024.0),
     _share(
         "working_set",
         "contexts of live programs over the KV pools of all instances",
@@ -185,13 +186,13 @@ GLOBAL: tuple[Feature, ...] = (
     _share(
         "used_share",
         "share of all KV pools in use (running, loading, pinned, moving)",
-        "1.0 - (sum(instances.free_blocks) + sum(instances.cached_blocks))"
+        "1.0 - (instances.total_free_blocks + instances.total_cached_blocks)"
         " * (1.0 / instances.pool_blocks)",
     ),
     _share(
         "cached_share",
         "share of all KV pools that is cached and reclaimable",
-        "sum(instances.cached_blocks) * (1.0 / instances.pool_blocks)",
+        "instances.total_cached_blocks * (1.0 / instances.pool_blocks)",
     ),
     *_each(
         "tier",
@@ -222,7 +223,7 @@ INSTANCE: tuple[Feature, ...] = (
     _work(
         "backlog_s",
         "time to prefill its backlog, alone and without history",
-        "backlog_tokens * backlog_token_s",
+        "prefill_backlog_tokens * backlog_token_s",
     ),
     _share(
         "need_share",
@@ -240,7 +241,11 @@ INSTANCE: tuple[Feature, ...] = (
         "running turns over the batch limit",
         "(prefilling_turns + decoding_turns) / max_num_seqs",
     ),
-    _tokens("backlog_tokens", "prompt tokens to prefill, in queue and batch", "backlog_tokens"),
+    _tokens(
+        "backlog_tokens",
+        "prompt tokens to prefill, in queue and batch",
+        "prefill_backlog_tokens",
+    ),
     _tokens(
         "batch_context_tokens",
         "sum of the contexts of decoding turns",

@@ -73,15 +73,15 @@ def add_always(moment: Moment, values: list[float]) -> None:
     values += [
         cluster.now_s,
         cluster.live_programs,
-        max(cluster.live_programs - sum(instances.sent_turns) - cluster.held_turns - routing, 0),
+        max(cluster.live_programs - instances.total_sent_turns - cluster.held_turns - routing, 0),
         cluster.held_turns,
-        sum(instances.sent_turns),
-        sum(instances.queued_turns),
+        instances.total_sent_turns,
+        instances.total_queued_turns,
         cluster.live_context_tokens / instances.pool_tokens,
         1.0
-        - (sum(instances.free_blocks) + sum(instances.cached_blocks))
+        - (instances.total_free_blocks + instances.total_cached_blocks)
         * (1.0 / instances.pool_blocks),
-        sum(instances.cached_blocks) * (1.0 / instances.pool_blocks),
+        instances.total_cached_blocks * (1.0 / instances.pool_blocks),
     ]
     for tier in moment.tiers:
         values += [tier.mean_used]
@@ -93,46 +93,48 @@ def add_rows(moment: Moment, values: list[float]) -> None:
     per_token = moment.per_token
     instances = moment.instances
     backlog_token_s = instances.backlog_token_s
-    backlog_tokens = instances.backlog_tokens
-    cached_blocks = instances.cached_blocks
-    context_tokens = instances.context_tokens
-    decoding_turns = instances.decoding_turns
-    free_blocks = instances.free_blocks
     hit_tokens = instances.hit_tokens
     kv_blocks = instances.kv_blocks
-    loading_turns = instances.loading_turns
     max_num_seqs = instances.max_num_seqs
     missing_tokens = instances.missing_tokens
-    pinned_blocks = instances.pinned_blocks
-    prefilling_turns = instances.prefilling_turns
-    queued_turns = instances.queued_turns
     recompute_s = instances.recompute_s
     restore_s = instances.restore_s
     sent_turns = instances.sent_turns
     view = instances.view
     for index in range(len(instances.view)):
+        (
+            queued_turns,
+            loading_turns,
+            prefilling_turns,
+            decoding_turns,
+            _,
+            prefill_backlog_tokens,
+            context_tokens,
+            free_blocks,
+            cached_blocks,
+            pinned_blocks,
+        ) = instances.load[index]
         values += [
             index == home,
             hit_tokens[index] * per_token,
             missing_tokens[index],
             recompute_s[index],
             restore_s[index],
-            backlog_tokens[index] * backlog_token_s[index],
-            missing_tokens[index]
-            / ((free_blocks[index] + cached_blocks[index]) * view[index].block_size_tokens)
-            if free_blocks[index] or cached_blocks[index]
+            prefill_backlog_tokens * backlog_token_s[index],
+            missing_tokens[index] / ((free_blocks + cached_blocks) * view[index].block_size_tokens)
+            if free_blocks or cached_blocks
             else missing_tokens[index] > 0,
             sent_turns[index],
-            queued_turns[index],
-            loading_turns[index],
-            prefilling_turns[index],
-            decoding_turns[index],
-            (prefilling_turns[index] + decoding_turns[index]) / max_num_seqs[index],
-            backlog_tokens[index],
-            context_tokens[index],
-            free_blocks[index] / kv_blocks[index],
-            cached_blocks[index] / kv_blocks[index],
-            pinned_blocks[index] / kv_blocks[index],
+            queued_turns,
+            loading_turns,
+            prefilling_turns,
+            decoding_turns,
+            (prefilling_turns + decoding_turns) / max_num_seqs[index],
+            prefill_backlog_tokens,
+            context_tokens,
+            free_blocks / kv_blocks[index],
+            cached_blocks / kv_blocks[index],
+            pinned_blocks / kv_blocks[index],
         ]
         for tier in moment.tiers:
             values += [tier.tokens[index] * per_token, tier.used[index]]
