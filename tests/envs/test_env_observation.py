@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentserve_gym.envs import AgentServeEnv, Feature, ObservationLayout, observation_table
-from agentserve_gym.envs.features import table
+from agentserve_gym.envs.features import table, writer
 from agentserve_gym.envs.features.prefill_estimate import PrefillEstimate
 from agentserve_gym.sim import (
     KEEP,
@@ -26,6 +27,7 @@ from agentserve_gym.sim import (
     offload,
     preset_names,
 )
+from tools import feature_values
 
 
 def _raw(env: gym.Env[Any, Any], observation: np.ndarray, name: str) -> float:
@@ -94,6 +96,13 @@ def test_scales_are_monotone_and_stay_in_the_unit_interval(raw: float, which: in
     assert feature.scaled(0.0) == 0.0
 
 
+def _compute_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute features by what the tool makes of the table as it is now."""
+    module = ModuleType("values")
+    exec(feature_values.source(), vars(module))
+    monkeypatch.setattr(writer, "values", module)
+
+
 def test_a_feature_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layout, documentation and observations follow from the table, wherever the entry stands."""
     plain = gym.make(JOINT, scenario=crowded())
@@ -102,6 +111,7 @@ def test_a_feature_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     row = Feature("place", "share", "which it is", "index + queued_turns + 1", full=100.0)
     monkeypatch.setattr(table, "PROGRAM", (once, *table.PROGRAM))
     monkeypatch.setattr(table, "INSTANCE", (*table.INSTANCE[:4], row, *table.INSTANCE[4:]))
+    _compute_anew(monkeypatch)
     env = gym.make(JOINT, scenario=crowded())
     after, _ = env.reset(seed=0)
     assert _raw(env, after, "program.twice_live") == pytest.approx(2.0, rel=1e-5)
@@ -114,18 +124,26 @@ def test_a_feature_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
             assert after[layout[name]] == before[where], name
 
 
-@pytest.mark.parametrize(
-    ("formula", "error"),
-    [("no_such_name", AttributeError), ("program.no_such_name", AttributeError),
-     ("1 +", SyntaxError), ("x = 1", SyntaxError)],
-)  # fmt: skip
-def test_a_bad_formula_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, formula: str, error: type[Exception]
-) -> None:
+def _with_formula(monkeypatch: pytest.MonkeyPatch, formula: str) -> None:
     bad = Feature("bad", "flag", "bad", formula)
     monkeypatch.setattr(table, "PROGRAM", (*table.PROGRAM, bad))
-    with pytest.raises(error):
+
+
+@pytest.mark.parametrize("formula", ["no_such_name", "program.no_such_name"])
+def test_an_unknown_name_in_a_formula_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, formula: str
+) -> None:
+    _with_formula(monkeypatch, formula)
+    _compute_anew(monkeypatch)
+    with pytest.raises(AttributeError, match="no_such_name"):
         gym.make(JOINT, scenario="toy").reset(seed=0)
+
+
+@pytest.mark.parametrize("formula", ["1 +", "x = 1"])
+def test_a_formula_is_an_expression(monkeypatch: pytest.MonkeyPatch, formula: str) -> None:
+    _with_formula(monkeypatch, formula)
+    with pytest.raises(SyntaxError):
+        feature_values.source()
 
 
 # --- values --------------------------------------------------------------------------------------
@@ -311,7 +329,7 @@ def test_prefill_estimates_are_close_to_the_engines(preset: str) -> None:
         for _ in range(200):
             new, history = (int(2.0**x) for x in generator.uniform((0, 0), (16, 17)))
             exact_s = cluster.prefill_s(view.index, new, history)
-            errors.append(abs(estimate(new, history) / exact_s - 1.0))
+            errors.append(abs(estimate.seconds(new, history) / exact_s - 1.0))
         assert np.median(errors) < 0.02
         assert np.percentile(errors, 95) < 0.1
 

@@ -11,11 +11,12 @@ by one of three rules, so that a network sees numbers of one size and saturation
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log1p
 from typing import Literal
 
 Scale = Literal["flag", "share", "log"]
+Each = Literal["", "tier", "ttl"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,11 @@ class Feature:
         name: unique within its group.
         scale: rule from raw number to [0, 1], see the module.
         text: what it is.
-        formula: the raw number, in names that ``formulas`` explains.
+        formula: the raw number, in names that ``table`` explains.
         symbol: the raw number's unit, for documentation.
         unit, full: parameters of the rule.
+        each: whether there is one for each lower tier or pin TTL; name and text then say which in
+            braces.
     """
 
     name: str
@@ -38,6 +41,13 @@ class Feature:
     symbol: str = ""
     unit: float = 1.0
     full: float = 1.0
+    each: Each = ""
+
+    def named(self, **words: object) -> Feature:
+        """The feature of one tier or TTL: name and text with the words in braces filled in."""
+        return replace(
+            self, name=self.name.format(**words), text=self.text.format(**words), each=""
+        )
 
     def scaled(self, raw: float) -> float:
         """The feature's value for a raw number."""

@@ -6,12 +6,12 @@ once per pool, prefill times once per kind of instance and length, and constants
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from agentserve_gym.envs.features.prefill_estimate import PrefillEstimate
 from agentserve_gym.hardware.pricing.timing import BatchStep
 from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
-from agentserve_gym.sim.signals import Load
+from agentserve_gym.sim.signals import Load, Signals
 from agentserve_gym.sim.views import ClusterView, InstanceView
 
 _PREFILL_TOKENS = 8192
@@ -56,13 +56,13 @@ class TierColumns:
 
     def of_turn(self, turn: TurnState) -> None:
         """Look up how much of a turn's prompt each pool has."""
-        tokens, name = self._cluster.tier_tokens, self.name
-        self._fill([tokens(turn, instance, name) for instance in self._askers])
+        cluster, name = self._cluster, self.name
+        self._fill([cluster.tier_tokens(turn, instance, name) for instance in self._askers])
 
     def of_program(self, program: ProgramState) -> None:
         """Look up how much of a program's context each pool has."""
-        tokens, name = self._cluster.chain_tokens, self.name
-        self._fill([tokens(program, instance, name) for instance in self._askers])
+        cluster, name = self._cluster, self.name
+        self._fill([cluster.chain_tokens(program, instance, name) for instance in self._askers])
 
     def of_nobody(self) -> None:
         """Nobody is asked about."""
@@ -70,23 +70,23 @@ class TierColumns:
 
     def _fill(self, tokens: list[int]) -> None:
         """From pools to instances; what stands at the end is for those without a pool."""
-        occupancy, name, slots = self._cluster.tier_occupancy, self.name, self._slots
-        used = [occupancy(name, instance) for instance in self._askers]
+        cluster, name = self._cluster, self.name
+        used = [cluster.tier_occupancy(name, instance) for instance in self._askers]
         tokens.append(0)
         used.append(0.0)
-        self.tokens = list(map(tokens.__getitem__, slots))
-        self.used = list(map(used.__getitem__, slots))
+        self.tokens = [tokens[slot] for slot in self._slots]
+        self.used = [used[slot] for slot in self._slots]
         total = 0.0
         for share in self.used:  # not ``sum``, whose last bit differs between versions of Python
             total += share
-        self.mean_used = total / len(slots)
+        self.mean_used = total / len(self._slots)
 
 
 class InstanceColumns:
     """Every instance of one cluster, as a decision shows them: each column one number per instance.
 
     Attributes:
-        view: the instance itself.
+        view, load: the instance itself, and what its signals say.
         index, kv_blocks, max_num_seqs: constants of it.
         prefill_8k_s, decode_step_s: times of its: 8192 tokens alone; 32 turns of 8192 tokens.
         prefill_s: estimates of its prefills, from prompt tokens not known and known to seconds.
@@ -94,9 +94,8 @@ class InstanceColumns:
         hit_tokens, missing_tokens: of the prompt or context, those in its HBM and those not.
         recompute_s, restore_s: time to the first token if idle: by recompute, by the soonest way.
         sent_turns: turns sent there and not finished.
-        queued_turns, loading_turns, prefilling_turns, decoding_turns, backlog_tokens,
-        context_tokens, free_blocks, cached_blocks, pinned_blocks: see ``Load``.
         pool_blocks, pool_tokens: no columns, but the size of all KV pools together.
+        total_sent_turns, total_queued_turns, total_free_blocks, total_cached_blocks: likewise.
     """
 
     def __init__(self, tiers: Sequence[TierColumns]) -> None:
@@ -107,6 +106,7 @@ class InstanceColumns:
         """
         self._tiers = tiers
         self.view: list[InstanceView] = []
+        self.load: list[Load] = []
         self.index: list[int] = []
         self.kv_blocks: list[int] = []
         self.max_num_seqs: list[int] = []
@@ -121,17 +121,12 @@ class InstanceColumns:
         self.recompute_s: list[float] = []
         self.restore_s: list[float] = []
         self.sent_turns: list[int] = []
-        self.queued_turns: tuple[int, ...] = ()
-        self.loading_turns: tuple[int, ...] = ()
-        self.prefilling_turns: tuple[int, ...] = ()
-        self.decoding_turns: tuple[int, ...] = ()
-        self.backlog_tokens: tuple[int, ...] = ()
-        self.context_tokens: tuple[int, ...] = ()
-        self.free_blocks: tuple[int, ...] = ()
-        self.cached_blocks: tuple[int, ...] = ()
-        self.pinned_blocks: tuple[int, ...] = ()
+        self.total_sent_turns = 0
+        self.total_queued_turns = 0
+        self.total_free_blocks = 0
+        self.total_cached_blocks = 0
         self._cluster: ClusterView
-        self._looks: list[Callable[[ProgramState, int], tuple[int, Load]]] = []
+        self._signals: list[Signals] = []
         self._block_size = 1
         self._zeros: list[float] = []
 
@@ -143,10 +138,10 @@ class InstanceColumns:
         self.kv_blocks = [view.kv_blocks for view in views]
         self.max_num_seqs = [view.max_num_seqs for view in views]
         self.prefill_s = self._estimates_of(views)
-        self.prefill_8k_s = [time_s(_PREFILL_TOKENS, 0) for time_s in self.prefill_s]
+        self.prefill_8k_s = [estimate.seconds(_PREFILL_TOKENS, 0) for estimate in self.prefill_s]
         self.backlog_token_s = [time_s / _PREFILL_TOKENS for time_s in self.prefill_8k_s]
         self.decode_step_s = [view.latency.step_s(_DECODE) for view in views]
-        self._looks = [view.signals.look for view in views]
+        self._signals = [view.signals for view in views]
         self._block_size = views[0].block_size_tokens
         self._zeros = [0.0] * len(views)
         self.pool_blocks = sum(self.kv_blocks)
@@ -183,8 +178,8 @@ class InstanceColumns:
         hits: list[int] = []
         missing: list[int] = []
         loads: list[Load] = []
-        for look in self._looks:
-            blocks, load = look(program, limit_blocks)
+        for signals in self._signals:
+            blocks, load = signals.look(program, limit_blocks)
             hit = blocks * size
             hits.append(hit)
             missing.append(tokens - hit)
@@ -193,24 +188,24 @@ class InstanceColumns:
         self._read(loads)
 
     def _read(self, loads: list[Load]) -> None:
-        """From rows to columns."""
+        """Keep the loads, and count what is asked of all together."""
+        self.load = loads
         self.sent_turns = [view.sent_turns for view in self.view]
-        (
-            self.queued_turns,
-            self.loading_turns,
-            self.prefilling_turns,
-            self.decoding_turns,
-            _,
-            self.backlog_tokens,
-            self.context_tokens,
-            self.free_blocks,
-            self.cached_blocks,
-            self.pinned_blocks,
-        ) = zip(*loads, strict=True)
+        queued = free = cached = 0
+        for load in loads:
+            queued += load.queued_turns
+            free += load.free_blocks
+            cached += load.cached_blocks
+        self.total_queued_turns, self.total_free_blocks, self.total_cached_blocks = (
+            queued,
+            free,
+            cached,
+        )
+        self.total_sent_turns = sum(self.sent_turns)
 
     def _price(self, turn: TurnState) -> None:
         """Compute times to the first token."""
-        load_s, prompt, home = self._cluster.load_s, turn.prompt_tokens, turn.program.home
+        cluster, prompt, home = self._cluster, turn.prompt_tokens, turn.program.home
         hits = self.hit_tokens
         home_hit = hits[home] if home >= 0 else 0
         self.recompute_s, self.restore_s = recomputes_s, restores_s = [], []
@@ -221,20 +216,20 @@ class InstanceColumns:
                 asked, after = prefill_s, {}
             hit = hits[i]
             if hit not in after:
-                after[hit] = prefill_s(prompt - hit, hit)
+                after[hit] = prefill_s.seconds(prompt - hit, hit)
             recompute_s = restore_s = after[hit]
             for tier in self._tiers:
                 there = tier.tokens[i]
                 if there > hit:
                     if there not in after:
-                        after[there] = prefill_s(prompt - there, there)
-                    loaded_s = load_s(i, tier.name, there - hit) + after[there]
+                        after[there] = prefill_s.seconds(prompt - there, there)
+                    loaded_s = cluster.load_s(i, tier.name, there - hit) + after[there]
                     if loaded_s < restore_s:
                         restore_s = loaded_s
             if home_hit > hit:
                 if home_hit not in after:
-                    after[home_hit] = prefill_s(prompt - home_hit, home_hit)
-                migrated_s = load_s(i, "hbm", home_hit - hit, home) + after[home_hit]
+                    after[home_hit] = prefill_s.seconds(prompt - home_hit, home_hit)
+                migrated_s = cluster.load_s(i, "hbm", home_hit - hit, home) + after[home_hit]
                 if migrated_s < restore_s:
                     restore_s = migrated_s
             recomputes_s.append(recompute_s)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import chain
-from typing import TypeVar
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from agentserve_gym.envs.features import table
-from agentserve_gym.envs.features.feature import Feature
+from agentserve_gym.envs.features.feature import Each, Feature
 
 DEFAULT_PIN_TTLS_S = (2.0, 20.0)
 DEFAULT_TIERS = ("dram",)
-
-_Thing = TypeVar("_Thing", str, float)
 
 
 class ObservationLayout:
@@ -36,18 +33,14 @@ class ObservationLayout:
         self.max_instances = max_instances
         self.pin_ttls_s = tuple(pin_ttls_s)
         self.tiers = tuple(tiers)
-        tiers_of, ttls_of = partial(_each, self.tiers), partial(_each, self.pin_ttls_s)
         self.groups: dict[str, tuple[Feature, ...]] = {
-            "decision": table.DECISION,
-            "program": table.PROGRAM + tiers_of(table.program_tier),
-            "tools": table.TOOLS
-            + ttls_of(table.kind_ttl)
-            + table.OVERALL
-            + ttls_of(table.overall_ttl),
-            "global": table.GLOBAL + tiers_of(table.global_tier),
+            "decision": self._named(table.DECISION),
+            "program": self._named(table.PROGRAM),
+            "tools": self._named(table.TOOLS),
+            "global": self._named(table.GLOBAL),
         }
-        self.dynamic = table.INSTANCE + tiers_of(table.instance_tier)
-        self.static = table.STATIC + tiers_of(table.static_tier)
+        self.dynamic = self._named(table.INSTANCE)
+        self.static = self._named(table.STATIC)
         self.row = self.dynamic + self.static
         single = [feature for features in self.groups.values() for feature in features]
         self.instances_start = len(single)
@@ -66,12 +59,19 @@ class ObservationLayout:
             start = _add_group(found, f"instance_{number}", self.row, start)
         return found
 
-
-def _each(
-    things: Sequence[_Thing], features: Callable[[int, _Thing], tuple[Feature, ...]]
-) -> tuple[Feature, ...]:
-    """The features of each tier or pin TTL, one after the other."""
-    return tuple(chain.from_iterable(features(i, thing) for i, thing in enumerate(things)))
+    def _named(self, features: Sequence[Feature]) -> tuple[Feature, ...]:
+        """Entries of the table, those for each tier or pin TTL repeated for all of them."""
+        words: dict[Each, list[dict[str, object]]] = {
+            "": [{}],
+            "tier": [{"tier": tier, "TIER": tier.upper()} for tier in self.tiers],
+            "ttl": [{"ttl": ttl, "ttl_s": ttl_s} for ttl, ttl_s in enumerate(self.pin_ttls_s)],
+        }
+        found: list[Feature] = []
+        for each, entries in groupby(features, key=attrgetter("each")):
+            neighbours = tuple(entries)
+            for of_one in words[each]:
+                found += [feature.named(**of_one) for feature in neighbours]
+        return tuple(found)
 
 
 def _add_group(found: dict[str, slice], name: str, features: Sequence[Feature], start: int) -> int:

@@ -24,6 +24,7 @@ class Moment:
     Attributes:
         cluster: the router's view of it.
         instances: its instances, column by column. ``tiers``: its lower tiers, likewise.
+        ttls_s: the pin TTLs that there are features of.
         routing, placing: whether a turn needs an instance; whether a tool gap began. At most one.
         may_hold, offers: of the turn; false and 0 at a placement.
         wait_s: time since the turn was ready; 0 at a placement.
@@ -53,8 +54,8 @@ class Moment:
         self.prompt_tokens = 0
         self.new_tokens = 0
         self.per_token = 0.0
-        self._ttls_s = tuple(pin_ttls_s)
-        self._unknown = CallSummary(KindStatistics(), self._ttls_s)
+        self.ttls_s = tuple(pin_ttls_s)
+        self._unknown = CallSummary(KindStatistics(), self.ttls_s)
         self._kinds: dict[str, CallSummary] = {}
         self.tool = self.overall = self._unknown
 
@@ -63,7 +64,7 @@ class Moment:
         self.cluster = cluster
         self.instances.attach(cluster)
         self._kinds = {}
-        self.overall = CallSummary(cluster.tools.overall, self._ttls_s)
+        self.overall = CallSummary(cluster.tools.overall, self.ttls_s)
 
     def show(self, decision: Decision | None) -> None:
         """Look at a decision, or at the cluster when nothing is asked."""
@@ -99,12 +100,11 @@ class Moment:
 
     def context_recompute_s(self) -> float:
         """Seconds to compute the program's whole context anew on its idle home."""
-        return self.instances.prefill_s[self.home](self.program.context_tokens, 0)
+        return self.instances.prefill_s[self.home].seconds(self.program.context_tokens, 0)
 
-    def offload_s(self, number: int) -> float:
-        """Seconds to offload to a lower tier, by number, what of the program's context is not there
-        yet; 0 for one out of reach."""
-        tier = self.tiers[number]
+    def offload_s(self, tier: TierColumns) -> float:
+        """Seconds to offload to a lower tier what of the program's context is not there yet; 0 for
+        one out of reach."""
         if not self.cluster.reaches(self.home, tier.name):
             return 0.0
         missing = max(self.program.context_tokens - tier.tokens[self.home], 0)
@@ -123,5 +123,5 @@ class Moment:
             return self._unknown
         found = self._kinds.get(slowest_name)
         if found is None:
-            found = self._kinds[slowest_name] = CallSummary(slowest, self._ttls_s)
+            found = self._kinds[slowest_name] = CallSummary(slowest, self.ttls_s)
         return found

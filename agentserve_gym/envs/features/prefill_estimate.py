@@ -29,8 +29,8 @@ class PrefillEstimate:
         self.budget = budget = max_num_batched_tokens
         self._table = _table(latency, budget)
 
-    def __call__(self, new_tokens: int, history_tokens: int) -> float:
-        """Seconds to prefill ``new_tokens`` after ``history_tokens`` that are known."""
+    def seconds(self, new_tokens: int, history_tokens: int) -> float:
+        """Time to prefill ``new_tokens`` after ``history_tokens`` that are known."""
         budget, table = self.budget, self._table
         if new_tokens <= budget:
             at = 2 * new_tokens

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Sequence
 from math import exp, sqrt
@@ -22,7 +21,7 @@ class RecentCalls:
         self._limits_s = limits_s
         self._seen = 0
         self._recent: deque[float] = deque()
-        self._sorted: list[float] = []
+        self._within = [0] * len(limits_s)
         self._shares = [0.0] * len(limits_s)
 
     def shares_within(self) -> list[float]:
@@ -32,21 +31,26 @@ class RecentCalls:
         if count != self._seen:
             self._catch_up(count - self._seen)
             self._seen = count
-            ordered, shares = self._sorted, self._shares
-            share = 1.0 / len(ordered)
-            for number, limit_s in enumerate(self._limits_s):
-                shares[number] = bisect_right(ordered, limit_s) * share
+            share = 1.0 / len(self._recent)
+            for number, within in enumerate(self._within):
+                self._shares[number] = within * share
         return self._shares
 
     def _catch_up(self, calls: int) -> None:
         """Take in the last ``calls`` durations, as far as they are still recent."""
-        theirs, recent, ordered = self.kind.recent, self._recent, self._sorted
+        theirs, recent = self.kind.recent, self._recent
         for back in range(min(calls, len(theirs)), 0, -1):
             duration_s = theirs[-back]
             if len(recent) == theirs.maxlen:
-                del ordered[bisect_left(ordered, recent.popleft())]
+                self._add(recent.popleft(), -1)
             recent.append(duration_s)
-            insort(ordered, duration_s)
+            self._add(duration_s, 1)
+
+    def _add(self, duration_s: float, calls: int) -> None:
+        """Count calls of one duration, or no longer: less than none."""
+        for number, limit_s in enumerate(self._limits_s):
+            if duration_s <= limit_s:
+                self._within[number] += calls
 
 
 class CallSummary:

@@ -1,13 +1,22 @@
-"""The table of features: to add one, add its entry; nothing else depends on order or number.
+"""The table of features: to add one, add its entry; nothing else depends on order or number. Then
+``python -m tools.feature_values`` writes ``values`` anew, which computes them.
 
-An entry is a ``Feature``: its name, what it is, its formula and its scale. Formulas are explained
-in ``formulas``. Those of the groups ``decision``, ``program`` and ``tools`` are 0, without being
+An entry is a ``Feature``: its name, what it is, its formula and its scale. A formula is a Python
+expression. Its names are attributes of a ``Moment``; in a row of an instance they are first of all
+fields of its ``Load``, and columns of ``InstanceColumns``, each standing for what it holds of that
+instance. Formulas of the groups ``decision``, ``program`` and ``tools`` are 0, without being
 computed, when nothing is asked.
+
+There is one feature for each lower tier or pin TTL where an entry says so. Its formula finds the
+``TierColumns`` under the name ``tier``, or the number of the TTL under ``ttl``; its name and text
+have these in braces.
 """
 
 from __future__ import annotations
 
-from agentserve_gym.envs.features.feature import Feature
+from dataclasses import replace
+
+from agentserve_gym.envs.features.feature import Each, Feature
 
 # --- scales --------------------------------------------------------------------------------------
 
@@ -48,6 +57,11 @@ def _wait(name: str, text: str, formula: str) -> Feature:
 def _work(name: str, text: str, formula: str) -> Feature:
     """Seconds of work: a prefill or a transfer, hundredths of a second to a minute."""
     return Feature(name, "log", text, formula, "s", 0.01, 60.0)
+
+
+def _each(each: Each, *features: Feature) -> tuple[Feature, ...]:
+    """Features that there are for each lower tier or pin TTL."""
+    return tuple(replace(feature, each=each) for feature in features)
 
 
 # --- what occurs once ----------------------------------------------------------------------------
@@ -100,6 +114,14 @@ PROGRAM: tuple[Feature, ...] = (
         "time to compute its whole context anew on its idle home (0 at a route)",
         "context_recompute_s() if placing else 0.0",
     ),
+    *_each(
+        "tier",
+        _work(
+            "{tier}_offload_s",
+            "time to offload to {TIER} what is not there yet (0 at a route)",
+            "offload_s(tier) if placing else 0.0",
+        ),
+    ),
 )
 
 TOOLS: tuple[Feature, ...] = (
@@ -111,11 +133,24 @@ TOOLS: tuple[Feature, ...] = (
     _wait("ema_s", "their exponential average (weight 0.2)", "tool.ema_s"),
     _wait("median_s", "exp of the exponential average of log durations", "tool.median_s"),
     _share("log_sigma", "standard deviation of log durations", "tool.log_sigma", 3.0, "nepers"),
-)
-
-OVERALL: tuple[Feature, ...] = (
+    *_each(
+        "ttl",
+        _share(
+            "within_ttl_{ttl}",
+            "share of its last 100 calls within pin TTL {ttl} ({ttl_s:g} s)",
+            "tool.shares_within[ttl]",
+        ),
+    ),
     _wait("overall_mean_s", "mean duration of all completed calls", "overall.mean_s"),
     _wait("overall_ema_s", "their exponential average", "overall.ema_s"),
+    *_each(
+        "ttl",
+        _share(
+            "overall_within_ttl_{ttl}",
+            "the same over all kinds, pin TTL {ttl} ({ttl_s:g} s)",
+            "overall.shares_within[ttl]",
+        ),
+    ),
 )
 
 GLOBAL: tuple[Feature, ...] = (
@@ -130,7 +165,7 @@ GLOBAL: tuple[Feature, ...] = (
     _count(
         "gap_programs",
         "of them, in a tool gap or waiting for one",
-        "max(cluster.live_programs - sum(instances.sent_turns) - cluster.held_turns - routing, 0)",
+        "max(cluster.live_programs - instances.total_sent_turns - cluster.held_turns - routing, 0)",
         1024.0,
         "programs",
     ),
@@ -138,10 +173,10 @@ GLOBAL: tuple[Feature, ...] = (
     _count(
         "sent_turns",
         "turns sent to instances and not finished",
-        "sum(instances.sent_turns)",
+        "instances.total_sent_turns",
         1024.0,
     ),
-    _count("queued_turns", "turns in instances' queues", "sum(instances.queued_turns)", 1024.0),
+    _count("queued_turns", "turns in instances' queues", "instances.total_queued_turns", 1024.0),
     _share(
         "working_set",
         "contexts of live programs over the KV pools of all instances",
@@ -151,13 +186,17 @@ GLOBAL: tuple[Feature, ...] = (
     _share(
         "used_share",
         "share of all KV pools in use (running, loading, pinned, moving)",
-        "1.0 - (sum(instances.free_blocks) + sum(instances.cached_blocks))"
+        "1.0 - (instances.total_free_blocks + instances.total_cached_blocks)"
         " * (1.0 / instances.pool_blocks)",
     ),
     _share(
         "cached_share",
         "share of all KV pools that is cached and reclaimable",
-        "sum(instances.cached_blocks) * (1.0 / instances.pool_blocks)",
+        "instances.total_cached_blocks * (1.0 / instances.pool_blocks)",
+    ),
+    *_each(
+        "tier",
+        _share("{tier}_used", "share of {TIER} in use, mean over instances", "tier.mean_used"),
     ),
 )
 
@@ -184,7 +223,7 @@ INSTANCE: tuple[Feature, ...] = (
     _work(
         "backlog_s",
         "time to prefill its backlog, alone and without history",
-        "backlog_tokens * backlog_token_s",
+        "prefill_backlog_tokens * backlog_token_s",
     ),
     _share(
         "need_share",
@@ -202,7 +241,11 @@ INSTANCE: tuple[Feature, ...] = (
         "running turns over the batch limit",
         "(prefilling_turns + decoding_turns) / max_num_seqs",
     ),
-    _tokens("backlog_tokens", "prompt tokens to prefill, in queue and batch", "backlog_tokens"),
+    _tokens(
+        "backlog_tokens",
+        "prompt tokens to prefill, in queue and batch",
+        "prefill_backlog_tokens",
+    ),
     _tokens(
         "batch_context_tokens",
         "sum of the contexts of decoding turns",
@@ -213,6 +256,15 @@ INSTANCE: tuple[Feature, ...] = (
     _share("free_share", "share of the KV pool that is free", "free_blocks / kv_blocks"),
     _share("cached_share", "share that is cached and reclaimable", "cached_blocks / kv_blocks"),
     _share("pinned_share", "share that is pinned", "pinned_blocks / kv_blocks"),
+    *_each(
+        "tier",
+        _share(
+            "{tier}_share",
+            "share of the prompt (context) in {TIER}",
+            "tier.tokens[index] * per_token",
+        ),
+        _share("{tier}_used", "share of its {TIER} in use", "tier.used[index]"),
+    ),
 )
 """What changes of an instance within an episode."""
 
@@ -235,78 +287,9 @@ STATIC: tuple[Feature, ...] = (
         1e-3,
         1.0,
     ),
+    *_each(
+        "tier",
+        _flag("has_{tier}", "it reaches {TIER}", "cluster.reaches(index, tier.name)"),
+    ),
 )
 """What never does."""
-
-# --- what there is one of for each lower tier or pin TTL -----------------------------------------
-
-
-def program_tier(number: int, tier: str) -> tuple[Feature, ...]:
-    """What the program group says of a lower tier, the ``number``-th of ``tiers``."""
-    return (
-        _work(
-            f"{tier}_offload_s",
-            f"time to offload to {tier.upper()} what is not there yet (0 at a route)",
-            f"offload_s({number}) if placing else 0.0",
-        ),
-    )
-
-
-def global_tier(number: int, tier: str) -> tuple[Feature, ...]:
-    """What the global group says of a lower tier."""
-    return (
-        _share(
-            f"{tier}_used",
-            f"share of {tier.upper()} in use, mean over instances",
-            f"tiers[{number}].mean_used",
-        ),
-    )
-
-
-def instance_tier(number: int, tier: str) -> tuple[Feature, ...]:
-    """What an instance's row says of a lower tier and changes within an episode."""
-    return (
-        _share(
-            f"{tier}_share",
-            f"share of the prompt (context) in {tier.upper()}",
-            f"tiers[{number}].tokens[index] * per_token",
-        ),
-        _share(
-            f"{tier}_used",
-            f"share of its {tier.upper()} in use",
-            f"tiers[{number}].used[index]",
-        ),
-    )
-
-
-def static_tier(number: int, tier: str) -> tuple[Feature, ...]:
-    """What an instance's row says of a lower tier and never changes."""
-    return (
-        _flag(
-            f"has_{tier}",
-            f"it reaches {tier.upper()}",
-            f"cluster.reaches(index, tiers[{number}].name)",
-        ),
-    )
-
-
-def kind_ttl(number: int, ttl_s: float) -> tuple[Feature, ...]:
-    """What there is of a kind's calls for a pin TTL, the ``number``-th."""
-    return (
-        _share(
-            f"within_ttl_{number}",
-            f"share of its last 100 calls within pin TTL {number} ({ttl_s:g} s)",
-            f"tool.shares_within[{number}]",
-        ),
-    )
-
-
-def overall_ttl(number: int, ttl_s: float) -> tuple[Feature, ...]:
-    """What there is of all calls for a pin TTL."""
-    return (
-        _share(
-            f"overall_within_ttl_{number}",
-            f"the same over all kinds, pin TTL {number} ({ttl_s:g} s)",
-            f"overall.shares_within[{number}]",
-        ),
-    )
