@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from baseline_helpers import BLOCK, FakeCluster, FakeInstance, inline, inline_program, run_named
+from baseline_helpers import BLOCK, FakeCluster, FakeInstance
 
 from agentserve_gym.baselines import Routing, parse_policy
 from agentserve_gym.baselines.routing.sent_prefixes import SentPrefixes
@@ -86,6 +86,8 @@ def test_default_follows_what_it_sent_whatever_the_instance_still_holds() -> Non
     by_sent.dispatched(decision(instances, first), 0)
     # 0.1 + 2 * 100/125 against 1.0: the shared prefix was sent to instance 0.
     assert by_sent.choose(decision(instances, second)) == (0, "matched")
+    # It holds nothing any more, which KV events tell.
+    assert chosen("llmd_precise", instances, second) == (1, "unmatched")
     by_sent.reset()
     assert by_sent.choose(decision(instances, second)) == (1, "unmatched")
 
@@ -122,22 +124,3 @@ def test_a_prompt_of_no_whole_block_matches_nothing() -> None:
     sent = SentPrefixes(prompt_blocks=256, capacity_blocks=1000)
     sent.add(prompt(0, 10), BLOCK)
     assert sent.matched_share(prompt(0, 10), BLOCK) == 0.0
-
-
-def test_only_kv_events_tell_a_router_that_a_prefix_is_gone() -> None:
-    """Three groups arrive while one of two instances is busy, and each instance has room for two.
-
-    The router that goes by what it sent keeps all three where they evict each other; the one that
-    knows what is gone moves one of them."""
-    busy = inline_program((9600, 400, 0.0), arrival_s=0.0)
-    groups = [
-        inline_program((200, 4, 0.0), arrival_s=1.0 + 0.5 * n, prefix=(f"group {n % 3}", 4800))
-        for n in range(60)
-    ]
-    scenario = inline([busy, *groups], instances=2, kv_blocks=700)
-    hits = {
-        name: run_named(name, scenario)["hit_tokens"]["hbm"]
-        for name in ("llmd_default", "llmd_precise")
-    }
-    assert 3 * hits["llmd_default"] < hits["llmd_precise"]
-    assert hits["llmd_precise"] > 40 * 4800
