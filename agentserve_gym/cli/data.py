@@ -20,6 +20,7 @@ from agentserve_gym.files import write_file
 from agentserve_gym.hardware.profile_tables import load_profile
 from agentserve_gym.messages import unknown
 from agentserve_gym.validation import find_cases, read_case
+from agentserve_gym.validation.router_runs import read_router_runs
 from agentserve_gym.workloads import read_programs
 
 data = typer.Typer(
@@ -167,4 +168,5 @@ _CHECKS: dict[str, Callable[[Path], object]] = {
     "fits": _check_fits,
     "profiles": _check_profiles,
     "runs": _check_runs,
+    "router_runs": read_router_runs,
 }

@@ -104,8 +104,7 @@ def print_router_replay(
 
 def _table(policy: str, instances: int, served: list[StageReplay]) -> Figures:
     heading = [
-        "requests/s", "s", "output tokens/s", "TTFT mean, s", "p90", "TPOT mean, ms",
-        "E2E mean, s", "hit rate", "preemptions",
+        "requests/s", "s", "tokens/s", "TTFT, s", "p90", "TPOT, ms", "E2E, s", "hits", "preempted",
     ]  # fmt: skip
     table = Figures(f"{policy} before {instances} engines", heading)
     for stage in served:
@@ -123,6 +122,7 @@ def _table(policy: str, instances: int, served: list[StageReplay]) -> Figures:
                 str(figures["preemptions"]),
             ]
         )
+    table.remarks.append("means; tokens/s are output tokens over the time to the last one")
     return table
 
 

@@ -111,5 +111,5 @@ class SharedPrefixLoad:
 
 def _arrivals(stage: LoadStage, random: np.random.Generator) -> NDArray[np.float64]:
     """Seconds from the stage's start, the last one at its end."""
-    times = np.cumsum(random.exponential(1.0, stage.requests))
-    return times * (stage.seconds / times[-1])
+    times: NDArray[np.float64] = np.cumsum(random.exponential(1.0, stage.requests))
+    return times * float(stage.seconds / times[-1])

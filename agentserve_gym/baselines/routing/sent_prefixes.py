@@ -50,9 +50,11 @@ class SentPrefixes:
         """The parts of the prompt's hashed blocks: shared levels, then the program's own."""
         program = turn.program
         parts: list[tuple[str | int, int]] = []
-        for key, blocks in (*program.prefix, (program.index, hashed)):
-            blocks = min(blocks, hashed)
+        for key, size in program.prefix:
+            blocks = min(size, hashed)
             if blocks:
                 parts.append((key, blocks))
             hashed -= blocks
+        if hashed:
+            parts.append((program.index, hashed))
         return parts
