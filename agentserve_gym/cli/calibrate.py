@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,13 @@ OutputOption = Annotated[
 ]
 TensorParallelOption = Annotated[int, typer.Option("--tp", help="Tensor parallelism.")]
 ModelOption = Annotated[str, typer.Option(help="Name in the catalogue.")]
+
+
+class Attention(StrEnum):
+    """Whose attention kernels an import takes."""
+
+    default = "default"
+    flashinfer = "flashinfer"
 
 
 @calibrate.command("fit")
@@ -57,13 +65,25 @@ def import_kernels(
     of_model: Annotated[str, typer.Option("--model", help="Name in the catalogue.")],
     output: OutputOption,
     tp: TensorParallelOption = 1,
+    kv_dtype: Annotated[
+        str | None, typer.Option(help="Precision of the KV, bf16 or fp8; default the model's own.")
+    ] = None,
+    attention: Annotated[
+        Attention, typer.Option(help="Attention kernels: vLLM's default, or FlashInfer's own.")
+    ] = Attention.default,
+    software: Annotated[
+        str | None, typer.Option(help="Serving software whose host time is added to its steps.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Sample aiconfigurator-core's kernel tables (extra: calibration) and fit the compact form."""
+    from agentserve_gym.hardware.flashinfer_kernels import import_flashinfer
     from agentserve_gym.hardware.kernels import calibrate_import
 
     _require_toml(output)
-    _write(calibrate_import(accelerator, of_model, tp), output, json)
+    case = (accelerator, of_model, tp, kv_dtype, software)
+    importer = import_flashinfer if attention is Attention.flashinfer else calibrate_import
+    _write(importer(*case), output, json)
 
 
 @calibrate.command("measure")
@@ -116,11 +136,14 @@ def _write(file: CompactFile, output: Path, json: bool) -> None:
                 "accelerator": file.accelerator,
                 "model": file.model,
                 "tensor_parallel": file.tensor_parallel,
+                "kv_dtype": file.kv_dtype,
                 "provenance": file.provenance,
                 "source": file.source,
                 "error": file.error,
             }
         )
         return
-    typer.echo(f"{output}: {file.accelerator}, {file.model}, tp{file.tensor_parallel}")
+    typer.echo(
+        f"{output}: {file.accelerator}, {file.model}, tp{file.tensor_parallel}, {file.kv_dtype} KV"
+    )
     typer.echo(f"{file.provenance}; {file.error}")

@@ -45,6 +45,9 @@ def replay(
     kv_blocks: Annotated[
         int | None, typer.Option(help="KV pool per engine, blocks of 16 tokens; default derived.")
     ] = None,
+    kv_dtype: Annotated[
+        str | None, typer.Option(help="Precision of the KV, bf16 or fp8; default the model's own.")
+    ] = None,
     timing: Annotated[str, typer.Option(help="auto, profile, compact or roofline.")] = "auto",
     profile: Annotated[Path | None, typer.Option(help="Folder of profile tables.")] = None,
     router: RouterOption = None,
@@ -67,7 +70,7 @@ def replay(
         raise ValueError("replay needs a workload file or --router, one of the two")
     settings = ReplaySettings(
         workload or Path(), accelerator, model, tp, dp, ep, max_num_seqs, max_num_batched_tokens,
-        kv_blocks, timing, profile,
+        kv_blocks, timing, profile, kv_dtype,
     )  # fmt: skip
     if workload is None:
         assert router is not None

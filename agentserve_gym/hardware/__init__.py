@@ -12,7 +12,6 @@ from .catalogue import (
     Accelerator,
     Link,
     MemoryTier,
-    Model,
     accelerator,
     link,
     list_accelerators,
@@ -24,6 +23,7 @@ from .catalogue import (
 )
 from .coefficient_file import CompactFile, read_compact_file, write_compact_file
 from .coefficients import CompactCoefficients
+from .decoder import Model
 from .kv_pool import NON_KV_OVERHEAD_BYTES, kv_pool_blocks
 from .pricing.compact import CompactLatency
 from .pricing.layers import ExpertSpread
@@ -34,7 +34,14 @@ from .pricing.timing import UNBOUNDED_STEPS, BatchStep, DecodeRun, LatencyModel
 from .profile import profile_latency, tables_latency
 from .profile_tables import ProfileTables, find_profile, load_profile, plain_name
 from .roofline import roofline_latency
-from .sources import LatencyProvenance, latency_model, latency_provenance, list_compact_cases
+from .sources import (
+    CompactCase,
+    LatencyProvenance,
+    latency_model,
+    latency_provenance,
+    list_compact_cases,
+    request_s,
+)
 
 __all__ = [
     "GIB",
@@ -42,6 +49,7 @@ __all__ = [
     "UNBOUNDED_STEPS",
     "Accelerator",
     "BatchStep",
+    "CompactCase",
     "CompactCoefficients",
     "CompactFile",
     "CompactLatency",
@@ -75,6 +83,7 @@ __all__ = [
     "plain_name",
     "profile_latency",
     "read_compact_file",
+    "request_s",
     "roofline_latency",
     "tables_latency",
     "write_compact_file",

@@ -1,4 +1,5 @@
-"""The hardware catalogue: accelerators, models, links and memory tiers, as readable data files.
+"""The hardware catalogue: accelerators, models, links, memory tiers and serving software, as
+readable data files.
 
 Each entry is one TOML file under ``data/``. Its numbers are plain keys; a ``[sources]`` table says
 for each of them where it comes from, and an entry whose number has no source does not load. A user
@@ -13,32 +14,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from agentserve_gym.messages import unknown, validated
 from agentserve_gym.tables import read_table
 
+from .decoder import Model
+from .entry import Entry
+from .precision import ComputeDtype
+from .pricing.compact import HostTime
+
 DATA = Path(__file__).parent / "data"
 GIB = 1 << 30
-
-
-class Entry(BaseModel):
-    """What every catalogue entry has: a name, a title, and a source for each number."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    name: str
-    title: str
-    sources: dict[str, str]
-
-    @model_validator(mode="after")
-    def _every_number_has_a_source(self) -> Entry:
-        for key in type(self).model_fields:
-            value = getattr(self, key)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if is_number and not self.sources.get(key, "").strip():
-                raise ValueError(f"{self.name}: no source for {key} = {value}")
-        return self
 
 
 class RooflineEfficiency(BaseModel):
@@ -69,11 +56,17 @@ class RooflineEfficiency(BaseModel):
 
 
 class Accelerator(Entry):
-    """One GPU. ``memory_gib`` is what the driver reports to a process, not the label on the box."""
+    """One GPU. ``memory_gib`` is what the driver reports to a process, not the label on the box.
+
+    ``fp8_tflops`` and ``fp4_tflops`` are dense peaks, and absent where its tensor cores lack them.
+    """
 
     memory_gib: float = Field(gt=0)
     memory_bandwidth_gb_per_s: float = Field(gt=0)
     bf16_tflops: float = Field(gt=0)
+    fp8_tflops: float | None = Field(default=None, gt=0)
+    fp4_tflops: float | None = Field(default=None, gt=0)
+    multiprocessors: int | None = Field(default=None, gt=0)
     host_link: str
     peer_link: str
     roofline: RooflineEfficiency
@@ -81,6 +74,12 @@ class Accelerator(Entry):
     @property
     def memory_bytes(self) -> int:
         return int(self.memory_gib * GIB)
+
+    def peak_flops(self, compute: ComputeDtype) -> float:
+        """Dense peak of a precision; that of bf16 where the tensor cores lack it, as weight-only
+        kernels then widen the weights."""
+        tflops = {"bf16": None, "fp8": self.fp8_tflops, "fp4": self.fp4_tflops}[compute]
+        return (tflops or self.bf16_tflops) * 1e12
 
 
 class Link(Entry):
@@ -115,95 +114,24 @@ class MemoryTier(Entry):
         return int(self.capacity_gib * GIB)
 
 
-class Model(Entry):
-    """A transformer decoder, by the facts that decide what a step costs and what KV weighs."""
+class ServingSoftware(Entry):
+    """A serving engine's program in one version and configuration: what its host side costs.
 
-    layers: int = Field(gt=0)
-    hidden: int = Field(gt=0)
-    heads: int = Field(gt=0)
-    kv_heads: int = Field(gt=0)
-    head_dim: int = Field(gt=0)
-    intermediate: int = Field(gt=0, description="of one expert, for a mixture of experts")
-    vocab: int = Field(gt=0)
-    parameters: int = Field(gt=0)
-    max_context_tokens: int = Field(gt=0)
-    dtype_bytes: int = Field(gt=0)
-    experts: int | None = Field(default=None, gt=1)
-    experts_per_token: int | None = Field(default=None, gt=0)
+    Attributes:
+        step_s: what every step takes beside its kernels.
+        layer_launch_s: launching the kernels of one layer, in steps with prefill; 0 where those run
+            as CUDA graphs too.
+        request_s: from a client's request to its place in the scheduler's queue (HTTP, template,
+            tokenizer).
+    """
 
-    @model_validator(mode="after")
-    def _expert_facts_agree(self) -> Model:
-        if (self.experts is None) != (self.experts_per_token is None):
-            raise ValueError(f"{self.name}: experts and experts_per_token go together")
-        if self.experts and self.experts_per_token and self.experts_per_token > self.experts:
-            raise ValueError(
-                f"{self.name}: experts_per_token = {self.experts_per_token} exceeds {self.experts}"
-            )
-        if self.heads % self.kv_heads:
-            raise ValueError(f"{self.name}: kv_heads = {self.kv_heads} must divide {self.heads}")
-        return self
+    step_s: float = Field(ge=0)
+    layer_launch_s: float = Field(ge=0)
+    request_s: float = Field(ge=0)
 
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Keys and values of one token over all layers, bytes."""
-        return 2 * self.kv_heads * self.head_dim * self.layers * self.dtype_bytes
-
-    def kv_bytes_per_token_per_rank(self, tensor_parallel: int = 1) -> int:
-        """As above on one rank; KV heads are copied where there are more ranks than heads."""
-        self.check_tensor_parallel(tensor_parallel)
-        heads = max(1, self.kv_heads // tensor_parallel)
-        return 2 * heads * self.head_dim * self.layers * self.dtype_bytes
-
-    @property
-    def attention_parameters_per_layer(self) -> int:
-        """Weights of the q, k, v and output projections of one layer."""
-        return 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
-
-    @property
-    def mlp_parameters_per_layer(self) -> int:
-        """Weights of the gated MLP of one layer (of one expert, for a mixture of experts)."""
-        return 3 * self.hidden * self.intermediate
-
-    @property
-    def expert_parameters(self) -> int:
-        """Weights that expert parallelism spreads, over all layers; 0 for a dense model."""
-        return self.layers * (self.experts or 0) * self.mlp_parameters_per_layer
-
-    @property
-    def weight_bytes(self) -> int:
-        return self.parameters * self.dtype_bytes
-
-    def weight_bytes_per_rank(self, tensor_parallel: int = 1, expert_parallel: int = 1) -> int:
-        """Weights on one rank. With expert parallelism, whole experts are spread over its ranks."""
-        self.check_tensor_parallel(tensor_parallel)
-        self.check_expert_parallel(expert_parallel)
-        expert_shards = expert_parallel if expert_parallel > 1 else tensor_parallel
-        experts = self.expert_parameters
-        per_rank = (self.parameters - experts) / tensor_parallel + experts / expert_shards
-        return round(per_rank * self.dtype_bytes)
-
-    def check_tensor_parallel(self, tensor_parallel: int) -> None:
-        """Raise ValueError unless the heads can be spread over so many ranks."""
-        if tensor_parallel < 1 or self.heads % tensor_parallel:
-            allowed = [n for n in (1, 2, 4, 8, 16) if self.heads % n == 0]
-            raise ValueError(
-                f"tensor_parallel = {tensor_parallel} does not divide the {self.heads} heads of "
-                f"{self.name}; use one of {allowed}"
-            )
-
-    def check_expert_parallel(self, expert_parallel: int) -> None:
-        """Raise ValueError unless the experts can be spread over so many ranks."""
-        if expert_parallel == 1:
-            return
-        if self.experts is None:
-            raise ValueError(
-                f"expert_parallel = {expert_parallel}, but {self.name} has no experts; use 1"
-            )
-        if expert_parallel < 1 or self.experts % expert_parallel:
-            raise ValueError(
-                f"expert_parallel = {expert_parallel} does not divide the {self.experts} experts "
-                f"of {self.name}"
-            )
+    def host_time(self, layers: int) -> HostTime:
+        """What it adds to the steps of a model with so many layers."""
+        return HostTime(self.step_s, layers * self.layer_launch_s)
 
 
 EntryType = TypeVar("EntryType", bound=Entry)
@@ -236,9 +164,12 @@ def accelerator(name: str) -> Accelerator:
 
 
 @lru_cache(maxsize=64)
-def model(name: str) -> Model:
-    """The model of that name, or of the TOML file at that path. Raises ValueError as above."""
-    return _load("model", "models", name, Model)
+def model(name: str, kv_dtype: str | None = None) -> Model:
+    """The model of that name, or of the TOML file at that path. Raises ValueError as above.
+
+    ``kv_dtype`` keeps its KV in another precision than its own.
+    """
+    return _load("model", "models", name, Model).with_kv_dtype(kv_dtype)
 
 
 @lru_cache(maxsize=64)
@@ -251,6 +182,12 @@ def link(name: str) -> Link:
 def memory_tier(name: str) -> MemoryTier:
     """The memory tier of that name, or of a TOML file. Raises ValueError as above."""
     return _load("memory tier", "memory", name, MemoryTier)
+
+
+@lru_cache(maxsize=64)
+def serving_software(name: str) -> ServingSoftware:
+    """The serving software of that name, or of a TOML file. Raises ValueError as above."""
+    return _load("serving software", "software", name, ServingSoftware)
 
 
 def list_accelerators() -> list[str]:
@@ -271,3 +208,8 @@ def list_links() -> list[str]:
 def list_memory_tiers() -> list[str]:
     """Names of the memory tiers in the catalogue."""
     return _names("memory")
+
+
+def list_serving_software() -> list[str]:
+    """Names of the serving software in the catalogue."""
+    return _names("software")

@@ -11,17 +11,22 @@ from agentserve_gym.messages import validated
 from agentserve_gym.tables import read_table, to_toml
 
 from .coefficients import CompactCoefficients
+from .precision import KvDtype
 
 
 class CompactFile(CompactCoefficients):
     """The compact form, what it is for, where it comes from and how far it is off.
 
-    ``provenance`` is ``fitted to measured tables`` or ``measured kernels, summed``.
+    ``provenance`` is ``fitted to measured tables`` or ``measured kernels, summed``. ``software``
+    names the serving software of the catalogue whose kernels these are, where its host side is
+    known and not in the numbers.
     """
 
     accelerator: str
     model: str
     tensor_parallel: int = Field(ge=1)
+    kv_dtype: KvDtype = "bf16"
+    software: str | None = None
     provenance: str
     source: str
     error: str

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .pricing.compact import CompactTables
+from .pricing.compact import NO_HOST_TIME, CompactTables, HostTime
 from .pricing.curves import DecodeTable, Points, SkewTable, TokenCost
 from .pricing.layers import ExpertTable
 from .pricing.overlap import BesideTable, OverlapTables, PrefillTable
@@ -171,7 +171,8 @@ class CompactCoefficients(Coefficients):
     mixed_attention: OverlapAttention
     experts: Experts | None = None
 
-    def plain(self) -> CompactTables:
+    def plain(self, host: HostTime = NO_HOST_TIME) -> CompactTables:
+        """The tables that evaluators take, with what the host adds."""
         return CompactTables(
             self.dense.plain(),
             self.head.plain(),
@@ -179,6 +180,7 @@ class CompactCoefficients(Coefficients):
             self.decode_attention.plain(),
             self.mixed_attention.plain(),
             self.experts.plain() if self.experts is not None else None,
+            host,
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .catalogue import Link, Model, accelerator, link, model
+from .catalogue import Link, accelerator, link, model
 from .coefficient_file import CompactFile
 from .coefficients import (
     AllReduce,
@@ -23,6 +23,7 @@ from .coefficients import (
     Experts,
     OverlapAttention,
 )
+from .decoder import Model
 from .fit_mixed import Mask, fit_mixed, mixed_rows, rounded
 from .kv_pool import kv_pool_blocks
 from .pricing.compact import CompactLatency
@@ -108,8 +109,8 @@ def fit_compact(folder: str | Path, case: ProfileCase | None = None) -> CompactF
     base, per_token = all_reduce_s_per_step(llm, what.tensor_parallel, peers)
     all_reduce = AllReduce(constant=base, token=per_token)
     experts, further = _fit_experts(tables, llm, peers)
-    fit = fit_tables(tables, llm, all_reduce, experts, pool)
     spread = ExpertSpread(count=llm.experts or 0, per_token=llm.experts_per_token or 0)
+    fit = fit_tables(tables, llm.layers, all_reduce, experts, pool, spread)
     whole = tables_latency(tables, llm, what.tensor_parallel, spread, peers)
     skewed = _skewed_error(CompactLatency(fit.coefficients.plain(), spread), whole, pool)
     return CompactFit(fit.coefficients, {**fit.errors, "skewed mixed steps": skewed, **further})
@@ -132,21 +133,22 @@ def calibrate_fit(folder: str | Path, case: ProfileCase | None = None) -> Compac
 
 def fit_tables(
     tables: ProfileTables,
-    llm: Model,
+    layers: int,
     all_reduce: AllReduce,
     experts: Experts | None,
     pool_tokens: int,
+    spread: ExpertSpread,
 ) -> CompactFit:
     """Fit loaded tables; attention only where the batch fits a KV pool of ``pool_tokens``."""
-    tokens, dense_us = tables.dense_step_us(llm.layers)
+    tokens, dense_us = tables.dense_step_us(layers)
     sequences, head_us = tables.head_step_us()
     dense, dense_error = _fit_curve(tokens, dense_us)
     head, head_error = _fit_curve(sequences, head_us)
     errors = {"linear layers": dense_error, "head": head_error}
-    other = _OtherParts(dense, head, all_reduce, experts, llm)
+    other = _OtherParts(dense, head, all_reduce, experts, spread)
     rows = tables.attention[_fits(tables.attention, pool_tokens)]
-    grid, errors["decode steps"] = _fit_decode(tables, rows, llm.layers, other)
-    mixed, errors["mixed steps"] = _fit_mixed(tables, llm.layers, other, pool_tokens)
+    grid, errors["decode steps"] = _fit_decode(tables, rows, layers, other)
+    mixed, errors["mixed steps"] = _fit_mixed(tables, layers, other, pool_tokens)
     coefficients = CompactCoefficients(
         dense=dense,
         head=head,
@@ -167,14 +169,13 @@ class _OtherParts:
         head: Curve,
         all_reduce: AllReduce,
         experts: Experts | None,
-        llm: Model,
+        spread: ExpertSpread,
     ) -> None:
         self._reduce = all_reduce
         self._dense = dense
         self._head = head
         self._expert = np.zeros(CACHED_TOKENS)
         if experts is not None:
-            spread = ExpertSpread(count=llm.experts or 0, per_token=llm.experts_per_token or 0)
             self._expert = np.array(spread.table(experts.plain()))
 
     def seconds(self, tokens: Array, sequences: Array) -> Array:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 
-from .catalogue import GIB, Accelerator, Model, accelerator, model
+from .catalogue import GIB, Accelerator, accelerator, model
+from .decoder import Model
 
 NON_KV_OVERHEAD_BYTES = int(1.15 * GIB)
 """Memory beyond weights and KV (activations, graphs, allocator): vLLM 0.19, Llama-3.1-8B on an

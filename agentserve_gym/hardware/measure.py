@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from agentserve_gym.files import write_file
 
-from .catalogue import Model
+from .decoder import Model
 from .profile_tables import ATTENTION_COLUMNS
 
 if TYPE_CHECKING:

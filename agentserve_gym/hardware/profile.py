@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .catalogue import Link, Model
+from .catalogue import Link
+from .decoder import Model
 from .pricing.curves import DecodeTable, Points, SkewTable
 from .pricing.layers import ExpertSpread, ExpertTable
 from .pricing.profile import AttentionTable, MeasuredTables, ProfileLatency

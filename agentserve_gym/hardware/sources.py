@@ -10,9 +10,18 @@ from typing import NamedTuple
 
 from agentserve_gym.messages import choices, unknown
 
-from .catalogue import DATA, Accelerator, Model, accelerator, link, model
+from .catalogue import (
+    DATA,
+    Accelerator,
+    ServingSoftware,
+    accelerator,
+    link,
+    model,
+    serving_software,
+)
 from .coefficient_file import CompactFile, read_compact_file
-from .pricing.compact import CompactLatency
+from .decoder import Model
+from .pricing.compact import NO_HOST_TIME, CompactLatency
 from .pricing.layers import ExpertSpread
 from .pricing.timing import LatencyModel
 from .profile import profile_latency
@@ -50,25 +59,30 @@ def latency_model(
     *,
     expert_parallel: int = 1,
     data_parallel: int = 1,
+    kv_dtype: str | None = None,
     source: str = "auto",
+    software: str = "auto",
 ) -> LatencyModel:
     """The latency model of one engine.
 
     Args:
         on: accelerator, by catalogue name, path or value.
         of: model, likewise.
+        kv_dtype: precision of its KV; default: the model's own.
         source: ``compact`` needs fitted coefficients in the catalogue, ``roofline`` always works,
             ``auto`` takes the first of these that exists. Or a path: of a coefficient file
             (``.toml``), or of a folder of profile tables.
+        software: the serving software, by catalogue name or path, whose host time steps get;
+            ``auto``: that of the coefficient file; ``none``: the kernels alone.
 
     Raises:
         ValueError: unknown name or source, no coefficients for this case, or the model cannot be
             spread so.
     """
     named = isinstance(on, str) and isinstance(of, str)
-    if named and source in ("auto", "compact", "roofline"):
-        return _shared(on, of, tensor_parallel, expert_parallel, data_parallel, source)
-    return _build(on, of, tensor_parallel, expert_parallel, data_parallel, source)
+    build = _shared if named and source in ("auto", "compact", "roofline") else _build
+    ranks = (tensor_parallel, expert_parallel, data_parallel)
+    return build(on, of, *ranks, kv_dtype, source, software)
 
 
 def latency_provenance(
@@ -78,25 +92,72 @@ def latency_provenance(
     *,
     expert_parallel: int = 1,
     data_parallel: int = 1,
+    kv_dtype: str | None = None,
     source: str = "auto",
 ) -> LatencyProvenance:
     """What ``latency_model`` with the same arguments rests on. Raises ValueError as it does."""
-    case = _case(on, of, tensor_parallel, expert_parallel, data_parallel)
+    case = _case(on, of, tensor_parallel, expert_parallel, data_parallel, kv_dtype)
     kind = _kind(case, source)
-    return LatencyProvenance(kind, *_SOURCES[kind].describe(case, source))
+    return LatencyProvenance(kind, *_DESCRIBE[kind](case, source))
 
 
-def list_compact_cases() -> list[tuple[str, str, int]]:
-    """(accelerator, model, tensor parallelism) of every coefficient file in the catalogue."""
-    files = sorted((DATA / "timing").glob("*/*/tp*.toml"))
-    return [(p.parent.parent.name, p.parent.name, int(p.stem[2:])) for p in files]
+class CompactCase(NamedTuple):
+    """What a coefficient file is of. ``str`` gives its place in the catalogue: the precision of the
+    KV is named where it is not bf16."""
+
+    accelerator: str
+    model: str
+    tensor_parallel: int
+    kv_dtype: str
+
+    def __str__(self) -> str:
+        kv = "" if self.kv_dtype == "bf16" else f"{_KV}{self.kv_dtype}"
+        return f"{self.accelerator}/{self.model}/tp{self.tensor_parallel}{kv}"
+
+
+_KV = "-kv-"
+
+
+def request_s(
+    on: str, of: str, tensor_parallel: int, *, kv_dtype: str | None, source: str, software: str
+) -> float:
+    """Seconds from a client's request to the scheduler's queue, by the software that the same
+    arguments of ``latency_model`` give; 0 where none is named."""
+    case = _case(on, of, tensor_parallel, 1, 1, kv_dtype)
+    named = _software(case, source, software)
+    return 0.0 if named is None else named.request_s
+
+
+def list_compact_cases() -> list[CompactCase]:
+    """The case of every coefficient file in the catalogue."""
+    cases = []
+    for path in sorted((DATA / "timing").glob("*/*/tp*.toml")):
+        ranks, _, kv_dtype = path.stem.removeprefix("tp").partition(_KV)
+        of, on = path.parent.name, path.parent.parent.name
+        cases.append(CompactCase(on, of, int(ranks), kv_dtype or "bf16"))
+    return cases
 
 
 def _build(
-    on: str | Accelerator, of: str | Model, tensor: int, expert: int, data: int, source: str
+    on: str | Accelerator,
+    of: str | Model,
+    tensor: int,
+    expert: int,
+    data: int,
+    kv_dtype: str | None,
+    source: str,
+    software: str,
 ) -> LatencyModel:
-    case = _case(on, of, tensor, expert, data)
-    return _SOURCES[_kind(case, source)].build(case, source)
+    case = _case(on, of, tensor, expert, data, kv_dtype)
+    kind = _kind(case, source)
+    if kind == "compact":
+        return _build_compact(case, source, software)
+    if software not in ("auto", "none"):
+        raise ValueError(
+            f"software is {software!r}, but {case} is priced by {kind}; host time comes on top of "
+            "coefficient files alone: allowed here are 'auto' and 'none'"
+        )
+    return _build_roofline(case) if kind == "roofline" else _build_profile(case, source)
 
 
 # Catalogue models are immutable, and tabulating one takes as long as a short episode.
@@ -109,7 +170,8 @@ class _Case(NamedTuple):
     ranks: Parallelism
 
     def __str__(self) -> str:
-        return f"{self.gpu.name}/{self.llm.name}/tp{self.ranks.tensor}"
+        llm = self.llm
+        return str(CompactCase(self.gpu.name, llm.name, self.ranks.tensor, llm.kv_dtype))
 
 
 def expert_spread(llm: Model, ranks: Parallelism) -> ExpertSpread:
@@ -125,9 +187,16 @@ def expert_spread(llm: Model, ranks: Parallelism) -> ExpertSpread:
     )
 
 
-def _case(on: str | Accelerator, of: str | Model, tensor: int, expert: int, data: int) -> _Case:
+def _case(
+    on: str | Accelerator,
+    of: str | Model,
+    tensor: int,
+    expert: int,
+    data: int,
+    kv_dtype: str | None,
+) -> _Case:
     gpu = accelerator(on) if isinstance(on, str) else on
-    llm = model(of) if isinstance(of, str) else of
+    llm = (model(of) if isinstance(of, str) else of).with_kv_dtype(kv_dtype)
     ranks = Parallelism(tensor, expert, data)
     llm.check_tensor_parallel(tensor)
     llm.check_expert_parallel(expert)
@@ -169,21 +238,32 @@ def _compact_file(case: _Case, source: str) -> CompactFile:
     if not source.endswith(".toml"):
         path = _catalogue_path(case)
         if not path.is_file():
-            cases = [f"{a}/{m}/tp{t}" for a, m, t in list_compact_cases()]
+            cases = map(str, list_compact_cases())
             raise ValueError(f"no compact coefficients for {case}{choices(str(case), cases)}")
         return _file(path)
     file = read_compact_file(source)
-    of = f"{file.accelerator}/{file.model}/tp{file.tensor_parallel}"
+    of = str(CompactCase(file.accelerator, file.model, file.tensor_parallel, file.kv_dtype))
     if of != str(case):
         raise ValueError(f"{source} has the coefficients of {of}, not of {case}")
     return file
 
 
-def _build_compact(case: _Case, source: str) -> LatencyModel:
+def _build_compact(case: _Case, source: str, software: str) -> LatencyModel:
     file = _compact_file(case, source)
+    named = _software(case, source, software)
+    host = NO_HOST_TIME if named is None else named.host_time(case.llm.layers)
     if case.llm.experts is not None and file.experts is None:
         raise ValueError(f"{case.llm.name} has experts, but the coefficients of {case} have none")
-    return CompactLatency(file.plain(), expert_spread(case.llm, case.ranks))
+    return CompactLatency(file.plain(host), expert_spread(case.llm, case.ranks))
+
+
+def _software(case: _Case, source: str, software: str) -> ServingSoftware | None:
+    """What serves: the software that is named, or that of the coefficients."""
+    if software == "auto" and _kind(case, source) == "compact":
+        named = _compact_file(case, source).software
+    else:
+        named = None if software in ("auto", "none") else software
+    return None if named is None else serving_software(named)
 
 
 def _describe_compact(case: _Case, source: str) -> tuple[str, str]:
@@ -191,7 +271,7 @@ def _describe_compact(case: _Case, source: str) -> tuple[str, str]:
     return f"{file.provenance}: {file.source}", file.error
 
 
-def _build_roofline(case: _Case, _: str) -> LatencyModel:
+def _build_roofline(case: _Case) -> LatencyModel:
     ranks, peers = case.ranks, link(case.gpu.peer_link)
     engines = ranks.data if ranks.expert > 1 else 1
     return roofline_latency(case.gpu, case.llm, ranks.tensor, ranks.expert, engines, peers)
@@ -211,13 +291,8 @@ def _describe_profile(_: _Case, folder: str) -> tuple[str, str]:
     return f"profile tables in {folder}", "measured; linear between the points of the tables"
 
 
-class _Source(NamedTuple):
-    build: Callable[[_Case, str], LatencyModel]
-    describe: Callable[[_Case, str], tuple[str, str]]
-
-
-_SOURCES = {
-    "compact": _Source(_build_compact, _describe_compact),
-    "roofline": _Source(_build_roofline, _describe_roofline),
-    "profile": _Source(_build_profile, _describe_profile),
+_DESCRIBE: dict[str, Callable[[_Case, str], tuple[str, str]]] = {
+    "compact": _describe_compact,
+    "roofline": _describe_roofline,
+    "profile": _describe_profile,
 }

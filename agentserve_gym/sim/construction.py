@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model
+from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model, model
 from agentserve_gym.hardware.pricing.lockstep import SharedExpertLatency, largest_graph_tokens
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
@@ -57,7 +57,9 @@ def _latency(scenario: Scenario, instance: InstanceSpec) -> LatencyModel:
         instance.tensor_parallel,
         expert_parallel=instance.expert_parallel,
         data_parallel=instance.data_parallel if instance.expert_parallel > 1 else 1,
+        kv_dtype=scenario.cluster.kv_dtype,
         source=instance.timing,
+        software=scenario.engine.software,
     )
 
 
@@ -77,7 +79,7 @@ def _kv_blocks(scenario: Scenario, instance: InstanceSpec) -> int:
         return instance.kv_blocks
     return kv_pool_blocks(
         instance.accelerator,
-        scenario.cluster.model,
+        model(scenario.cluster.model, scenario.cluster.kv_dtype),
         instance.tensor_parallel,
         expert_parallel=instance.expert_parallel,
         memory_utilization=scenario.engine.memory_utilization,

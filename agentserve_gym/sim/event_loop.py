@@ -39,6 +39,7 @@ class EventLoop(Host):
         self._orchestrator: Orchestrator
         self._metrics: Metrics
         self._timeline: Timeline | None
+        self._write_through = False
 
     def begin(
         self,
@@ -50,8 +51,10 @@ class EventLoop(Host):
         metrics: Metrics,
         timeline: Timeline | None,
         horizon_s: float | None,
+        native_offloading: bool,
     ) -> None:
-        """Take the parts and plan the first events. ``horizon_s`` cuts the run."""
+        """Take the parts and plan the first events. ``horizon_s`` cuts the run;
+        ``native_offloading``: engines write what they compute through to the nearest tier."""
         self._engines = engines
         self._residency = residency
         self._cluster = cluster
@@ -59,6 +62,7 @@ class EventLoop(Host):
         self._orchestrator = orchestrator
         self._metrics = metrics
         self._timeline = timeline
+        self._write_through = native_offloading
         cluster.programs = orchestrator.live
         if horizon_s is not None:
             self._clock.schedule(horizon_s, _Horizon(self), LAST)
@@ -121,9 +125,15 @@ class EventLoop(Host):
         self._metrics.turn_finished(request, self._clock.time_s)
         self._router.turn_finished(request)
         self._orchestrator.turn_finished(request)
+        if self._write_through:
+            self._residency.write_through(request)
         if self._timeline is not None:
             live = self._orchestrator.live
             self._timeline.sample(self._clock.time_s, self._engines, self._residency, live)
+
+    def turn_preempted(self, request: Request) -> None:
+        if self._write_through:
+            self._residency.write_through(request)
 
     def blocks_freed(self) -> None:
         self._router.offer_held_again()

@@ -139,9 +139,14 @@ class NodeSpec(StrictModel):
 
 
 class ClusterSpec(StrictModel):
-    """One model served by instances on nodes."""
+    """One model served by instances on nodes.
+
+    ``kv_dtype`` is the precision of its KV, in engines and tiers: ``bf16`` or ``fp8``; default: the
+    model's own.
+    """
 
     model: str
+    kv_dtype: Literal["bf16", "fp8"] | None = None
     nodes: list[NodeSpec] = Field(min_length=1)
     cxl: CxlSpec | None = None
     tiers: list[TierSpec] = []
@@ -203,6 +208,10 @@ class EngineSpec(StrictModel):
             one with the fewest tokens, which is the cheapest to recompute, or the one of the lowest
             priority. Preempted turns go to the front of the queue; the last rule, vLLM's policy
             ``priority``, queues them by their priority.
+        software: serving software of the catalogue, or a file, whose host time every step gets;
+            ``auto``: that of the coefficients, where they name one; ``none``: kernels alone.
+        native_offloading: every instance copies what a turn computed to its nearest lower tier, as
+            vLLM's native KV offloading does, whatever policies place.
     """
 
     max_num_seqs: PositiveInt = 128
@@ -215,6 +224,8 @@ class EngineSpec(StrictModel):
     preemption_victim: Literal["last_admitted", "fewest_tokens", "lowest_priority"] = (
         "last_admitted"
     )
+    software: str = "auto"
+    native_offloading: bool = False
 
     @model_validator(mode="after")
     def _every_decode_fits_a_step(self) -> EngineSpec:

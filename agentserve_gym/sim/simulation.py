@@ -71,7 +71,7 @@ class Simulation:
         self.timeline = Timeline() if record_timeline else None
         size = scenario.engine.block_size_tokens
         self._loop = loop = EventLoop(self.clock, size)
-        self.model = model(scenario.cluster.model)
+        self.model = model(scenario.cluster.model, scenario.cluster.kv_dtype)
         topology = build_topology(scenario.cluster, size, self.model.kv_bytes_per_token)
         self.metrics = Metrics(scenario.objective, topology.tier_names)
         if record_turns:
@@ -104,6 +104,7 @@ class Simulation:
             self.metrics,
             self.timeline,
             scenario.horizon_s,
+            scenario.engine.native_offloading,
         )
 
     # --- the loop ----------------------------------------------------------------------------

@@ -36,6 +36,9 @@ class ReplaySettings:
         tensor_parallel, data_parallel, expert_parallel: of the engine group.
         max_num_seqs, max_num_batched_tokens: scheduler limits of each engine.
         kv_blocks: KV pool of each engine, blocks of 16 tokens; derived where ``None``.
+        kv_dtype: precision of the KV, ``bf16`` or ``fp8``; the model's own where ``None``.
+        software: serving software of the catalogue whose host time steps get; ``auto``: that of the
+            coefficients, ``none``: kernels alone.
         timing: ``auto``, ``profile``, ``compact`` or ``roofline``.
         profile: folder of profile tables for ``timing="profile"``.
     """
@@ -51,9 +54,15 @@ class ReplaySettings:
     kv_blocks: int | None = None
     timing: str = "auto"
     profile: Path | None = None
+    kv_dtype: str | None = None
+    software: str = "auto"
 
     def scenario(self) -> Scenario:
         """The settings as a scenario. Raises ValueError naming what is wrong."""
+        return load_scenario(self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The scenario's content. Raises ValueError where the timing is contradictory."""
         instance = {
             "accelerator": self.accelerator,
             "tensor_parallel": self.tensor_parallel,
@@ -62,21 +71,21 @@ class ReplaySettings:
             "kv_blocks": self.kv_blocks,
             "timing": self._timing(),
         }
-        return load_scenario(
-            {
-                "name": self.workload.name,
-                "cluster": {
-                    "model": self.model,
-                    "nodes": [{"name": "node0", "instances": [instance]}],
-                },
-                "workload": {"kind": "trace", "path": str(self.workload)},
-                "arrivals": {"kind": "trace"},
-                "engine": {
-                    "max_num_seqs": self.max_num_seqs,
-                    "max_num_batched_tokens": self.max_num_batched_tokens,
-                },
-            }
-        )
+        return {
+            "name": self.workload.name,
+            "cluster": {
+                "model": self.model,
+                "kv_dtype": self.kv_dtype,
+                "nodes": [{"name": "node0", "instances": [instance]}],
+            },
+            "workload": {"kind": "trace", "path": str(self.workload)},
+            "arrivals": {"kind": "trace"},
+            "engine": {
+                "max_num_seqs": self.max_num_seqs,
+                "max_num_batched_tokens": self.max_num_batched_tokens,
+                "software": self.software,
+            },
+        }
 
     def _timing(self) -> str:
         if self.timing == "profile" and self.profile is None:

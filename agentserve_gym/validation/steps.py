@@ -96,9 +96,9 @@ class ForwardPasses:
 def compact_against_tables(profiles: Path) -> list[StepErrors]:
     """Every case with both a coefficient file and profile tables: decode and mixed steps."""
     errors: list[StepErrors] = []
-    for on, of, tensor_parallel in list_compact_cases():
+    for on, of, tensor_parallel, kv_dtype in list_compact_cases():
         folder = find_profile(profiles, on, of, tensor_parallel)
-        if folder is not None:
+        if folder is not None and kv_dtype == "bf16":
             errors += step_errors(on, of, tensor_parallel, folder)
     return errors
 
@@ -106,10 +106,9 @@ def compact_against_tables(profiles: Path) -> list[StepErrors]:
 def shipped_errors() -> list[tuple[str, str, str]]:
     """(case, provenance, error as its fit found it) of every coefficient file."""
     listed = []
-    for on, of, tensor_parallel in list_compact_cases():
-        case = f"{on}/{of}/tp{tensor_parallel}"
+    for case in list_compact_cases():
         file = read_compact_file(DATA / "timing" / f"{case}.toml")
-        listed.append((case, file.provenance, file.error))
+        listed.append((str(case), file.provenance, file.error))
     return listed
 
 

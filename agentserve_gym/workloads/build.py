@@ -87,6 +87,12 @@ class Workload(Frozen):
         arrivals = self.arrivals
         return arrivals.concurrency if isinstance(arrivals, ClosedLoopArrivals) else None
 
+    @property
+    def pause_s(self) -> float:
+        """In a closed loop, seconds from the end of a program to the start of the next."""
+        arrivals = self.arrivals
+        return arrivals.pause_s if isinstance(arrivals, ClosedLoopArrivals) else 0.0
+
     def arrival_times(self) -> Iterator[float]:
         """Arrival of each program in seconds, non-decreasing, ``len(self)`` of them, lazily.
 
@@ -310,7 +316,8 @@ def _cut_program(program: Program, spec: TraceWorkload) -> Program | None:
     """The program up to the first turn beyond a limit, gaps scaled; ``None`` if nothing is left."""
     window = spec.max_context_tokens
     kept: list[Turn] = []
-    for turn in program.turns[: spec.max_turns]:
+    for number, plain in enumerate(program.turns[: spec.max_turns]):
+        turn = _with_template(plain, number, spec)
         if window is not None and turn.input_tokens + turn.output_tokens > window:
             break
         kept.append(_adjust_gap(turn, spec))
@@ -319,6 +326,20 @@ def _cut_program(program: Program, spec: TraceWorkload) -> Program | None:
     last = kept[-1]
     kept[-1] = Turn(last.input_tokens, last.new_input_tokens, last.output_tokens, last.reuse_tokens)
     return replace(program, turns=tuple(kept))
+
+
+def _with_template(turn: Turn, number: int, spec: TraceWorkload) -> Turn:
+    """The turn with the chat template's tokens in its prompt, old ones and new ones."""
+    start, each = spec.template_start_tokens, spec.template_turn_tokens
+    if not (start or each):
+        return turn
+    reused = start + each * (number - 1) if turn.reuse_tokens else 0
+    added = start + each * number
+    return turn._replace(
+        input_tokens=turn.input_tokens + added,
+        new_input_tokens=turn.new_input_tokens + added - reused,
+        reuse_tokens=turn.reuse_tokens + reused,
+    )
 
 
 def _adjust_gap(turn: Turn, spec: TraceWorkload) -> Turn:
@@ -338,7 +359,7 @@ def _adjust_gap(turn: Turn, spec: TraceWorkload) -> Turn:
     tools = tuple(
         tool._replace(duration_s=min(tool.duration_s, timeout_s) * scale) for tool in turn.tools
     )
-    gap_s = min(turn.gap_s, longest_s) * scale
+    gap_s = min(turn.gap_s, longest_s) * scale + spec.further_gap_s
     return turn._replace(gap_s=gap_s, tools=tools, children=children)
 
 

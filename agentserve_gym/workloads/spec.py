@@ -33,6 +33,7 @@ TraceFormat = Literal[
     "azure",
     "block_requests",
     "block_runs",
+    "conversations",
     "tau2",
 ]
 
@@ -73,10 +74,11 @@ class TraceArrivals(SpecModel):
 
 
 class ClosedLoopArrivals(SpecModel):
-    """A fixed number of programs at once: a new one starts when one finishes."""
+    """A fixed number of programs at once: a new one starts ``pause_s`` after one finishes."""
 
     kind: Literal["closed_loop"] = "closed_loop"
     concurrency: Concurrency
+    pause_s: NonNegativeFloat = 0.0
 
 
 class DiurnalArrivals(SpecModel):
@@ -155,11 +157,14 @@ class TraceWorkload(SpecModel):
         max_turns, max_context_tokens: programs are cut before the first turn beyond either;
             a program whose first turn is beyond is dropped.
         gap_scale: multiplies every gap.
+        further_gap_s: added to every gap, after scaling.
         max_gap_s: cap on a person's wait (``gap_kind`` user), before scaling.
         tool_timeout_s: cap on tool durations and tool gaps, before scaling. Observed tool gaps may
             hide approvals by people (up to hours in the coding traces).
         shuffle: order by the workload seed instead of the file's.
         sub_agents: whether children are kept.
+        template_start_tokens, template_turn_tokens: of a chat template that the file's prompts
+            leave out: before the first message, and around the messages of each further turn.
     """
 
     kind: Literal["trace"] = "trace"
@@ -171,10 +176,13 @@ class TraceWorkload(SpecModel):
     max_turns: PositiveInt | None = None
     max_context_tokens: PositiveInt | None = None
     gap_scale: GapScale = 1.0
+    further_gap_s: NonNegativeFloat = 0.0
     max_gap_s: NonNegativeFloat | None = None
     tool_timeout_s: PositiveFloat | None = None
     shuffle: bool = False
     sub_agents: bool = True
+    template_start_tokens: NonNegativeInt = 0
+    template_turn_tokens: NonNegativeInt = 0
 
 
 class InlinePrefix(SpecModel):

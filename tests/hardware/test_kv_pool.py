@@ -23,6 +23,7 @@ def test_formula():
         ("rtx-pro-6000", "llama-3.1-70b", 2, 114_768, 0.07),
         ("b200", "phi-3.5-moe", 1, 657_040, 0.02),
         ("h100-sxm", "qwen3-32b", 2, 301_808, 0.08),
+        ("b200", "llama-3.3-70b-nvfp4", 1, 782_160, 0.003),
     ],
 )
 def test_pools_that_engines_reported(on, of, tensor_parallel, reported_tokens, tolerance):

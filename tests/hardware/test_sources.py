@@ -14,22 +14,23 @@ from agentserve_gym.hardware import (
     latency_model,
     latency_provenance,
     list_compact_cases,
+    model,
     read_compact_file,
     write_compact_file,
 )
 from agentserve_gym.hardware.catalogue import DATA
 
 
-@pytest.mark.parametrize("case", list_compact_cases(), ids=lambda case: "/".join(map(str, case)))
+@pytest.mark.parametrize("case", list_compact_cases(), ids=str)
 def test_every_coefficient_file_names_its_case_source_and_error(case):
-    on, of, tensor_parallel = case
-    file = read_compact_file(DATA / "timing" / on / of / f"tp{tensor_parallel}.toml")
-    assert (file.accelerator, file.model, file.tensor_parallel) == case
+    on, of, tensor_parallel, kv_dtype = case
+    file = read_compact_file(DATA / "timing" / f"{case}.toml")
+    assert (file.accelerator, file.model, file.tensor_parallel, file.kv_dtype) == case
     assert file.provenance in ("fitted to measured tables", "measured kernels, summed")
     assert file.source
     assert "%" in file.error
-    assert kv_pool_blocks(on, of, tensor_parallel) > 0
-    latency = latency_model(on, of, tensor_parallel)
+    assert kv_pool_blocks(on, model(of, kv_dtype), tensor_parallel) > 0
+    latency = latency_model(on, of, tensor_parallel, kv_dtype=kv_dtype)
     assert isinstance(latency, CompactLatency)
     assert 0.001 < latency.step_s(decode(1, 1000)) < 0.1
     assert latency.step_s(decode(1, 1000)) < latency.step_s(prefill(2048)) < 3.0

@@ -9,6 +9,9 @@
 T tokens in the batch, S sampled sequences. ``dense`` and ``head`` are curves through few points,
 because tile sizes make real linear layers rise in steps. Decode-only steps are linear in the
 contexts between grid lines, so a run of them has a closed form.
+
+The host's part comes on top (see ``HostTime``): a constant in every step, and in steps with prefill
+all but attention takes at least as long as launching its kernels one by one.
 """
 
 from __future__ import annotations
@@ -34,6 +37,23 @@ from agentserve_gym.hardware.pricing.overlap import OverlapPricer, OverlapTables
 from agentserve_gym.hardware.pricing.timing import BatchStep, DecodeRun
 
 
+class HostTime(NamedTuple):
+    """What the host adds to a step's kernels, seconds.
+
+    Attributes:
+        step_s: in every step, while the GPU waits.
+        launch_s: launching the kernels of a step that does not run as a CUDA graph; the GPU works
+            on short ones faster than they come.
+    """
+
+    step_s: float = 0.0
+    launch_s: float = 0.0
+
+
+NO_HOST_TIME = HostTime()
+"""Where the host's part is not known, or in the measured tables."""
+
+
 class CompactTables(NamedTuple):
     """Everything that prices a step of one (accelerator, model, tensor parallelism)."""
 
@@ -43,6 +63,7 @@ class CompactTables(NamedTuple):
     decode: DecodeTable
     overlap: OverlapTables
     experts: ExpertTable | None
+    host: HostTime
 
 
 class CompactLatency(SharedExpertLatency):
@@ -52,7 +73,10 @@ class CompactLatency(SharedExpertLatency):
     batch; ``lockstep`` prices a group with unequal ones.
     """
 
-    __slots__ = ("_decode", "_expert", "_head", "_linear", "_overlap", "_spread", "_tables")
+    __slots__ = (
+        "_decode", "_expert", "_head", "_host_s", "_launch_s", "_linear", "_overlap", "_spread",
+        "_tables",
+    )  # fmt: skip
 
     def __init__(self, tables: CompactTables, spread: ExpertSpread) -> None:
         self._tables = tables
@@ -62,6 +86,8 @@ class CompactLatency(SharedExpertLatency):
         self._head = tabulate(tables.head, CACHED_TOKENS)
         self._decode = DecodeAttention(tables.decode)
         self._overlap = OverlapPricer(tables.overlap)
+        self._host_s: float = tables.host.step_s
+        self._launch_s: float = tables.host.launch_s
 
     def step_s(self, step: BatchStep) -> float:
         """Seconds that one iteration takes."""
@@ -77,13 +103,15 @@ class CompactLatency(SharedExpertLatency):
         value, growth, steps = self._decode.run(
             count, step.decode_context_tokens, step.decode_max_context_tokens
         )
-        return DecodeRun(self._fixed_s(count, step.sampled_count) + value, growth, steps)
+        fixed_s = self._fixed_s(count, step.sampled_count) + self._host_s
+        return DecodeRun(fixed_s + value, growth, steps)
 
     def prefill_run(self, step: BatchStep, steps: int) -> list[float]:
         """Seconds of each of ``steps`` steps in a row; see ``LatencyModel``."""
         count, chunk = step.decode_count, step.prefill_tokens
+        fixed_s = self._fixed_s(count + chunk, step.sampled_count)
         return self._overlap.run(
-            self._fixed_s(count + chunk, step.sampled_count),
+            max(fixed_s, self._launch_s) + self._host_s,
             count,
             step.decode_context_tokens,
             step.decode_max_context_tokens,

@@ -9,7 +9,8 @@
 
 ``linear(T) = (m^p + c^p)^(1/p)`` with m the time to read the weights and c the time to multiply
 them, softened by the exponent p. A64 counts query-key pairs with chunks padded to the 64-row tiles
-of the attention kernel: a decode in a mixed step costs a whole tile, 64 * its context.
+of the attention kernel: a decode in a mixed step costs a whole tile, 64 * its context. With latent
+attention the decodes of a mixed step run by themselves, as in a decode-only step.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ class RooflineExperts(NamedTuple):
     """Expert layers. ``weights``: of one expert, in one layer on one rank.
 
     Attributes:
+        layers: that have experts.
         experts, per_token: of the model, and those that a token runs.
         ranks, engines: see `ExpertSpread`.
         overhead_s: of one layer.
         exchange: of tokens between engines, in a whole step.
     """
 
+    layers: int
     experts: int
     per_token: int
     ranks: int
@@ -62,6 +65,7 @@ class RooflineTerms(NamedTuple):
         all_reduce: of a step.
         decode: attention of a decode-only step, and of each token of context.
         pair_s: attention of steps with prefill, per query-key pair.
+        decode_rows: pairs that a decode in such a step costs, per token of its context.
         mixed: the same for the step, and per decode.
         experts: ``None`` for a dense model.
     """
@@ -74,6 +78,7 @@ class RooflineTerms(NamedTuple):
     all_reduce: TokenCost
     decode: TokenCost
     pair_s: float
+    decode_rows: float
     mixed: TokenCost
     experts: RooflineExperts | None
 
@@ -90,6 +95,7 @@ class RooflineLatency(SharedExpertLatency):
         "_attention_s",
         "_context_s",
         "_decode_base",
+        "_decode_rows",
         "_experts",
         "_exponent",
         "_head_s",
@@ -114,6 +120,7 @@ class RooflineLatency(SharedExpertLatency):
         self._all_reduce_s, self._all_reduce_token_s = terms.all_reduce
         self._attention_s, self._context_s = terms.decode
         self._pair_s = terms.pair_s
+        self._decode_rows = terms.decode_rows
         self._mixed_s, self._mixed_sequence_s = terms.mixed
         self._experts = terms.experts
         self._decode_base: list[float] = []
@@ -127,7 +134,7 @@ class RooflineLatency(SharedExpertLatency):
             return self._decode_base_s(count) + self._context_s * context
         mean_chunk = chunk / prefills
         padding = -(-mean_chunk // TILE_ROWS) * TILE_ROWS / mean_chunk
-        pairs = step.prefill_area * padding + TILE_ROWS * context
+        pairs = step.prefill_area * padding + self._decode_rows * context
         attention = self._pair_s * pairs + self._mixed_sequence_s * count + self._mixed_s
         return self._linear_s(count + chunk, step.sampled_count) + attention
 
@@ -142,12 +149,12 @@ class RooflineLatency(SharedExpertLatency):
         terms = self._experts
         if terms is None or not tokens:
             return 0.0
-        experts, per_token, ranks, engines, weights, overhead_s, exchange = terms
+        layers, experts, per_token, ranks, engines, weights, overhead_s, exchange = terms
         everyone = tokens * engines
         activated = experts / ranks * (1.0 - (1.0 - per_token / experts) ** everyone)
         read_s, multiply_s = weights
         layer = _soft_max(read_s * activated, multiply_s * everyone, self._exponent) + overhead_s
-        return self._layers * layer + exchange.constant_s + exchange.token_s * tokens * engines
+        return layers * layer + exchange.constant_s + exchange.token_s * tokens * engines
 
     def _decode_base_s(self, count: int) -> float:
         return self._decode_base[count] if count < CACHED_COUNTS else self._base_s(count)

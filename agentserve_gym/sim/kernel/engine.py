@@ -495,6 +495,7 @@ class Engine(Steppable):
         if request in self._finishing:
             self._finishing.remove(request)
             return
+        self._host.turn_preempted(request)
         now = self._clock.time_s
         place = self._place_again(request, self.preemptions)
         request.start_over(place, self._block_size, now)

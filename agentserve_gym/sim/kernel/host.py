@@ -29,6 +29,10 @@ class Host(Copyable):
         """The turn emitted its last token; its blocks are cached."""
 
     @abstractmethod
+    def turn_preempted(self, request: Request) -> None:
+        """The turn lost its place in the batch; what it computed is cached."""
+
+    @abstractmethod
     def blocks_freed(self) -> None:
         """KV blocks of an instance may have come free."""
 

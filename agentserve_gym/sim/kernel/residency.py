@@ -196,21 +196,36 @@ class Residency(Copyable):
 
     def _offload(self, program: ProgramState, tier: int, stay_warm: bool) -> None:
         """Copy what the home instance holds and the tier does not."""
-        home = program.home
-        engine = self.engines[home]
+        self._copy_down(program, program.home, self._chain_blocks(program), tier, stay_warm)
+
+    def write_through(self, request: Request) -> None:
+        """Copy what a turn has computed to the nearest tier, as the engine itself does."""
+        blocks = request.computed_tokens // self.topology.block_size_tokens
+        for tier in self._lower:
+            if self.topology.pool(tier, request.instance) is not None:
+                self._copy_down(request.program, request.instance, blocks, tier, stay_warm=True)
+                return
+
+    def _copy_down(
+        self, program: ProgramState, instance: int, limit_blocks: int, tier: int, stay_warm: bool
+    ) -> None:
+        """Copy what an instance holds of a chain's first ``limit_blocks`` and a tier does not."""
+        engine = self.engines[instance]
         engine.synchronize()
-        pool = self.topology.pool(tier, home)
+        pool = self.topology.pool(tier, instance)
         source = engine.pool
-        blocks = source.match(program, self._chain_blocks(program))
+        blocks = source.match(program, limit_blocks)
         if pool is None or blocks <= program.shared_blocks:
             return
-        copy = _Offload(self, program, source, program.chain_keys, pool, blocks, stay_warm)
+        copy = _Offload(
+            self, program, instance, source, program.chain_keys, pool, blocks, stay_warm
+        )
         if not copy.reserve():
             self.counters.refused_offloads += 1
             return
         self.counters.offloads[tier] += 1
         self.counters.offloaded_blocks[tier] += copy.taken
-        self._start(copy, self.topology.offload_path(home, tier), copy.taken)
+        self._start(copy, self.topology.offload_path(instance, tier), copy.taken)
         engine.reconsider()
 
     def offload_ended(self, copy: _Offload) -> None:
@@ -237,7 +252,7 @@ class Residency(Copyable):
         if source is None or blocks <= max(hit, program.shared_blocks):
             return
         keys = tuple(source.matched_keys(program, blocks))
-        copy = _Prefetch(self, program, source, keys, pool, blocks)
+        copy = _Prefetch(self, program, program.home, source, keys, pool, blocks)
         if not copy.reserve():
             self.counters.refused_prefetches += 1
             return
@@ -390,8 +405,8 @@ class _Copy(Event):
         destination, taken: where, and how many blocks were taken there.
         targets: how much each entry of the destination will hold at least.
         stay_warm: whether the source keeps its place among the cached entries.
-        instance: the program's home when it began; ``version``, ``gap``: the program's then. What
-            ends later may find another chain, or another gap.
+        instance: whose HBM it leaves or enters. ``version``, ``gap``: the program's when it began.
+            What ends later may find another chain, or another gap.
     """
 
     __slots__ = (
@@ -403,6 +418,7 @@ class _Copy(Event):
         self,
         residency: Residency,
         program: ProgramState,
+        instance: int,
         source: BlockPool,
         source_keys: tuple[Key, ...],
         destination: BlockPool,
@@ -418,7 +434,7 @@ class _Copy(Event):
         own = (program.index, blocks - program.shared_blocks)
         self.targets: tuple[tuple[Key, int], ...] = (*program.prefix, own)
         self.taken = 0
-        self.instance = program.home
+        self.instance = instance
         self.version = program.version
         self.gap = program.gaps
 

@@ -12,6 +12,7 @@ from agentserve_gym.workloads.readers import (
     azure,
     block_requests,
     block_runs,
+    conversations,
     mooncake,
     own,
     sessions,
@@ -34,6 +35,7 @@ READERS: Mapping[str, Callable[[Path], Iterator[Program]]] = {
     "azure": azure.read,
     "block_requests": block_requests.read,
     "block_runs": block_runs.read,
+    "conversations": conversations.read,
     "tau2": tau2.read,
 }
 
@@ -103,6 +105,8 @@ def detect_format(path: Path) -> str:
         return _json_format(next(read_records(path)))
     if "TIMESTAMP" in text.split(","):
         return "azure"
+    if conversations.is_header(text):
+        return "conversations"
     parse_record(path, number, text)
     raise AssertionError("a record that is not an object is refused above")
 

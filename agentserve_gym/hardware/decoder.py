@@ -1,0 +1,255 @@
+"""Models of the catalogue: the facts that decide what a step costs and what weights and KV weigh.
+
+Units: ``_bytes`` are bytes, everything else counts tokens, layers, heads, weights or elements.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from pydantic import Field, model_validator
+
+from agentserve_gym.messages import unknown
+
+from .entry import Entry
+from .precision import KV_BYTES, WEIGHT_FORMATS, KvDtype, WeightDtype
+
+
+class Model(Entry):
+    """A transformer decoder.
+
+    Attention is grouped-query, or multi-head latent (MLA) where ``kv_lora_rank`` is given: then a
+    layer keeps one latent per token, ``kv_lora_rank + rope_head_dim`` elements, for all heads.
+
+    Attributes:
+        head_dim: of queries, keys and values; in MLA of queries and keys without their rotary part,
+            ``rope_head_dim``, while values have ``v_head_dim``.
+        q_lora_rank: MLA compresses the queries to so many elements.
+        intermediate: of the MLP; of one expert, for a mixture of experts.
+        experts, experts_per_token, shared_experts: of a layer; every token runs the shared ones.
+        dense_layers, dense_intermediate: the first layers have an MLP of that size, no experts.
+        parameters: all weights that an engine loads.
+        weight_dtype: precision of the linear layers; ``attention_dtype``, ``expert_dtype`` (of the
+            routed experts) are named where they differ. Embeddings, head and norms are bf16.
+        template_start_tokens, template_turn_tokens: what the chat template adds to the first prompt
+            of a conversation, and to each further one; 0 where it is not known.
+    """
+
+    layers: int = Field(gt=0)
+    hidden: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    kv_heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0)
+    kv_lora_rank: int | None = Field(default=None, gt=0)
+    q_lora_rank: int | None = Field(default=None, gt=0)
+    rope_head_dim: int | None = Field(default=None, gt=0)
+    v_head_dim: int | None = Field(default=None, gt=0)
+    intermediate: int = Field(gt=0)
+    vocab: int = Field(gt=0)
+    parameters: int = Field(gt=0)
+    max_context_tokens: int = Field(gt=0)
+    weight_dtype: WeightDtype
+    attention_dtype: WeightDtype | None = None
+    expert_dtype: WeightDtype | None = None
+    kv_dtype: KvDtype
+    experts: int | None = Field(default=None, gt=1)
+    experts_per_token: int | None = Field(default=None, gt=0)
+    shared_experts: int | None = Field(default=None, gt=0)
+    dense_layers: int | None = Field(default=None, gt=0)
+    dense_intermediate: int | None = Field(default=None, gt=0)
+    template_start_tokens: int = Field(default=0, ge=0)
+    template_turn_tokens: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _expert_facts_agree(self) -> Model:
+        _together(self, "experts", "experts_per_token")
+        _together(self, "dense_layers", "dense_intermediate")
+        if self.experts and self.experts_per_token and self.experts_per_token > self.experts:
+            raise ValueError(
+                f"{self.name}: experts_per_token = {self.experts_per_token} exceeds {self.experts}"
+            )
+        for key in ("expert_dtype", "shared_experts", "dense_layers"):
+            if self.experts is None and getattr(self, key) is not None:
+                raise ValueError(f"{self.name}: {key} = {getattr(self, key)}, but no experts")
+        if self.dense_layers and self.dense_layers >= self.layers:
+            raise ValueError(f"{self.name}: dense_layers = {self.dense_layers} of {self.layers}")
+        return self
+
+    @model_validator(mode="after")
+    def _attention_facts_agree(self) -> Model:
+        _together(self, "kv_lora_rank", "q_lora_rank", "rope_head_dim", "v_head_dim")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.name}: kv_heads = {self.kv_heads} must divide {self.heads}")
+        return self
+
+    def with_kv_dtype(self, kv_dtype: str | None) -> Model:
+        """The same model with its KV kept in another precision; ``None`` keeps its own.
+
+        Raises:
+            ValueError: no such precision.
+        """
+        if kv_dtype is None or kv_dtype == self.kv_dtype:
+            return self
+        if kv_dtype not in get_args(KvDtype):
+            raise ValueError(unknown("kv_dtype", kv_dtype, get_args(KvDtype)))
+        return self.model_copy(update={"kv_dtype": kv_dtype})
+
+    # --- KV ----------------------------------------------------------------------------------
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """KV of one token over all layers, bytes."""
+        return self._kv_bytes(self.kv_heads)
+
+    def kv_bytes_per_token_per_rank(self, tensor_parallel: int = 1) -> int:
+        """As above on one rank. KV heads are copied where there are more ranks than heads, and a
+        latent is copied to every rank."""
+        self.check_tensor_parallel(tensor_parallel)
+        return self._kv_bytes(max(1, self.kv_heads // tensor_parallel))
+
+    def _kv_bytes(self, kv_heads: int) -> int:
+        elements = 2 * kv_heads * self.head_dim
+        if self.kv_lora_rank is not None:
+            elements = self.kv_lora_rank + (self.rope_head_dim or 0)
+        return elements * self.layers * KV_BYTES[self.kv_dtype]
+
+    # --- attention ---------------------------------------------------------------------------
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether attention is multi-head latent."""
+        return self.kv_lora_rank is not None
+
+    @property
+    def attention_width(self) -> float:
+        """Elements over all heads that a query-key pair multiplies, the mean of the query's and the
+        value's: 4 floating-point operations each."""
+        if self.v_head_dim is None:
+            return self.heads * self.head_dim
+        return self.heads * (self.head_dim + (self.rope_head_dim or 0) + self.v_head_dim) / 2
+
+    @property
+    def decode_width(self) -> float:
+        """Likewise for a decode. In MLA the up-projections are absorbed into queries and outputs,
+        so that it attends to latents (DeepSeek-V2, arXiv 2405.04434, section 2.1)."""
+        if self.kv_lora_rank is None:
+            return self.attention_width
+        return self.heads * (2 * self.kv_lora_rank + (self.rope_head_dim or 0)) / 2
+
+    # --- weights -----------------------------------------------------------------------------
+
+    @property
+    def attention_parameters_per_layer(self) -> int:
+        """Weights of the projections around the attention of one layer."""
+        if self.kv_lora_rank is None:
+            return 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+        query, rope, value = self.head_dim, self.rope_head_dim or 0, self.v_head_dim or 0
+        up = (self.q_lora_rank or 0) * (query + rope) + self.kv_lora_rank * (query + value)
+        return self.copied_parameters_per_layer + self.heads * (up + value * self.hidden)
+
+    @property
+    def copied_parameters_per_layer(self) -> int:
+        """Those of them that every rank has: the down-projections to latents."""
+        latents = (self.q_lora_rank or 0) + (self.kv_lora_rank or 0) + (self.rope_head_dim or 0)
+        return self.hidden * latents
+
+    @property
+    def mlp_parameters_per_layer(self) -> int:
+        """Weights of the gated MLP of one layer (of one expert, for a mixture of experts)."""
+        return 3 * self.hidden * self.intermediate
+
+    @property
+    def expert_layers(self) -> int:
+        """Layers that have experts."""
+        return 0 if self.experts is None else self.layers - (self.dense_layers or 0)
+
+    @property
+    def expert_parameters(self) -> int:
+        """Weights that expert parallelism spreads, over all layers; 0 for a dense model."""
+        return self.expert_layers * (self.experts or 0) * self.mlp_parameters_per_layer
+
+    @property
+    def dense_parameters(self) -> int:
+        """Weights of MLPs that every token runs, over all layers: of a dense model, of dense layers
+        and of shared experts."""
+        if self.experts is None:
+            return self.layers * self.mlp_parameters_per_layer
+        first = (self.dense_layers or 0) * 3 * self.hidden * (self.dense_intermediate or 0)
+        shared = self.expert_layers * (self.shared_experts or 0) * self.mlp_parameters_per_layer
+        return first + shared
+
+    @property
+    def attention_format(self) -> WeightDtype:
+        """How the projections around attention are kept."""
+        return self.attention_dtype or self.weight_dtype
+
+    @property
+    def expert_format(self) -> WeightDtype:
+        """How the routed experts are kept."""
+        return self.expert_dtype or self.weight_dtype
+
+    @property
+    def _expert_bytes(self) -> float:
+        return self.expert_parameters * WEIGHT_FORMATS[self.expert_format].bytes
+
+    @property
+    def _copied_bytes(self) -> float:
+        copied = self.layers * self.copied_parameters_per_layer
+        return copied * WEIGHT_FORMATS[self.attention_format].bytes
+
+    @property
+    def _sliced_bytes(self) -> float:
+        """What tensor parallelism cuts, the experts apart; embeddings and the rest are bf16."""
+        attention = self.layers * self.attention_parameters_per_layer
+        wide = self.parameters - attention - self.dense_parameters - self.expert_parameters
+        weights = (
+            (attention, self.attention_format),
+            (self.dense_parameters, self.weight_dtype),
+            (wide, "bf16"),
+        )
+        return sum(n * WEIGHT_FORMATS[form].bytes for n, form in weights) - self._copied_bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        """All weights with their scales."""
+        return self.weight_bytes_per_rank()
+
+    def weight_bytes_per_rank(self, tensor_parallel: int = 1, expert_parallel: int = 1) -> int:
+        """Weights on one rank. With expert parallelism, whole experts are spread over its ranks."""
+        self.check_tensor_parallel(tensor_parallel)
+        self.check_expert_parallel(expert_parallel)
+        expert_shards = expert_parallel if expert_parallel > 1 else tensor_parallel
+        sliced = self._sliced_bytes / tensor_parallel + self._expert_bytes / expert_shards
+        return round(sliced + self._copied_bytes)
+
+    # --- how it can be spread ----------------------------------------------------------------
+
+    def check_tensor_parallel(self, tensor_parallel: int) -> None:
+        """Raise ValueError unless the heads can be spread over so many ranks."""
+        if tensor_parallel < 1 or self.heads % tensor_parallel:
+            allowed = [n for n in (1, 2, 4, 8, 16) if self.heads % n == 0]
+            raise ValueError(
+                f"tensor_parallel = {tensor_parallel} does not divide the {self.heads} heads of "
+                f"{self.name}; use one of {allowed}"
+            )
+
+    def check_expert_parallel(self, expert_parallel: int) -> None:
+        """Raise ValueError unless the experts can be spread over so many ranks."""
+        if expert_parallel == 1:
+            return
+        if self.experts is None:
+            raise ValueError(
+                f"expert_parallel = {expert_parallel}, but {self.name} has no experts; use 1"
+            )
+        if expert_parallel < 1 or self.experts % expert_parallel:
+            raise ValueError(
+                f"expert_parallel = {expert_parallel} does not divide the {self.experts} experts "
+                f"of {self.name}"
+            )
+
+
+def _together(entry: Model, *keys: str) -> None:
+    """Refuse an entry that has some of these and lacks others."""
+    given = [key for key in keys if getattr(entry, key) is not None]
+    if given and len(given) < len(keys):
+        raise ValueError(f"{entry.name}: {', '.join(keys)} go together; given: {', '.join(given)}")

@@ -1,0 +1,164 @@
+"""Closed-loop replay of conversations: so many clients, each with one conversation at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentserve_gym.hardware import accelerator, link, model, request_s
+from agentserve_gym.sim import (
+    KEEP,
+    Answer,
+    Decision,
+    Hold,
+    Restore,
+    Route,
+    RouteDecision,
+    Scenario,
+    Simulation,
+    load_scenario,
+)
+from agentserve_gym.validation.engine_states import EngineStates, moved_gb
+from agentserve_gym.validation.replay import Replay, ReplaySettings
+from agentserve_gym.workloads import detect_format
+
+_HOLD = Hold()
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedLoop:
+    """A closed-loop run of one engine.
+
+    Each client runs one conversation to its end and takes the next of the file. Once ``requests``
+    requests have started, no further turn starts; those in flight end.
+
+    Attributes:
+        engine: what serves; its workload is a file of conversations (or of any other programs).
+        clients: conversations at once.
+        requests: how many start; every one of the file where ``None``.
+        think_s: what a client waits after each answer, on top of the file's own gaps.
+        host_gib: host memory into which the engine writes through what it computes, as vLLM's
+            native KV offloading does (its ``--kv-offloading-size``); none where ``None``.
+    """
+
+    engine: ReplaySettings
+    clients: int
+    requests: int | None = None
+    think_s: float = 0.0
+    host_gib: float | None = None
+
+    @property
+    def request_s(self) -> float:
+        """From a client's request to the engine's queue."""
+        engine = self.engine
+        return request_s(
+            engine.accelerator,
+            engine.model,
+            engine.tensor_parallel,
+            kv_dtype=engine.kv_dtype,
+            source=str(engine.profile or engine.timing),
+            software=engine.software,
+        )
+
+    def scenario(self) -> Scenario:
+        """The settings as a scenario. Raises ValueError naming what is wrong."""
+        content = self.engine.as_dict()
+        between_s = self.think_s + self.request_s
+        content["arrivals"] = {
+            "kind": "closed_loop", "concurrency": self.clients, "pause_s": between_s,
+        }  # fmt: skip
+        content["workload"]["further_gap_s"] = between_s
+        if detect_format(self.engine.workload) == "conversations":
+            llm = model(self.engine.model)
+            content["workload"]["template_start_tokens"] = llm.template_start_tokens
+            content["workload"]["template_turn_tokens"] = llm.template_turn_tokens
+        if self.host_gib is not None:
+            node = content["cluster"]["nodes"][0]
+            node["dram"] = {"capacity_gib": self.host_gib}
+            node["host_link"] = _host_link(self.engine.accelerator)
+            content["engine"]["native_offloading"] = True
+        return load_scenario(content)
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedLoopRun:
+    """A finished run.
+
+    Attributes:
+        replay: turns and report. ``states``: once a second.
+        host_gb_out, host_gb_in: moved to and from host memory, 1e9 bytes.
+    """
+
+    replay: Replay
+    states: EngineStates
+    host_gb_out: float
+    host_gb_in: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures that engines' benchmark tools print, and the states."""
+        usage = self.states.kv_usage_pct
+        return {
+            **self.replay.as_dict(),
+            "kv_usage_pct": {"mean": sum(usage) / len(usage), "max": max(usage)},
+            "host_gb_out": self.host_gb_out,
+            "host_gb_in": self.host_gb_in,
+            "states": self.states.as_dict(),
+        }
+
+
+class _Clients:
+    """Sends every turn to the one engine until enough have started.
+
+    With host memory, what it holds is always loaded, however short: so does vLLM.
+    """
+
+    def __init__(self, requests: int | None) -> None:
+        self._left = requests
+        self._route = Route(0, restore=Restore.LOAD)
+
+    def decide(self, decision: Decision) -> Answer | None:
+        """Answer a decision; ``None`` once nothing is in flight and no turn may start."""
+        if not isinstance(decision, RouteDecision):
+            return KEEP
+        if self._left == 0:
+            return _HOLD if decision.may_hold else None
+        if self._left is not None:
+            self._left -= 1
+        return self._route
+
+
+def replay_closed_loop(settings: ClosedLoop) -> ClosedLoopRun:
+    """Run the clients.
+
+    Raises:
+        ValueError: a setting or the workload is wrong, or a conversation cannot fit the KV pool.
+    """
+    simulation = Simulation(settings.scenario(), record_turns=True)
+    states = EngineStates()
+    states.watch(simulation)
+    clients = _Clients(settings.requests)
+    decision = simulation.advance()
+    while decision is not None:
+        answer = clients.decide(decision)
+        if answer is None:
+            break
+        decision = simulation.advance(answer)
+    states.sample(simulation)
+    before_s = settings.request_s  # a client's clock starts when it sends
+    turns = [
+        replace(turn, ready_s=turn.ready_s - before_s) for turn in simulation.metrics.records or []
+    ]
+    turns.sort(key=lambda turn: (turn.ready_s, turn.program_id))
+    return ClosedLoopRun(Replay(turns, simulation.report()), states, *moved_gb(simulation))
+
+
+def _host_link(gpu: str) -> dict[str, float]:
+    """The catalogue's link between a GPU and its host, as scenarios have it."""
+    found = link(accelerator(gpu).host_link)
+    spec = {
+        "bandwidth_gbps": min(found.to_device_gb_per_s, found.from_device_gb_per_s),
+        "latency_us": found.latency_s * 1e6,
+    }
+    if found.bidirectional_gb_per_s is not None:
+        spec["duplex_gbps"] = found.bidirectional_gb_per_s
+    return spec
