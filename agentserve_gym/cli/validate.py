@@ -83,7 +83,7 @@ def validate(
         typer.Option(help="Also measured routers, what each mechanism is worth, and single steps."),
     ] = False,
     trends: Annotated[
-        bool, typer.Option(help="Also published trends, on small setups (takes a minute or two).")
+        bool, typer.Option(help="Also published trends, on small setups (takes a few minutes).")
     ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Write validation.md and its pictures to this folder.")

@@ -84,7 +84,8 @@ the lengths in between come out so (the catalogue does not use this; four points
 
 _TRENDS = """## Published trends
 
-Statements of papers about agent serving, each measured on a small setup. These are reported, not
+Statements of papers about agent serving, and of real runs whose figures alone are known (R), each
+measured on a small setup. These are reported, not
 enforced: a miss is information. (The hard ones, on locality, retention, thrashing, tiers and
 accounting, are tests under `tests/sim` and `tests/validation`, each naming its source.)
 """
