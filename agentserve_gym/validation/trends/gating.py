@@ -34,8 +34,8 @@ def cliff_of_hits() -> Trend:
     return Trend(
         "R1",
         "with more sessions the default router's hit rate falls to nothing, before the contexts "
-        "exceed all pools (.95, .63, .04, .003 at 48, 96, 128 and 192 on 4 pods); a gate by working "
-        "set keeps some (.95, .60, .35, .30)",
+        "exceed all pools (.95, .63, .04, .003 at 48, 96, 128 and 192 on 4 pods); a gate by "
+        "working set keeps some (.95, .60, .35, .30)",
         _SOURCE,
         f"4 pods, generated coding sessions, the first {_WATCHED_S / 60:.0f} minutes; llm-d's "
         "default scorers, alone and with ThunderAgent's gate",
