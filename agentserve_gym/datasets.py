@@ -39,7 +39,7 @@ class DataSet:
 
     Attributes:
         name: by which it is asked for.
-        kind: what it holds: ``programs``, ``fits``, ``profiles`` or ``runs``.
+        kind: what it holds: ``programs``, ``fits``, ``profiles``, ``runs`` or ``router_runs``.
         what, source, licence: for people.
         path: relative to the data folder: a file, or for profiles and runs a folder.
         size_bytes: on disk, of the copy that the documents' numbers were computed with.

@@ -20,6 +20,8 @@ from agentserve_gym.files import write_file
 from agentserve_gym.hardware.profile_tables import load_profile
 from agentserve_gym.messages import unknown
 from agentserve_gym.validation import find_cases, read_case
+from agentserve_gym.validation.conversation_cells import find_cells, read_cell
+from agentserve_gym.validation.router_runs import read_router_runs
 from agentserve_gym.workloads import read_programs
 
 data = typer.Typer(
@@ -155,6 +157,11 @@ def _check_runs(folder: Path) -> None:
         read_case(case)
 
 
+def _check_conversation_runs(folder: Path) -> None:
+    for requests in find_cells(folder):
+        read_cell(requests)
+
+
 def _check_fits(file: Path) -> None:
     try:
         parse_json(file.read_bytes())
@@ -167,4 +174,6 @@ _CHECKS: dict[str, Callable[[Path], object]] = {
     "fits": _check_fits,
     "profiles": _check_profiles,
     "runs": _check_runs,
+    "conversation_runs": _check_conversation_runs,
+    "router_runs": read_router_runs,
 }

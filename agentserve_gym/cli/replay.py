@@ -9,16 +9,34 @@ import typer
 
 from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import JsonOption, console, print_json
+from agentserve_gym.cli.router_replay import (
+    GroupsOption,
+    InstancesOption,
+    OutputTokensOption,
+    PrefixTokensOption,
+    PromptsOption,
+    QuestionTokensOption,
+    RatesOption,
+    RouterOption,
+    SeedOption,
+    StageSecondsOption,
+    WarmUpRateOption,
+    WarmUpSecondsOption,
+    print_router_replay,
+    read_stages,
+)
 from agentserve_gym.validation.replay import Replay, ReplaySettings
 from agentserve_gym.validation.replay import replay as replay_workload
+from agentserve_gym.workloads.shared_prefixes import LoadStage, SharedPrefixLoad
 
 
 def replay(
-    workload: Annotated[
-        Path, typer.Argument(help="A request file: see agentserve trace; - is standard input.")
-    ],
     accelerator: Annotated[str, typer.Option(help="Name in the catalogue.")],
     model: Annotated[str, typer.Option(help="Name in the catalogue.")],
+    workload: Annotated[
+        Path | None,
+        typer.Argument(help="A request file: see agentserve trace; - is standard input."),
+    ] = None,
     tp: Annotated[int, typer.Option(help="Tensor parallelism.")] = 1,
     dp: Annotated[int, typer.Option(help="Data-parallel engines.")] = 1,
     ep: Annotated[int, typer.Option(help="Expert parallelism: 1 or tp x dp.")] = 1,
@@ -32,13 +50,37 @@ def replay(
     ] = None,
     timing: Annotated[str, typer.Option(help="auto, profile, compact or roofline.")] = "auto",
     profile: Annotated[Path | None, typer.Option(help="Folder of profile tables.")] = None,
+    router: RouterOption = None,
+    rates: RatesOption = None,
+    stage_s: StageSecondsOption = "60",
+    instances: InstancesOption = 4,
+    groups: GroupsOption = 83,
+    prompts_per_group: PromptsOption = 3,
+    prefix_tokens: PrefixTokensOption = 8000,
+    question_tokens: QuestionTokensOption = 1000,
+    output_tokens: OutputTokensOption = 1000,
+    warm_up_rate: WarmUpRateOption = 9.0,
+    warm_up_s: WarmUpSecondsOption = 30.0,
+    seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Replay a request workload and print TTFT, TPOT and E2E, as engine benchmarks do."""
+    """Replay a request workload and print TTFT, TPOT and E2E, as engine benchmarks do; or, with
+    --router, shared-prefix load on several engines."""
+    if (workload is None) == (router is None):
+        raise ValueError("replay needs a workload file or --router, one of the two")
     settings = ReplaySettings(
-        workload, accelerator, model, tp, dp, ep, max_num_seqs, max_num_batched_tokens,
+        workload or Path(), accelerator, model, tp, dp, ep, max_num_seqs, max_num_batched_tokens,
         kv_blocks, timing, profile, kv_dtype,
     )  # fmt: skip
+    if workload is None:
+        assert router is not None
+        load = SharedPrefixLoad(
+            groups, prompts_per_group, prefix_tokens, question_tokens, output_tokens
+        )
+        warm_up = LoadStage(warm_up_rate, warm_up_s) if warm_up_s else None
+        stages = read_stages(rates, stage_s)
+        print_router_replay(settings, router, instances, load, stages, warm_up, seed, json=json)
+        return
     replayed = replay_workload(settings)
     if json:
         print_json(replayed.as_dict())

@@ -27,6 +27,8 @@ from agentserve_gym.validation.page import (
     write_report,
 )
 from agentserve_gym.validation.reuse import TRACE, replay_reuse
+from agentserve_gym.validation.router_page import order_rows, router_rows
+from agentserve_gym.validation.router_runs import run_routers
 from agentserve_gym.validation.steps import (
     calibrated_passes,
     compact_against_tables,
@@ -43,7 +45,7 @@ from agentserve_gym.validation.study import (
 from agentserve_gym.validation.trends import NEEDED_DATA_SETS, SOFT_TRENDS
 
 _REUSE_PROGRAMS = 100
-_RUNS, _PROFILES = "vllm-runs", "gpu-profiles"
+_RUNS, _PROFILES, _ROUTERS = "vllm-runs", "gpu-profiles", "router-runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,10 @@ def validate(
     ] = None,
     details: Annotated[
         bool,
-        typer.Option(
-            help="Also what each mechanism is worth, and single steps against tables and GPUs."
-        ),
+        typer.Option(help="Also measured routers, what each mechanism is worth, and single steps."),
     ] = False,
     trends: Annotated[
-        bool, typer.Option(help="Also published trends, on small setups (takes a minute or two).")
+        bool, typer.Option(help="Also published trends, on small setups (takes a few minutes).")
     ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Write validation.md and its pictures to this folder.")
@@ -105,7 +105,8 @@ def validate(
         tables = profiles or _beside(runs) or find_data_set(_PROFILES)
         jobs += replay_jobs(findings, runs, timing, tables, details=details)
         if details:
-            jobs += reuse_jobs(findings, absent) + step_jobs(findings, tables)
+            jobs += router_jobs(findings, absent) + reuse_jobs(findings, absent)
+            jobs += step_jobs(findings, tables)
     if trends:
         jobs += trend_jobs(findings, absent)
     if report is not None:
@@ -199,6 +200,19 @@ def step_jobs(findings: Findings, profiles: Path | None) -> list[Job]:
     return jobs if profiles is None else [Job("steps", "compact against tables", steps), *jobs]
 
 
+def router_jobs(findings: Findings, absent: set[str]) -> list[Job]:
+    """Measured routers; the data set's name is added to ``absent`` where it is not here."""
+    runs = find_data_set(_ROUTERS)
+    if runs is None:
+        absent.add(_ROUTERS)
+        return []
+
+    def routers(runs: Path = runs) -> None:
+        findings.routers += run_routers(runs)
+
+    return [Job("routers", "four routers", routers)]
+
+
 def reuse_jobs(findings: Findings, absent: set[str]) -> list[Job]:
     """The block-exact trace; its name is added to ``absent`` where it is not here."""
     trace = find_data_set(TRACE)
@@ -238,6 +252,13 @@ def print_findings(findings: Findings) -> None:
             f"{figures['tpot_ms']['mean']:.2f} ms, E2E {figures['e2e_s']['mean']:.2f} s, "
             f"{figures['preemptions']} preemptions{reference}"
         )
+    if findings.routers:
+        tables = {
+            "Four routers on 16 H100": router_rows(findings.routers),
+            "Their order": order_rows(findings.routers),
+        }
+        for title, (heading, *rows) in tables.items():
+            Figures(title, heading, list(rows)).print(out)
     for ablation in findings.ablations:
         errors = ablation.without
         out.print(

@@ -14,7 +14,7 @@ from agentserve_gym.sim.kernel.residency import Residency
 from agentserve_gym.sim.kernel.stepper import LockstepStepper, SingleStepper, Stepper
 from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
 from agentserve_gym.sim.scenario import EngineSpec, InstanceSpec, Scenario
-from agentserve_gym.sim.signals import DelayedSignals, LiveSignals
+from agentserve_gym.sim.signals import DelayedSignals, LiveSignals, Signals, StepEndSignals
 from agentserve_gym.sim.topology import ranks
 from agentserve_gym.sim.views import ClusterView, InstanceView
 from agentserve_gym.workloads import GeneratedWorkload, Program, Workload, build_workload
@@ -132,6 +132,15 @@ def _check_fits(program: Program, room_tokens: int, pool: str) -> None:
             _check_fits(child, room_tokens, pool)
 
 
+def _signals(scenario: Scenario, engine: Engine, clock: Clock) -> Signals:
+    """Where the router's knowledge of an engine comes from."""
+    delay_s = scenario.router.signal_delay_s
+    signals: Signals = DelayedSignals(engine, clock, delay_s) if delay_s else LiveSignals(engine)
+    if scenario.router.load_signal == "step_end":
+        return StepEndSignals(engine, clock, signals)
+    return signals
+
+
 def build_view(
     scenario: Scenario,
     topology: Topology,
@@ -141,7 +150,6 @@ def build_view(
     clock: Clock,
 ) -> ClusterView:
     """What policies may see of the cluster."""
-    delay_s = scenario.router.signal_delay_s
     limits = scenario.engine
     views = [
         InstanceView(
@@ -154,7 +162,7 @@ def build_view(
             limits.block_size_tokens,
             limits.max_num_seqs,
             limits.max_num_batched_tokens,
-            DelayedSignals(engine, clock, delay_s) if delay_s else LiveSignals(engine),
+            _signals(scenario, engine, clock),
         )
         for engine, (spec, _) in zip(engines, ranks(scenario.cluster), strict=True)
     ]

@@ -238,10 +238,19 @@ class EngineSpec(StrictModel):
 
 
 class RouterSpec(StrictModel):
-    """``signal_delay_s``: how old the instance signals are that policies see.
-    ``held_order``: who is offered first among held turns."""
+    """What the router knows of instances, and whom it offers first.
+
+    Attributes:
+        signal_delay_s: how old the instance signals are that policies see.
+        load_signal: ``live`` shows loads as they are (less the delay); ``step_end`` as vLLM's
+            metrics do: as they were when the last step ended, without the turns that came or were
+            admitted since. A long prefill then hides what it admitted until it ends, and the delay
+            is that of cached blocks alone.
+        held_order: who is offered first among held turns.
+    """
 
     signal_delay_s: NonNegative = 0.0
+    load_signal: Literal["live", "step_end"] = "live"
     held_order: Literal["turn_arrival", "program_arrival", "shortest_context"] = "turn_arrival"
 
 

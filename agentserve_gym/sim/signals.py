@@ -1,7 +1,8 @@
-"""How instances tell the router of themselves: at once, or late.
+"""How instances tell the router of themselves: at once, late, or when a step ends.
 
 Signals may lag (``signal_delay_s``): each instance then keeps one log of changes, and the router's
-cursor follows it that far behind; nothing is copied.
+cursor follows it that far behind; nothing is copied. Loads may be those of the last step's end
+(``load_signal``), as engines' metrics have them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mypy_extensions import mypyc_attr
 from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
-from agentserve_gym.sim.kernel.host import Watcher
+from agentserve_gym.sim.kernel.host import StepWatcher, Watcher
 from agentserve_gym.sim.kernel.pools import Key
 from agentserve_gym.sim.kernel.programs import ProgramState
 
@@ -175,6 +176,64 @@ class DelayedSignals(Signals):
             if blocks < size or found >= limit:
                 return min(found, limit)
         return min(found + known.get(program.index, 0), limit)
+
+    def look(self, program: ProgramState, limit: int) -> tuple[int, Load]:
+        return self.cached_blocks(program, limit), self.load()
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class _StepEnds(StepWatcher):
+    """An engine's load as its metrics show it: as the scheduler left it when a step last ended.
+
+    That is before the next step admits turns or, with async scheduling, which plans it a step
+    ahead, after that. Turns that came while the step ran are not in it. In the middle of a run of
+    fused steps, blocks that transfers and placements took or freed since the last end are in it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._shown = read_load(engine)
+
+    def metrics_shown(self, began_s: float) -> None:
+        self._shown = self._without_later(began_s)
+
+    def load(self, now_s: float) -> Load:
+        """The load that the metrics show now."""
+        segment = self._engine.segment
+        done = segment.completed(now_s) if segment is not None else 0
+        if segment is None or not done:
+            return self._shown
+        return self._without_later(segment.boundary_s(done - 1))
+
+    def _without_later(self, time_s: float) -> Load:
+        """The engine's load without the turns that came after a time and still wait."""
+        load, engine = read_load(self._engine), self._engine
+        later = [turn for turn in engine.waiting if turn.visible_after_s > time_s]
+        if not later:
+            return load
+        tokens = sum(turn.uncached_tokens for turn in later)
+        return load._replace(
+            queued_turns=load.queued_turns - len(later),
+            queued_tokens=load.queued_tokens - tokens,
+            prefill_backlog_tokens=load.prefill_backlog_tokens - tokens,
+        )
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class StepEndSignals(Signals):
+    """Loads as of the last step's end; what is cached comes from ``events``, other signals."""
+
+    def __init__(self, engine: Engine, clock: Clock, events: Signals) -> None:
+        self._clock = clock
+        self._events = events
+        self._ends = _StepEnds(engine)
+        engine.step_watcher = self._ends
+
+    def load(self) -> Load:
+        return self._ends.load(self._clock.time_s)
+
+    def cached_blocks(self, program: ProgramState, limit: int) -> int:
+        return self._events.cached_blocks(program, limit)
 
     def look(self, program: ProgramState, limit: int) -> tuple[int, Load]:
         return self.cached_blocks(program, limit), self.load()

@@ -7,6 +7,7 @@ from typing import Any
 
 from agentserve_gym.validation.ablations import AblationResult, PoolError
 from agentserve_gym.validation.reuse import ReuseResult
+from agentserve_gym.validation.router_runs import RouterStage
 from agentserve_gym.validation.steps import ForwardPasses, StepErrors
 from agentserve_gym.validation.study import CaseResult, UnmeasuredResult
 from agentserve_gym.validation.trends.trend import Trend
@@ -19,6 +20,7 @@ class Findings:
     Attributes:
         cases: measured cases, one result per timing source. ``unmeasured``: published runs of which
             only the workload is here.
+        routers: measured routers, one stage per router and rate.
         ablations, pools: cases with one mechanism left out or a wrong KV pool.
         reuse: a block-exact trace replayed.
         steps: the compact form against tables. ``passes``: timing sources against real prefills;
@@ -28,6 +30,7 @@ class Findings:
 
     cases: list[CaseResult] = field(default_factory=list)
     unmeasured: list[UnmeasuredResult] = field(default_factory=list)
+    routers: list[RouterStage] = field(default_factory=list)
     ablations: list[AblationResult] = field(default_factory=list)
     pools: list[PoolError] = field(default_factory=list)
     reuse: list[ReuseResult] = field(default_factory=list)
@@ -48,6 +51,7 @@ class Findings:
         return {
             "cases": [result.as_dict() for result in self.cases],
             "unmeasured": [result.as_dict() for result in self.unmeasured],
+            "routers": [stage.as_dict() for stage in self.routers],
             "ablations": [result.as_dict() for result in self.ablations],
             "pools": [result.as_dict() for result in self.pools],
             "reuse": [result.as_dict() for result in self.reuse],

@@ -11,6 +11,12 @@ from agentserve_gym.report.page import current_commit, joined, made_by, write_pa
 from agentserve_gym.validation.compare import CaseErrors
 from agentserve_gym.validation.findings import Findings
 from agentserve_gym.validation.pictures import draw_case
+from agentserve_gym.validation.router_page import (
+    ROUTER_HEADING,
+    ROUTER_PICTURE,
+    draw_routers,
+    router_section,
+)
 from agentserve_gym.validation.steps import ForwardPasses
 from agentserve_gym.validation.study import CaseResult, UnmeasuredResult
 
@@ -78,7 +84,8 @@ the lengths in between come out so (the catalogue does not use this; four points
 
 _TRENDS = """## Published trends
 
-Statements of papers about agent serving, each measured on a small setup. These are reported, not
+Statements of papers about agent serving, and of real runs whose figures alone are known (R), each
+measured on a small setup. These are reported, not
 enforced: a miss is information. (The hard ones, on locality, retention, thrashing, tiers and
 accounting, are tests under `tests/sim` and `tests/validation`, each naming its source.)
 """
@@ -109,6 +116,7 @@ _NOT_VALIDATED = """## What is not validated
 _SECTIONS = {
     "cases": _MEASURED,
     "unmeasured": _UNMEASURED,
+    "routers": ROUTER_HEADING,
     "ablations": _ABLATIONS,
     "reuse": _REUSE,
     "steps": _STEPS,
@@ -163,6 +171,8 @@ def write_report(findings: Findings, folder: Path, command: str) -> Path:
     beside = {
         f"{PICTURES}/{name}.png": draw_case(results) for name, results in findings.by_case().items()
     }
+    if findings.routers:
+        beside[f"{PICTURES}/{ROUTER_PICTURE}"] = draw_routers(findings.routers)
     write_page(folder / PAGE, page(findings, command), beside)
     return folder / PAGE
 
@@ -177,6 +187,8 @@ def page(findings: Findings, command: str) -> str:
         parts.append(f"![{name}: measured and simulated]({PICTURES}/{name}.png)\n")
     if findings.unmeasured:
         parts += [_UNMEASURED, _markdown(_unmeasured_rows(findings.unmeasured))]
+    if findings.routers:
+        parts += router_section(findings.routers, PICTURES)
     if findings.ablations:
         parts += [_ABLATIONS, _markdown(_ablation_rows(findings))]
     if findings.pools:

@@ -130,16 +130,18 @@ class Replay:
         start = min(turn.ready_s for turn in self.turns)
         return max(turn.end_s for turn in self.turns) - start
 
+    def output_tokens_per_s(self) -> float:
+        """From the first release to the last token."""
+        return sum(turn.output_tokens for turn in self.turns) / self.makespan_s()
+
     def as_dict(self) -> dict[str, Any]:
         """The figures that engines' benchmark tools print."""
-        makespan = self.makespan_s()
-        tokens = sum(turn.output_tokens for turn in self.turns)
         return {
             "ttft_ms": _figures(self.ttft_s() * 1e3),
             "tpot_ms": _figures(self.tpot_s() * 1e3),
             "e2e_s": _figures(self.e2e_s()),
-            "makespan_s": makespan,
-            "output_tokens_per_s": tokens / makespan,
+            "makespan_s": self.makespan_s(),
+            "output_tokens_per_s": self.output_tokens_per_s(),
             "preemptions": self.report["preemptions"],
             "prefix_hit_tokens": self.report["hit_tokens"]["hbm"],
             "turns": len(self.turns),

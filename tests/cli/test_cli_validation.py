@@ -105,6 +105,49 @@ def test_replay_refuses_bad_input(refused, replay_small):
     assert "expert_parallel is 3" in refused(*replay_small, "--ep", 3)
 
 
+@pytest.fixture
+def replay_routers(agentserve):
+    """Run a small load behind a router on H100s."""
+    engine = ("--accelerator", "h100-sxm", "--model", "llama-3.1-8b", "--kv-blocks", 2500)
+    load = ("--instances", 2, "--groups", 6, "--prompts-per-group", 2, "--prefix-tokens", 2000)
+    tokens = ("--question-tokens", 100, "--output-tokens", 20, "--warm-up-s", 3)
+
+    def run(*more):
+        return ("replay", *engine, *load, *tokens, *more)
+
+    return run
+
+
+def test_replay_behind_a_router_gives_every_rate_its_figures(agentserve, replay_routers):
+    arguments = replay_routers("--router", "precise", "--rates", "2,4", "--stage-s", "10,5")
+    document = json.loads(agentserve(*arguments, "--json").stdout)
+    assert document["router"].startswith("llmd_precise")
+    assert [stage["rate_per_s"] for stage in document["stages"]] == [2.0, 4.0]
+    for stage in document["stages"]:
+        assert stage["turns"] == 20
+        assert set(stage["ttft_ms"]) == set(stage["tpot_ms"]) == set(stage["e2e_s"]) == FIGURES
+        assert stage["output_tokens_per_s"] > 0
+    table = agentserve(*arguments).stdout
+    assert "before 2 engines" in table
+    assert "TTFT, s" in table
+
+
+def test_replay_behind_a_router_refuses_bad_input(refused, replay_routers, replay_small):
+    assert "--router needs --rates" in refused(*replay_routers("--router", "load"))
+    routed = ("--router", "load", "--rates")
+    assert "--rates is 'x'; allowed: numbers" in refused(*replay_routers(*routed, "x"))
+    assert "--stage-s has 2 numbers and --rates 3" in refused(
+        *replay_routers(*routed, "1,2,3", "--stage-s", "5,6")
+    )
+    assert "rate_per_s is -1.0" in refused(*replay_routers(*routed, "-1"))
+    assert "groups is 0" in refused(*replay_routers(*routed, "1", "--groups", 0))
+    assert "unknown policy part" in refused(*replay_routers("--router", "near", "--rates", 1))
+    assert "a workload file or --router" in refused(*replay_small, *routed, "1")
+    assert "a workload file or --router" in refused(
+        "replay", "--accelerator", "h100-sxm", "--model", "llama-3.1-8b"
+    )
+
+
 # --- validate ------------------------------------------------------------------------------------
 
 

@@ -20,12 +20,13 @@ from agentserve_gym.sim.kernel.stepper import _Kick
 pytestmark = pytest.mark.no_cover
 
 ABSTRACT = {"Copyable", "Event", "Host", "Segment", "Signals", "Steppable", "Stepper", "TurnSink"}
-ABSTRACT |= {"Watcher", "_Copy"}
+ABSTRACT |= {"StepWatcher", "Watcher", "_Copy"}
 """Classes of which a simulation has only subclasses."""
 
 COPYABLE = [cls for cls in native_classes() if issubclass(cls, Copyable)]
 
 LATE = {"router": {"signal_delay_s": 0.5}, "horizon_s": 1e6}
+STEP_END = {"router": {"load_signal": "step_end"}}
 TOOLS = {
     "tools": {
         "concurrency": {"bash": 1},
@@ -47,7 +48,7 @@ GROUP = {
 RUNS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("cxl-shared", LATE, "affinity+kvflow"),
     ("default", TOOLS, "lmetric+continuum+gate"),
-    ("cxl-shared", {}, "lmetric+dram_cxl+plas"),
+    ("cxl-shared", STEP_END, "lmetric+dram_cxl+plas"),
     ("default", {"cluster": GROUP}, "affinity+lru"),
 )
 

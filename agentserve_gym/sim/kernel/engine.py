@@ -21,7 +21,7 @@ from agentserve_gym.hardware.pricing.timing import BatchStep, LatencyModel
 from agentserve_gym.sim.kernel.answers import Restore
 from agentserve_gym.sim.kernel.batch import DecodeBatch
 from agentserve_gym.sim.kernel.events import Clock
-from agentserve_gym.sim.kernel.host import Host, Watcher
+from agentserve_gym.sim.kernel.host import Host, StepWatcher, Watcher
 from agentserve_gym.sim.kernel.limits import EngineLimits
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.programs import (
@@ -62,6 +62,7 @@ class Engine(Steppable):
         queued_tokens: uncached prompt tokens of waiting turns, as estimated on arrival.
         preemptions, steps, busy_s: totals so far.
         watcher: told whenever the load has changed, where somebody sees it with a delay.
+        step_watcher: told when a step's end brings new metrics, where somebody sees loads by them.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Engine(Steppable):
         self.busy_s = 0.0
         self.chunks: list[Request] = []
         self.watcher: Watcher | None = None
+        self.step_watcher: StepWatcher | None = None
         self._clock = clock
         self._host = host
         self._stepper = stepper
@@ -104,6 +106,7 @@ class Engine(Steppable):
         self._first_step = 0
         self._synchronized_at_s = -1.0
         self._steps_done = 0
+        self._ended_step_began_s = -1.0
         stepper.members.append(self)
 
     # --- what the rest of the simulation does to an engine -----------------------------------
@@ -218,7 +221,14 @@ class Engine(Steppable):
             self._finishing = list(finished)
         else:
             self._release(finished)
+        if self.step_watcher is not None:
+            self._ended_step_began_s = segment.boundary_s(steps - 1)
         return finished
+
+    @property
+    def segment(self) -> Segment | None:
+        """The steps that run now, ``None`` when idle."""
+        return self._stepper.segment
 
     def plan(self, planned_at_s: float) -> None:
         """Plan the step that starts now, from what was known at ``planned_at_s``."""
@@ -232,6 +242,7 @@ class Engine(Steppable):
         self._synchronized_at_s = -1.0
         if self.watcher is not None:
             self.watcher.load_changed()
+        self._show_metrics()
 
     def announce(self, finished: list[Request]) -> None:
         """Tell the host which turns ended."""
@@ -347,9 +358,18 @@ class Engine(Steppable):
             self._preempt()
             scheduled = self._schedule_running()
         self.batch.allocated_step += 1
+        if not self._async:
+            self._show_metrics()
         if self.waiting and self.preemptions == preemptions:
             self._admit_waiting(scheduled, planned_at_s)
         return scheduled
+
+    def _show_metrics(self) -> None:
+        """After a step's end: with async scheduling, once the next step's turns are admitted."""
+        began_s = self._ended_step_began_s
+        if self.step_watcher is not None and began_s >= 0.0:
+            self._ended_step_began_s = -1.0
+            self.step_watcher.metrics_shown(began_s)
 
     def _schedule_running(self) -> list[Request] | None:
         """Give running turns their tokens and blocks; returns those that prefill a chunk.

@@ -52,3 +52,13 @@ class Watcher(Copyable):
     @abstractmethod
     def entry_changed(self, key: int | str, blocks: int) -> None:
         """An entry of its pool has another length now."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class StepWatcher(Copyable):
+    """Whoever sees an engine as its metrics show it, which change when a step ends."""
+
+    @abstractmethod
+    def metrics_shown(self, began_s: float) -> None:
+        """A step that began at ``began_s`` has ended: its metrics show the engine as it is now,
+        without the turns that came since then."""

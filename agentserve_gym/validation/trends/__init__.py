@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agentserve_gym.validation.trends.gating import (
+    cliff_of_hits,
+    decay_of_idle_programs,
+    gate_under_saturation,
+    host_tier_and_gate,
+)
 from agentserve_gym.validation.trends.retention import best_ttl, pins_in_saturation, recompute_share
 from agentserve_gym.validation.trends.routing import (
     multiplicative_scorer,
@@ -41,8 +47,12 @@ SOFT_TRENDS: dict[str, Callable[[], Trend]] = {
     "C34": against_a_real_run,
     "C36": lone_coding_session,
     "C37": tool_gaps,
+    "R1": cliff_of_hits,
+    "R2": gate_under_saturation,
+    "R3": host_tier_and_gate,
+    "R4": decay_of_idle_programs,
 }
-"""By number, in the published order."""
+"""By number, in the published order: C of papers, R of real runs whose figures alone are known."""
 
 NEEDED_DATA_SETS: dict[str, tuple[str, ...]] = {"C34": ("vllm-runs", "gpu-profiles")}
 """Of those that compare with measurements."""
