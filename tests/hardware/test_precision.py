@@ -129,7 +129,7 @@ def test_a_users_coefficients_for_other_kv_are_refused():
 def test_quantized_weights_and_kv_pay_in_measured_kernels():
     wide = latency_model("b200", "llama-3.1-70b", 2)
     narrow = latency_model("b200", NVFP4, 2)
-    assert narrow.step_s(decode(1, 1000)) < 0.5 * wide.step_s(decode(1, 1000))
+    assert narrow.step_s(decode(1, 1000)) < 0.65 * wide.step_s(decode(1, 1000))
     long = [each.step_s(decode(64, 64 * 16_384)) - each.step_s(decode(64, 64)) for each in
             (wide, narrow)]  # fmt: skip
     assert 0.4 < long[1] / long[0] < 0.65

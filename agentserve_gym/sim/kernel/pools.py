@@ -3,8 +3,8 @@
 A pool holds *entries*. An entry is a run of consecutive blocks of one chain: one level of a shared
 prefix (keyed by its name) or a program's own part (keyed by the program's index). Blocks are only
 ever cut from an entry's tail, so what an entry holds is always a prefix of its part. Where a
-context shrinks, engines are not told: what was dropped is *stale*, found by nobody, and stays cached
-until its turn to be reclaimed comes, just before the part that it was the tail of.
+context shrinks, engines are not told: what was dropped is *stale*, found by nobody, and stays
+cached until its turn to be reclaimed comes, just before the part that it was the tail of.
 
 Every block is in exactly one state: free; cached (in an entry that nothing holds, ready to be
 reclaimed in LRU order); or held (in an entry with holds on it, or private to a running turn). A

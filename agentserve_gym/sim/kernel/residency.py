@@ -137,8 +137,8 @@ class Residency(Copyable):
             self._freed(engine)
 
     def truncate(self, program: ProgramState, blocks: int) -> None:
-        """The chain was reset to ``blocks`` blocks: what lies beyond can never be matched again, but
-        no memory is told, so it stays there until it is reclaimed."""
+        """The chain was reset to ``blocks`` blocks: what lies beyond can never be matched again,
+        but no memory is told, so it stays there until it is reclaimed."""
         kept = max(blocks - program.shared_blocks, 0)
         program.version += 1
         for engine in self.engines:
