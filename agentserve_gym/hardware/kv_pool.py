@@ -57,3 +57,18 @@ def kv_pool_blocks(
             f"{gpu.memory_gib} GiB); use more ranks or a larger accelerator"
         )
     return blocks
+
+
+def sequence_blocks(llm: Model, block_size_tokens: int = 16) -> int:
+    """Blocks of a running turn besides those of its context: its windows and states.
+
+    vLLM keeps the layers of a model in groups by their kind of attention, as many layers in each,
+    over one pool of equal blocks. A group of windowed layers needs the window's blocks and one
+    more, since a window rarely begins with a block; states are counted by their bytes.
+    """
+    windows = 0
+    if llm.window_layers and llm.window_tokens:
+        groups = math.ceil(llm.window_layers / llm.growing_layers)
+        windows = groups * (math.ceil(llm.window_tokens / block_size_tokens) + 1)
+    states = (llm.linear_layers or 0) * (llm.linear_state_bytes or 0)
+    return windows + math.ceil(states / (llm.kv_bytes_per_token * block_size_tokens))

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model, model
+from agentserve_gym.hardware import (
+    LatencyModel,
+    Model,
+    kv_pool_blocks,
+    latency_model,
+    model,
+    sequence_blocks,
+)
 from agentserve_gym.hardware.pricing.lockstep import SharedExpertLatency, largest_graph_tokens
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
@@ -35,6 +42,7 @@ def build_engines(scenario: Scenario, clock: Clock, host: Host, *, fused: bool) 
         spec.async_scheduling,
         spec.reclaim_unexpired_pins,
         spec.preemption_victim,
+        sequence_blocks(_model(scenario), spec.block_size_tokens),
     )
     latencies: dict[InstanceSpec, LatencyModel] = {}
     engines: list[Engine] = []
@@ -48,6 +56,10 @@ def build_engines(scenario: Scenario, clock: Clock, host: Host, *, fused: bool) 
         pool = BlockPool(f"instance {index} hbm", _kv_blocks(scenario, instance))
         engines.append(Engine(index, limits, latency, pool, clock, host, stepper))
     return engines
+
+
+def _model(scenario: Scenario) -> Model:
+    return model(scenario.cluster.model, scenario.cluster.kv_dtype)
 
 
 def _latency(scenario: Scenario, instance: InstanceSpec) -> LatencyModel:
@@ -78,7 +90,7 @@ def _kv_blocks(scenario: Scenario, instance: InstanceSpec) -> int:
         return instance.kv_blocks
     return kv_pool_blocks(
         instance.accelerator,
-        model(scenario.cluster.model, scenario.cluster.kv_dtype),
+        _model(scenario),
         instance.tensor_parallel,
         expert_parallel=instance.expert_parallel,
         memory_utilization=scenario.engine.memory_utilization,
@@ -96,7 +108,8 @@ def fitting_workload(scenario: Scenario, engines: list[Engine], seed: int) -> Wo
     """
     smallest = min((engine.pool for engine in engines), key=lambda pool: pool.capacity)
     size = scenario.engine.block_size_tokens
-    room_tokens = (smallest.capacity - 1) * size
+    besides = sequence_blocks(_model(scenario), size)
+    room_tokens = (smallest.capacity - 1 - besides) * size
     spec = scenario.workload
     if isinstance(spec, GeneratedWorkload):
         window = spec.max_context_tokens

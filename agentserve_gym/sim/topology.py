@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from agentserve_gym.hardware import Model
 from agentserve_gym.sim.kernel.links import Link, Path
 from agentserve_gym.sim.kernel.memory import Links, Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
@@ -20,17 +21,18 @@ from agentserve_gym.sim.scenario import (
 GIGA = 1e9
 
 
-def build_topology(
-    cluster: ClusterSpec, block_size_tokens: int, kv_bytes_per_token: float
-) -> Topology:
+def build_topology(cluster: ClusterSpec, block_size_tokens: int, llm: Model) -> Topology:
     """The memories below HBM and the paths between all memories.
+
+    A tier holds one copy of KV that an instance's ranks have copies of; each of them loads it over
+    its own link.
 
     Raises:
         ValueError: a tier holds less than one block.
     """
-    topology = Topology(block_size_tokens, block_size_tokens * kv_bytes_per_token)
+    topology = Topology(block_size_tokens, block_size_tokens * llm.kv_bytes_per_token)
     for number, node in enumerate(cluster.nodes):
-        _build_node(topology, number, node, cluster)
+        _build_node(topology, number, node, cluster, llm)
     drams = _build_dram(topology, cluster)
     if cluster.cxl is not None:
         _build_cxl(topology, cluster, cluster.cxl)
@@ -64,7 +66,9 @@ def _blocks(topology: Topology, capacity_gib: float, where: str) -> int:
     return blocks
 
 
-def _build_node(topology: Topology, number: int, node: NodeSpec, cluster: ClusterSpec) -> None:
+def _build_node(
+    topology: Topology, number: int, node: NodeSpec, cluster: ClusterSpec, llm: Model
+) -> None:
     name, peer, network = node.name, node.peer_link, cluster.network
     topology.peer.append(
         _link(topology, f"{name} peer", peer.bandwidth_gbps, peer.latency_us) if peer else None
@@ -79,17 +83,18 @@ def _build_node(topology: Topology, number: int, node: NodeSpec, cluster: Cluste
     )
     for spec in node.instances:
         for _ in range(spec.num_instances):
-            _build_instance(topology, number, spec, node.host_link)
+            _build_instance(topology, number, llm.kv_ranks(spec.tensor_parallel), node.host_link)
 
 
-def _build_instance(topology: Topology, node: int, spec: InstanceSpec, host: LinkSpec) -> None:
+def _build_instance(topology: Topology, node: int, ranks: int, host: LinkSpec) -> None:
+    """Links of an instance whose KV is spread over so many ranks, each with a host link."""
     index = len(topology.node_of)
-    gbps = host.bandwidth_gbps * spec.tensor_parallel
+    gbps = host.bandwidth_gbps * ranks
     out = _link(topology, f"instance {index} d2h", gbps, host.latency_us)
     back = _link(topology, f"instance {index} h2d", gbps, host.latency_us)
     both: Links = ()
     if host.duplex_gbps is not None:
-        duplex_gbps = host.duplex_gbps * spec.tensor_parallel
+        duplex_gbps = host.duplex_gbps * ranks
         both = (_link(topology, f"instance {index} duplex", duplex_gbps),)
     topology.node_of.append(node)
     topology.to_host.append((out, *both))

@@ -12,7 +12,8 @@ from agentserve_gym.sim.kernel.copying import Copyable
 @mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(frozen=True)
 class EngineLimits(Copyable):
-    """Scheduler limits; see ``EngineSpec``."""
+    """Scheduler limits; see ``EngineSpec``. ``sequence_blocks``: what a running turn holds besides
+    the blocks of its context, in windows of attention and in states."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -20,3 +21,4 @@ class EngineLimits(Copyable):
     async_scheduling: bool
     reclaim_unexpired_pins: bool
     preemption_victim: str = "last_admitted"
+    sequence_blocks: int = 0

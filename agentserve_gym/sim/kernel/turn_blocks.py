@@ -13,26 +13,26 @@ from agentserve_gym.sim.kernel.request import Request
 class TurnBlocks(Copyable):
     """Counts the blocks of running turns and turns private ones into cached ones."""
 
-    __slots__ = ("_pool", "_size")
+    __slots__ = ("_besides", "_pool", "_size")
 
-    def __init__(self, pool: BlockPool, block_size_tokens: int) -> None:
+    def __init__(self, pool: BlockPool, block_size_tokens: int, sequence_blocks: int) -> None:
         self._pool = pool
         self._size = block_size_tokens
+        self._besides = sequence_blocks
 
     def count(self, tokens: int) -> int:
-        """Blocks that hold this many tokens."""
-        return -(-tokens // self._size)
+        """Blocks that a turn of this many tokens holds."""
+        return -(-tokens // self._size) + self._besides
 
     def to_own(self, request: Request, tokens: int) -> int:
         """Further blocks needed to compute ``tokens`` more of the turn's."""
         tokens += request.computed_tokens
-        blocks = -(-tokens // self._size) - request.hit_blocks - request.private_blocks
+        blocks = self.count(tokens) - request.hit_blocks - request.private_blocks
         return blocks if blocks > 0 else 0
 
     def settle(self, request: Request) -> None:
         """Count what decoding added among the turn's private blocks."""
-        blocks = -(-request.computed_tokens // self._size)
-        request.private_blocks = blocks - request.hit_blocks
+        request.private_blocks = self.count(request.computed_tokens) - request.hit_blocks
 
     def grow(self, request: Request, blocks: int, tokens: int) -> None:
         """Give a turn the blocks of the ``tokens`` that it computes next. Others can hit what these
