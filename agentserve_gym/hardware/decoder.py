@@ -118,6 +118,11 @@ class Model(Entry):
         return self.layers - (self.window_layers or 0) - (self.linear_layers or 0)
 
     @property
+    def is_hybrid(self) -> bool:
+        """Whether some layers have windows or states."""
+        return self.growing_layers < self.layers
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """By how much one more token lets the KV of a long context grow, over all layers, bytes."""
         return self.growing_layers * self.layer_kv_bytes()
@@ -244,7 +249,7 @@ class Model(Entry):
         """What tensor parallelism cuts, the experts apart; embeddings and the rest are bf16."""
         attention = self.all_attention_parameters
         wide = self.parameters - attention - self.dense_parameters - self.expert_parameters
-        weights = (
+        weights: tuple[tuple[int, WeightDtype], ...] = (
             (attention, self.attention_format),
             (self.dense_parameters, self.weight_dtype),
             (wide, "bf16"),

@@ -5,16 +5,16 @@ from __future__ import annotations
 from agentserve_gym.hardware import (
     LatencyModel,
     Model,
+    hybrid_blocks,
     kv_pool_blocks,
     latency_model,
     model,
-    sequence_blocks,
 )
 from agentserve_gym.hardware.pricing.lockstep import SharedExpertLatency, largest_graph_tokens
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.host import Host
-from agentserve_gym.sim.kernel.limits import EngineLimits
+from agentserve_gym.sim.kernel.limits import EngineLimits, Footprint
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.residency import Residency
@@ -42,7 +42,7 @@ def build_engines(scenario: Scenario, clock: Clock, host: Host, *, fused: bool) 
         spec.async_scheduling,
         spec.reclaim_unexpired_pins,
         spec.preemption_victim,
-        sequence_blocks(_model(scenario), spec.block_size_tokens),
+        Footprint(*hybrid_blocks(_model(scenario), spec.block_size_tokens)),
     )
     latencies: dict[InstanceSpec, LatencyModel] = {}
     engines: list[Engine] = []
@@ -53,7 +53,8 @@ def build_engines(scenario: Scenario, clock: Clock, host: Host, *, fused: bool) 
         latency = latencies[instance]
         if stepper is None or rank == 0 or instance.expert_parallel == 1:
             stepper = _stepper(instance, latency, clock, spec, fused)
-        pool = BlockPool(f"instance {index} hbm", _kv_blocks(scenario, instance))
+        blocks = _kv_blocks(scenario, instance)
+        pool = BlockPool(f"instance {index} hbm", blocks, whole_only=_model(scenario).is_hybrid)
         engines.append(Engine(index, limits, latency, pool, clock, host, stepper))
     return engines
 
@@ -108,8 +109,8 @@ def fitting_workload(scenario: Scenario, engines: list[Engine], seed: int) -> Wo
     """
     smallest = min((engine.pool for engine in engines), key=lambda pool: pool.capacity)
     size = scenario.engine.block_size_tokens
-    besides = sequence_blocks(_model(scenario), size)
-    room_tokens = (smallest.capacity - 1 - besides) * size
+    besides = hybrid_blocks(_model(scenario), size)
+    room_tokens = (smallest.capacity - 1 - besides.windows - besides.states) * size
     spec = scenario.workload
     if isinstance(spec, GeneratedWorkload):
         window = spec.max_context_tokens

@@ -33,11 +33,11 @@ def build_topology(cluster: ClusterSpec, block_size_tokens: int, llm: Model) -> 
     topology = Topology(block_size_tokens, block_size_tokens * llm.kv_bytes_per_token)
     for number, node in enumerate(cluster.nodes):
         _build_node(topology, number, node, cluster, llm)
-    drams = _build_dram(topology, cluster)
+    drams = _build_dram(topology, cluster, llm.is_hybrid)
     if cluster.cxl is not None:
-        _build_cxl(topology, cluster, cluster.cxl)
+        _build_cxl(topology, cluster, cluster.cxl, llm.is_hybrid)
     for spec in cluster.tiers:
-        _build_tier(topology, cluster, spec, drams)
+        _build_tier(topology, cluster, spec, drams, llm.is_hybrid)
     return topology
 
 
@@ -101,7 +101,7 @@ def _build_instance(topology: Topology, node: int, ranks: int, host: LinkSpec) -
     topology.from_host.append((back, *both))
 
 
-def _build_dram(topology: Topology, cluster: ClusterSpec) -> list[Links]:
+def _build_dram(topology: Topology, cluster: ClusterSpec, hybrid: bool) -> list[Links]:
     """The tier, where any node has it; returns the link of each node's memory, if it is known."""
     drams: list[Links] = []
     reached: list[_Reached | None] = []
@@ -112,7 +112,8 @@ def _build_dram(topology: Topology, cluster: ClusterSpec) -> list[Links]:
             reached.append(None)
             continue
         name = f"{node.name} dram"
-        pool = BlockPool(name, _blocks(topology, spec.capacity_gib, f"{node.name}.dram"))
+        blocks = _blocks(topology, spec.capacity_gib, f"{node.name}.dram")
+        pool = BlockPool(name, blocks, whole_only=hybrid)
         links: Links = (_link(topology, name, spec.bandwidth_gbps, spec.latency_us),)
         drams.append(links)
         reached.append(_Reached(pool, links, links))
@@ -121,8 +122,9 @@ def _build_dram(topology: Topology, cluster: ClusterSpec) -> list[Links]:
     return drams
 
 
-def _build_cxl(topology: Topology, cluster: ClusterSpec, spec: CxlSpec) -> None:
-    pool = BlockPool("cxl", _blocks(topology, spec.capacity_gib, "cluster.cxl"))
+def _build_cxl(topology: Topology, cluster: ClusterSpec, spec: CxlSpec, hybrid: bool) -> None:
+    blocks = _blocks(topology, spec.capacity_gib, "cluster.cxl")
+    pool = BlockPool("cxl", blocks, whole_only=hybrid)
     shared: Links = ()
     if spec.pool_bandwidth_gbps is not None:
         shared = (_link(topology, "cxl pool", spec.pool_bandwidth_gbps),)
@@ -138,11 +140,11 @@ def _build_cxl(topology: Topology, cluster: ClusterSpec, spec: CxlSpec) -> None:
 
 
 def _build_tier(
-    topology: Topology, cluster: ClusterSpec, spec: TierSpec, drams: list[Links]
+    topology: Topology, cluster: ClusterSpec, spec: TierSpec, drams: list[Links], hybrid: bool
 ) -> None:
     """A further tier; staged transfers cross the node's memory on their way."""
     blocks = _blocks(topology, spec.capacity_gib, f"cluster.tiers: {spec.name}")
-    common = BlockPool(spec.name, blocks) if spec.shared else None
+    common = BlockPool(spec.name, blocks, whole_only=hybrid) if spec.shared else None
     reached: list[_Reached | None] = []
     for node, dram in zip(cluster.nodes, drams, strict=True):
         if spec.nodes is not None and node.name not in spec.nodes:
@@ -155,7 +157,7 @@ def _build_tier(
         if spec.mixed_gbps is not None:
             mixed = (_link(topology, f"{name} mixed", spec.mixed_gbps),)
         stage = dram if spec.staged else ()
-        pool = common or BlockPool(name, blocks)
+        pool = common or BlockPool(name, blocks, whole_only=hybrid)
         reached.append(_Reached(pool, (*stage, write, *mixed), (*mixed, read, *stage)))
     _connect(topology, spec.name, reached)
 

@@ -92,7 +92,7 @@ class Engine(Steppable):
         self._budget = limits.max_num_batched_tokens
         self._slots = limits.max_num_seqs
         self._async = limits.async_scheduling
-        self._blocks = TurnBlocks(pool, limits.block_size_tokens, limits.sequence_blocks)
+        self._blocks = TurnBlocks(pool, limits.block_size_tokens, limits.footprint)
         self._victim, self._place_again = VICTIMS[limits.preemption_victim]
         self._sequence = 0
         self._finishing: list[Request] = []

@@ -8,6 +8,11 @@ Every block is in exactly one state: free; cached (in an entry that nothing hold
 reclaimed in LRU order); or held (in an entry with holds on it, or private to a running turn). A
 hold on a program's own part always comes with holds on its shared prefix, and releases go tail
 first, so LRU order never evicts the head of a chain before its tail.
+
+With sliding windows or linear attention an entry is of use with the window or state at its end
+only: what is left of it after a reclaim matches nothing any more (``whole_only``). Blocks that
+windows passed over, too, stay in the pool until they are reclaimed (``leave``). Both are entries
+without a chain.
 """
 
 from __future__ import annotations
@@ -60,11 +65,13 @@ class BlockPool(Copyable):
     """Blocks of one memory: an instance's HBM, a node's DRAM or a CXL pool.
 
     Attributes:
+        whole_only: an entry that is reclaimed from is lost to its chain.
         capacity, free, cached: blocks; the rest is held.
         evicted: blocks reclaimed from cached entries so far.
     """
 
     __slots__ = (
+        "_left",
         "_ranked",
         "_serial",
         "cached",
@@ -77,11 +84,13 @@ class BlockPool(Copyable):
         "name",
         "pins",
         "watcher",
+        "whole_only",
     )
 
-    def __init__(self, name: str, capacity: int) -> None:
+    def __init__(self, name: str, capacity: int, *, whole_only: bool = False) -> None:
         self.name = name
         self.capacity = capacity
+        self.whole_only = whole_only
         self.free = capacity
         self.cached = 0
         self.evicted = 0
@@ -93,6 +102,7 @@ class BlockPool(Copyable):
         self.changing_at_s: float | None = None
         """When the changes that the watcher hears of happen, if not now."""
         self._serial = 0
+        self._left = 0
         self._ranked = False
 
     @property
@@ -197,6 +207,25 @@ class BlockPool(Copyable):
         """Turn ``count`` private held blocks free."""
         self.free += count
 
+    def leave(self, count: int) -> None:
+        """Turn ``count`` blocks, free or reclaimed, into cached ones that match nothing."""
+        count = min(count, self.free + self.cached)
+        if count <= 0:
+            return
+        if count > self.free:
+            self._reclaim(count - self.free)
+        self.free -= count
+        self.cached += count
+        self._without_chain(count)
+
+    def _without_chain(self, blocks: int) -> Entry:
+        """A cached entry that no chain has, the most recently used."""
+        self._left += 1
+        entry = Entry(-self._left)
+        entry.blocks = blocks
+        self.entries[entry.key] = self.lru[entry.key] = entry
+        return entry
+
     def date_changes(self, at_s: float | None) -> None:
         """Let the watcher hear of what changes next as if it happened then, or (``None``) now."""
         self.changing_at_s = at_s
@@ -300,9 +329,15 @@ class BlockPool(Copyable):
             self.free += cut
             self.evicted += cut
             count -= cut
+            left = entry.blocks
+            if left and self.whole_only and not (isinstance(key, int) and key < 0):
+                rest = self._without_chain(left)
+                rest.rank = -inf
+                lru.move_to_end(rest.key, last=False)
+                left = 0
             if self.watcher is not None:
-                self.watcher.entry_changed(key, entry.blocks)
-            if entry.blocks == 0:
+                self.watcher.entry_changed(key, left)
+            if left == 0:
                 del lru[key]
                 del self.entries[key]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mypy_extensions import mypyc_attr
 
 from agentserve_gym.sim.kernel.copying import Copyable
+from agentserve_gym.sim.kernel.limits import Footprint
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.request import Request
 
@@ -13,12 +14,14 @@ from agentserve_gym.sim.kernel.request import Request
 class TurnBlocks(Copyable):
     """Counts the blocks of running turns and turns private ones into cached ones."""
 
-    __slots__ = ("_besides", "_pool", "_size")
+    __slots__ = ("_besides", "_passing", "_pool", "_size", "_states")
 
-    def __init__(self, pool: BlockPool, block_size_tokens: int, sequence_blocks: int) -> None:
+    def __init__(self, pool: BlockPool, block_size_tokens: int, footprint: Footprint) -> None:
         self._pool = pool
         self._size = block_size_tokens
-        self._besides = sequence_blocks
+        self._besides = footprint.windows + footprint.states
+        self._states = footprint.states
+        self._passing = footprint.passing
 
     def count(self, tokens: int) -> int:
         """Blocks that a turn of this many tokens holds."""
@@ -51,7 +54,10 @@ class TurnBlocks(Copyable):
                 request.hit_blocks += missing
 
     def cache(self, request: Request) -> None:
-        """Turn the computed full blocks of the program's own part into a cached entry."""
+        """Turn the computed full blocks of the program's own part into a cached entry.
+
+        What its windows passed over meanwhile, and its state, are cached too, and older.
+        """
         pool, program = self._pool, request.program
         own = request.computed_tokens // self._size - program.shared_blocks
         extra = min(own - pool.blocks_of(program.index), request.private_blocks)
@@ -60,4 +66,6 @@ class TurnBlocks(Copyable):
             request.private_blocks -= extra
         pool.give(request.private_blocks)
         request.private_blocks = 0
+        if self._besides:
+            pool.leave(self._states + self._passing * max(extra, 0))
         pool.release(program.chain_keys)
