@@ -109,8 +109,7 @@ def fitting_workload(scenario: Scenario, engines: list[Engine], seed: int) -> Wo
     """
     smallest = min((engine.pool for engine in engines), key=lambda pool: pool.capacity)
     size = scenario.engine.block_size_tokens
-    besides = hybrid_blocks(_model(scenario), size)
-    room_tokens = (smallest.capacity - 1 - besides.windows - besides.states) * size
+    room_tokens = (smallest.capacity - 1 - _most_besides(scenario)) * size
     spec = scenario.workload
     if isinstance(spec, GeneratedWorkload):
         window = spec.max_context_tokens
@@ -132,6 +131,14 @@ def fitting_workload(scenario: Scenario, engines: list[Engine], seed: int) -> Wo
     for index in range(len(workload)):
         _check_fits(workload.program(index), room_tokens, smallest.name)
     return workload
+
+
+def _most_besides(scenario: Scenario) -> int:
+    """Most blocks that a turn needs besides those of its context, as it is admitted."""
+    size = scenario.engine.block_size_tokens
+    besides = hybrid_blocks(_model(scenario), size)
+    chunk = scenario.engine.max_num_batched_tokens // size
+    return besides.windows + besides.states + besides.passing * chunk
 
 
 def _check_fits(program: Program, room_tokens: int, pool: str) -> None:

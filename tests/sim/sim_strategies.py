@@ -140,7 +140,9 @@ def scenarios(
     workload = draw(st.lists(programs(), min_size=1, max_size=most_programs))
     llm = draw(st.sampled_from(MODELS))
     besides = hybrid_blocks(model(llm), BLOCK)
-    fewest = -(-max(map(peak_tokens, workload)) // BLOCK) + 1 + besides.windows + besides.states
+    budget = draw(st.sampled_from([64, 256, 2048]))
+    fewest = -(-max(map(peak_tokens, workload)) // BLOCK) + 1
+    fewest += besides.windows + besides.states + besides.passing * (budget // BLOCK)
     names = [f"n{i}" for i in range(draw(st.integers(1, 3)))]
     cluster: dict[str, Any] = {
         "model": llm,
@@ -171,7 +173,7 @@ def scenarios(
                 "async_scheduling": draw(st.booleans()),
                 "reclaim_unexpired_pins": draw(st.booleans()),
                 "max_num_seqs": draw(st.sampled_from([1, 2, 4, 64])),
-                "max_num_batched_tokens": draw(st.sampled_from([64, 256, 2048])),
+                "max_num_batched_tokens": budget,
                 "preemption_victim": draw(st.sampled_from(sorted(VICTIMS))),
             },
             "router": {

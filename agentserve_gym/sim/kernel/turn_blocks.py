@@ -5,7 +5,7 @@ from __future__ import annotations
 from mypy_extensions import mypyc_attr
 
 from agentserve_gym.sim.kernel.copying import Copyable
-from agentserve_gym.sim.kernel.limits import Footprint
+from agentserve_gym.sim.kernel.limits import EngineLimits
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.request import Request
 
@@ -14,11 +14,13 @@ from agentserve_gym.sim.kernel.request import Request
 class TurnBlocks(Copyable):
     """Counts the blocks of running turns and turns private ones into cached ones."""
 
-    __slots__ = ("_besides", "_passing", "_pool", "_size", "_states")
+    __slots__ = ("_besides", "_chunk", "_passing", "_pool", "_size", "_states")
 
-    def __init__(self, pool: BlockPool, block_size_tokens: int, footprint: Footprint) -> None:
+    def __init__(self, pool: BlockPool, limits: EngineLimits) -> None:
+        footprint = limits.footprint
         self._pool = pool
-        self._size = block_size_tokens
+        self._size = limits.block_size_tokens
+        self._chunk = limits.max_num_batched_tokens // limits.block_size_tokens
         self._besides = footprint.windows + footprint.states
         self._states = footprint.states
         self._passing = footprint.passing
@@ -26,6 +28,14 @@ class TurnBlocks(Copyable):
     def count(self, tokens: int) -> int:
         """Blocks that a turn of this many tokens holds."""
         return -(-tokens // self._size) + self._besides
+
+    def to_admit(self, tokens: int, hit_blocks: int) -> int:
+        """Blocks that must be had for a turn with so many cached ones to be admitted: all of its
+        prompt's, and those that its first chunk takes in windows."""
+        need = self.count(tokens) - hit_blocks
+        if self._passing:
+            need += self._passing * min(need, self._chunk)
+        return need
 
     def to_own(self, request: Request, tokens: int) -> int:
         """Further blocks needed to compute ``tokens`` more of the turn's."""
