@@ -23,6 +23,9 @@ OutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="The coefficient file to write, ending in .toml.")
 ]
 TensorParallelOption = Annotated[int, typer.Option("--tp", help="Tensor parallelism.")]
+KvDtypeOption = Annotated[
+    str | None, typer.Option(help="Precision of the KV, bf16 or fp8; default the model's own.")
+]
 ModelOption = Annotated[str, typer.Option(help="Name in the catalogue.")]
 
 
@@ -65,9 +68,7 @@ def import_kernels(
     of_model: Annotated[str, typer.Option("--model", help="Name in the catalogue.")],
     output: OutputOption,
     tp: TensorParallelOption = 1,
-    kv_dtype: Annotated[
-        str | None, typer.Option(help="Precision of the KV, bf16 or fp8; default the model's own.")
-    ] = None,
+    kv_dtype: KvDtypeOption = None,
     attention: Annotated[
         Attention, typer.Option(help="Attention kernels: vLLM's default, or FlashInfer's own.")
     ] = Attention.default,
@@ -98,17 +99,23 @@ def measure(
         str, typer.Option("--model", help="Name in the catalogue.")
     ] = "llama-3.1-8b",
     tp: TensorParallelOption = 1,
+    kv_dtype: KvDtypeOption = None,
     device: Annotated[str, typer.Option(help="A torch device: cuda, or cpu to try it.")] = "cuda",
     quick: Annotated[bool, typer.Option(help="A tiny grid: tries it out, fits nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Time layers, attention and host copies on this machine's GPU (extra: train)."""
+    """Time layers, attention and host copies on this machine's GPU (extra: train).
+
+    Weights and KV are kept in the model's precisions: bf16, fp8 or nvfp4, as far as the GPU can.
+    """
     from agentserve_gym.hardware.measure import MeasureGrid, measure_profile
 
     grid = MeasureGrid()
     if quick:
-        grid = MeasureGrid((1, 16), (1, 2), (16,), (0, 16), (1, 2), (16, 32), (1,), repeats=1)
-    folder = measure_profile(device, output, grid, model(of_model), tp)
+        grid = MeasureGrid(
+            (1, 16), (1, 2), (16,), (0, 16), (1, 2), (16, 32), (1,), (32, 256), 1, repeats=1
+        )
+    folder = measure_profile(device, output, grid, model(of_model, kv_dtype), tp)
     files = sorted(path.name for path in folder.iterdir())
     if json:
         print_json({"folder": str(folder), "files": files})

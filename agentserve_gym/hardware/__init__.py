@@ -27,7 +27,7 @@ from .catalogue import (
 from .coefficient_file import CompactFile, read_compact_file, write_compact_file
 from .coefficients import CompactCoefficients
 from .decoder import Model
-from .kv_pool import NON_KV_OVERHEAD_BYTES, kv_pool_blocks
+from .kv_pool import NON_KV_OVERHEAD_BYTES, hybrid_blocks, kv_pool_blocks
 from .pricing.compact import CompactLatency
 from .pricing.layers import ExpertSpread
 from .pricing.lockstep import SharedExpertLatency, lockstep_decode_run, lockstep_step_s
@@ -70,6 +70,7 @@ __all__ = [
     "SharedExpertLatency",
     "accelerator",
     "find_profile",
+    "hybrid_blocks",
     "kv_pool_blocks",
     "latency_model",
     "latency_provenance",

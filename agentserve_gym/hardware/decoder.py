@@ -19,12 +19,19 @@ class Model(Entry):
     """A transformer decoder.
 
     Attention is grouped-query, or multi-head latent (MLA) where ``kv_lora_rank`` is given: then a
-    layer keeps one latent per token, ``kv_lora_rank + rope_head_dim`` elements, for all heads.
+    layer keeps one latent per token, ``kv_lora_rank + rope_head_dim`` elements, for all heads. Some
+    layers may attend to the last ``window_tokens`` only, and some keep a state of constant size in
+    place of KV (linear attention); the others grow with the context.
 
     Attributes:
         head_dim: of queries, keys and values; in MLA of queries and keys without their rotary part,
             ``rope_head_dim``, while values have ``v_head_dim``.
         q_lora_rank: MLA compresses the queries to so many elements.
+        window_layers, window_tokens: layers with sliding-window attention, and their window.
+        linear_layers, linear_state_bytes, linear_parameters: layers with linear attention; of each
+            the state of one sequence, and the weights around it.
+        attention_parameters: weights around the attention of one layer, where they are not those of
+            q, k, v and output projections alone.
         intermediate: of the MLP; of one expert, for a mixture of experts.
         experts, experts_per_token, shared_experts: of a layer; every token runs the shared ones.
         dense_layers, dense_intermediate: the first layers have an MLP of that size, no experts.
@@ -44,6 +51,12 @@ class Model(Entry):
     q_lora_rank: int | None = Field(default=None, gt=0)
     rope_head_dim: int | None = Field(default=None, gt=0)
     v_head_dim: int | None = Field(default=None, gt=0)
+    attention_parameters: int | None = Field(default=None, gt=0)
+    window_layers: int | None = Field(default=None, gt=0)
+    window_tokens: int | None = Field(default=None, gt=0)
+    linear_layers: int | None = Field(default=None, gt=0)
+    linear_state_bytes: int | None = Field(default=None, gt=0)
+    linear_parameters: int | None = Field(default=None, gt=0)
     intermediate: int = Field(gt=0)
     vocab: int = Field(gt=0)
     parameters: int = Field(gt=0)
@@ -78,6 +91,13 @@ class Model(Entry):
     @model_validator(mode="after")
     def _attention_facts_agree(self) -> Model:
         _together(self, "kv_lora_rank", "q_lora_rank", "rope_head_dim", "v_head_dim")
+        _together(self, "window_layers", "window_tokens")
+        _together(self, "linear_layers", "linear_state_bytes", "linear_parameters")
+        if self.growing_layers < 1:
+            raise ValueError(
+                f"{self.name}: window_layers and linear_layers leave {self.growing_layers} of "
+                f"{self.layers} layers; one at least must attend to the whole context"
+            )
         if self.heads % self.kv_heads:
             raise ValueError(f"{self.name}: kv_heads = {self.kv_heads} must divide {self.heads}")
         return self
@@ -97,21 +117,43 @@ class Model(Entry):
     # --- KV ----------------------------------------------------------------------------------
 
     @property
+    def growing_layers(self) -> int:
+        """Layers whose KV grows with the context without end."""
+        return self.layers - (self.window_layers or 0) - (self.linear_layers or 0)
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether some layers have windows or states."""
+        return self.growing_layers < self.layers
+
+    @property
     def kv_bytes_per_token(self) -> int:
-        """KV of one token over all layers, bytes."""
-        return self._kv_bytes(self.kv_heads)
+        """By how much one more token lets the KV of a long context grow, over all layers, bytes."""
+        return self.growing_layers * self.layer_kv_bytes()
 
     def kv_bytes_per_token_per_rank(self, tensor_parallel: int = 1) -> int:
         """As above on one rank. KV heads are copied where there are more ranks than heads, and a
         latent is copied to every rank."""
-        self.check_tensor_parallel(tensor_parallel)
-        return self._kv_bytes(max(1, self.kv_heads // tensor_parallel))
+        return self.growing_layers * self.layer_kv_bytes(tensor_parallel)
 
-    def _kv_bytes(self, kv_heads: int) -> int:
-        elements = 2 * kv_heads * self.head_dim
+    def layer_kv_bytes(self, tensor_parallel: int = 1) -> int:
+        """KV of one token in one layer on one rank, bytes."""
+        self.check_tensor_parallel(tensor_parallel)
+        elements = 2 * max(1, self.kv_heads // tensor_parallel) * self.head_dim
         if self.kv_lora_rank is not None:
             elements = self.kv_lora_rank + (self.rope_head_dim or 0)
-        return elements * self.layers * KV_BYTES[self.kv_dtype]
+        return elements * KV_BYTES[self.kv_dtype]
+
+    def kv_bytes(self, context_tokens: int) -> int:
+        """KV of a whole context: layers that grow, windows as far as it fills them, and states."""
+        inside = min(context_tokens, self.window_tokens or 0)
+        windows = (self.window_layers or 0) * inside * self.layer_kv_bytes()
+        states = (self.linear_layers or 0) * (self.linear_state_bytes or 0)
+        return self.kv_bytes_per_token * context_tokens + windows + states
+
+    def kv_ranks(self, tensor_parallel: int) -> int:
+        """Over how many ranks KV is spread without copies: they share what a transfer moves."""
+        return self.kv_bytes_per_token // self.kv_bytes_per_token_per_rank(tensor_parallel)
 
     # --- attention ---------------------------------------------------------------------------
 
@@ -140,12 +182,21 @@ class Model(Entry):
 
     @property
     def attention_parameters_per_layer(self) -> int:
-        """Weights of the projections around the attention of one layer."""
+        """Weights around the attention of one layer that is not linear."""
+        if self.attention_parameters is not None:
+            return self.attention_parameters
         if self.kv_lora_rank is None:
             return 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
         query, rope, value = self.head_dim, self.rope_head_dim or 0, self.v_head_dim or 0
         up = (self.q_lora_rank or 0) * (query + rope) + self.kv_lora_rank * (query + value)
         return self.copied_parameters_per_layer + self.heads * (up + value * self.hidden)
+
+    @property
+    def all_attention_parameters(self) -> int:
+        """Weights around attention over all layers, linear ones included."""
+        linear = self.linear_layers or 0
+        quadratic = (self.layers - linear) * self.attention_parameters_per_layer
+        return quadratic + linear * (self.linear_parameters or 0)
 
     @property
     def copied_parameters_per_layer(self) -> int:
@@ -200,9 +251,9 @@ class Model(Entry):
     @property
     def _sliced_bytes(self) -> float:
         """What tensor parallelism cuts, the experts apart; embeddings and the rest are bf16."""
-        attention = self.layers * self.attention_parameters_per_layer
+        attention = self.all_attention_parameters
         wide = self.parameters - attention - self.dense_parameters - self.expert_parameters
-        weights = (
+        weights: tuple[tuple[int, WeightDtype], ...] = (
             (attention, self.attention_format),
             (self.dense_parameters, self.weight_dtype),
             (wide, "bf16"),

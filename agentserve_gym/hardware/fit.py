@@ -71,24 +71,25 @@ class CompactFit:
 
 @dataclass(frozen=True, slots=True)
 class ProfileCase:
-    """What a profile folder is of."""
+    """What a profile folder is of; ``kv_dtype``: precision of the KV, if not the model's own."""
 
     accelerator: str
     model: str
     tensor_parallel: int
+    kv_dtype: str | None = None
 
 
 def profile_case(folder: str | Path) -> ProfileCase:
-    """Read (GPU, model, tensor parallelism) off a folder named ``<gpu>/<model>/tp<k>``.
+    """Read the case off a folder named ``<gpu>/<model>/tp<k>``, or ``tp<k>-kv-<precision>``.
 
     Raises:
         ValueError: the path is not of that form.
     """
     parts = Path(folder).resolve().parts
-    digits = parts[-1].removeprefix("tp")
+    digits, _, kv_dtype = parts[-1].removeprefix("tp").partition("-kv-")
     if len(parts) < 3 or not parts[-1].startswith("tp") or not digits.isdigit():
         raise ValueError(f"profile folder {folder} is not named <accelerator>/<model>/tp<k>")
-    return ProfileCase(parts[-3], parts[-2], int(digits))
+    return ProfileCase(parts[-3], parts[-2], int(digits), kv_dtype or None)
 
 
 def fit_compact(folder: str | Path, case: ProfileCase | None = None) -> CompactFit:
@@ -102,7 +103,7 @@ def fit_compact(folder: str | Path, case: ProfileCase | None = None) -> CompactF
         ValueError: the folder or a file in it is not valid, or its names are not in the catalogue.
     """
     what = case or profile_case(folder)
-    gpu, llm = accelerator(what.accelerator), model(what.model)
+    gpu, llm = accelerator(what.accelerator), model(what.model, what.kv_dtype)
     tables = load_profile(folder)
     peers = link(gpu.peer_link)
     pool = kv_pool_blocks(gpu, llm, what.tensor_parallel) * 16
@@ -125,6 +126,7 @@ def calibrate_fit(folder: str | Path, case: ProfileCase | None = None) -> Compac
         accelerator=what.accelerator,
         model=what.model,
         tensor_parallel=what.tensor_parallel,
+        kv_dtype=model(what.model, what.kv_dtype).kv_dtype,
         provenance="fitted to measured tables",
         source=f"profile tables {what.accelerator}/{what.model}/tp{what.tensor_parallel}",
         error=fit.error_text(),

@@ -79,6 +79,7 @@ CHECKPOINTS = {
     ),
     "qwen3-30b-a3b-instruct-2507": Checkpoint("Qwen/Qwen3-30B-A3B"),
     "qwen3-32b": Checkpoint("Qwen/Qwen3-32B"),
+    "qwen3.5-35b-a3b": Checkpoint("Qwen/Qwen3.5-35B-A3B"),
     "qwen3-32b-fp8": Checkpoint("Qwen/Qwen3-32B-FP8", _FP8),
     "qwen3-coder-30b-a3b-fp8": Checkpoint("Qwen/Qwen3-30B-A3B-FP8", _FP8),
 }

@@ -7,6 +7,7 @@ estimate: a 5 % error in blocks on a saturated GPU moved the median TTFT by 18 %
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from .catalogue import GIB, Accelerator, accelerator, model
 from .decoder import Model
@@ -57,3 +58,27 @@ def kv_pool_blocks(
             f"{gpu.memory_gib} GiB); use more ranks or a larger accelerator"
         )
     return blocks
+
+
+class HybridBlocks(NamedTuple):
+    """Blocks of a context besides those of its growing layers: see `hybrid_blocks`."""
+
+    windows: int
+    states: int
+    passing: int
+
+
+def hybrid_blocks(llm: Model, block_size_tokens: int = 16) -> HybridBlocks:
+    """What windows and states take of a pool whose blocks are of the growing layers.
+
+    vLLM keeps the layers of a model in groups by their kind of attention, as many layers in each,
+    over one pool of equal blocks. A group of windowed layers has a block for every block of the
+    context: those before the window are given up while the turn runs, but stay cached like all
+    others (``passing``, per block of context); the window's blocks, and one more since a window
+    rarely begins with a block, are held. States are counted by their bytes.
+    """
+    groups = math.ceil((llm.window_layers or 0) / llm.growing_layers)
+    windows = groups * (math.ceil((llm.window_tokens or 0) / block_size_tokens) + 1)
+    states = (llm.linear_layers or 0) * (llm.linear_state_bytes or 0)
+    block_bytes = llm.kv_bytes_per_token * block_size_tokens
+    return HybridBlocks(windows, math.ceil(states / block_bytes), groups)

@@ -1,8 +1,9 @@
 """Measure a profile on your own GPU: layer times and link rates, in the format the fitter reads.
 
 PyTorch's own kernels stand in for the serving engine's (matrix products, fused attention), so the
-numbers are those of a plain implementation; vLLM's attention kernels may differ. torch is imported
-when a measurement starts, not before.
+numbers are those of a plain implementation; vLLM's attention kernels may differ. Weights and KV are
+kept in the model's precisions (see `measure_formats`); KV in fp8 is widened before attention, which
+engines do on the way. torch is imported when a measurement starts, not before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 from agentserve_gym.files import write_file
 
 from .decoder import Model
+from .measure_formats import Product, product, require_products
+from .precision import WeightDtype
 from .profile_tables import ATTENTION_COLUMNS
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 
 _US = 1e6
 _MIB = 1 << 20
-_FILES = ("dense.csv", "per_sequence.csv", "attention.csv", "moe.csv", "link.toml")
+_FILES = ("dense.csv", "per_sequence.csv", "attention.csv", "moe.csv", "blocks.csv", "link.toml")
+_BLOCK_COLUMNS = ("direction", "block_kib", "blocks", "time_us", "gb_per_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class MeasureGrid:
         chunks, histories: of prefill attention, tokens.
         counts, contexts: of decode attention.
         copy_mib: sizes of the copies between host and device.
+        block_kib, blocks_mib: sizes of scattered KV blocks, each copied by itself, and of all
+            blocks of a copy together.
         repeats: timed runs of each point, of which the median counts.
     """
 
@@ -46,13 +52,18 @@ class MeasureGrid:
     counts: tuple[int, ...] = (1, 4, 16, 64, 256)
     contexts: tuple[int, ...] = (16, 256, 1024, 4096, 16384)
     copy_mib: tuple[int, ...] = (1, 16, 256)
+    block_kib: tuple[int, ...] = (8, 32, 128, 512, 2048)
+    blocks_mib: int = 64
     repeats: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "sequences", "chunks", "counts", "contexts", "copy_mib"):
+        axes = ("tokens", "sequences", "chunks", "counts", "contexts", "copy_mib", "block_kib")
+        for name in axes:
             values = getattr(self, name)
             if not values or min(values) < 1:
                 raise ValueError(f"{name} = {values} must hold numbers of at least 1")
+        if self.blocks_mib * 1024 < max(self.block_kib):
+            raise ValueError(f"blocks_mib = {self.blocks_mib} is less than one block of block_kib")
         if not self.histories or min(self.histories) < 0:
             raise ValueError(f"histories = {self.histories} must hold numbers of at least 0")
         if self.repeats < 1:
@@ -69,26 +80,33 @@ def measure_profile(
     """Time one rank's layers and the copies to and from the host; write a profile folder.
 
     The folder gets ``dense.csv``, ``per_sequence.csv``, ``attention.csv``, ``moe.csv`` where the
-    model has experts, and ``link.toml``, a catalogue entry of the host link. Name it
-    ``<accelerator>/<model>/tp<k>`` and the fitter knows what it is of.
+    model has experts, ``blocks.csv``, copies of KV blocks by their size, and ``link.toml``, a
+    catalogue entry of the host link. Name it ``<accelerator>/<model>/tp<k>``, or ``tp<k>-kv-fp8``,
+    and the fitter knows what it is of.
 
     Args:
         device: a torch device, ``cuda`` or, to try it out, ``cpu``.
 
     Raises:
-        ValueError: torch is missing, the device is not there, or the folder cannot be written or
-            holds a profile.
+        ValueError: torch is missing, the device is not there or lacks the model's precisions, the
+            model has layers that are not measured, or the folder cannot be written or holds a
+            profile.
     """
     llm.check_tensor_parallel(tensor_parallel)
+    _require_plain_layers(llm)
     folder = Path(out_dir)
     for name in _FILES:
         if (folder / name).exists():
             raise ValueError(f"{folder} holds {name} already; name another folder")
-    bench = _Bench(_device(device), llm, tensor_parallel, grid.repeats)
+    place = _device(device)
+    for dtype in {llm.attention_format, llm.weight_dtype, llm.expert_format}:
+        require_products(dtype, place)
+    bench = _Bench(place, llm, tensor_parallel, grid.repeats)
     tables = {
         "dense.csv": (("layer", "tokens", "time_us"), bench.dense(grid.tokens)),
         "per_sequence.csv": (("layer", "sequences", "time_us"), bench.head(grid.sequences)),
         "attention.csv": (ATTENTION_COLUMNS, bench.attention(grid)),
+        "blocks.csv": (_BLOCK_COLUMNS, bench.block_copies(grid.block_kib, grid.blocks_mib)),
     }
     if llm.experts is not None:
         columns = ("tokens", "activated_experts", "time_us")
@@ -101,6 +119,19 @@ def measure_profile(
     except OSError as error:
         raise ValueError(f"cannot write the profile folder {folder}: {error}") from error
     return folder
+
+
+def _require_plain_layers(llm: Model) -> None:
+    """Profile tables know layers of one kind: grouped-query attention, and an MLP or experts."""
+    others = {
+        "latent attention": llm.is_latent,
+        "windows or linear attention": llm.is_hybrid,
+        "shared experts": llm.shared_experts is not None,
+        "dense layers beside experts": llm.dense_layers is not None,
+    }
+    found = [name for name, has in others.items() if has]
+    if found:
+        raise ValueError(f"{llm.name} has {' and '.join(found)}, which are not measured")
 
 
 def _device(name: str) -> torch.device:
@@ -135,19 +166,25 @@ class _Bench:
     def dense(self, sizes: Sequence[int]) -> list[str]:
         """Rows of dense.csv: the linear layers, norms and activations by tokens."""
         functional, llm = self._torch.nn.functional, self._llm
+        around: WeightDtype = llm.attention_format
         ranks, hidden = self._tensor_parallel, llm.hidden
         query = llm.heads * llm.head_dim // ranks
         key = max(llm.kv_heads // ranks, 1) * llm.head_dim
         inner = llm.intermediate // ranks
-        weights = {"qkv_proj": (query + 2 * key, hidden), "o_proj": (hidden, query)}
+        weights = {
+            "qkv_proj": (query + 2 * key, hidden, around),
+            "o_proj": (hidden, query, around),
+        }
         if llm.experts is None:
-            weights |= {"gate_up_proj": (2 * inner, hidden), "down_proj": (hidden, inner)}
+            weights |= {
+                "gate_up_proj": (2 * inner, hidden, llm.weight_dtype),
+                "down_proj": (hidden, inner, llm.weight_dtype),
+            }
         rows = []
-        for layer, (out, into) in weights.items():
-            weight = self._tensor(out, into)
+        for layer, (out, into, dtype) in weights.items():
+            multiply = product(dtype, self._tensor(out, into))
             for tokens in sizes:
-                batch = self._tensor(tokens, into)
-                run = _bind(functional.linear, batch, weight)
+                run = _bind(multiply, self._tensor(tokens, into))
                 rows.append(f"{layer},{tokens},{self._time_us(run):.3f}")
         scale, table = self._tensor(hidden), self._tensor(llm.vocab // ranks, hidden)
         for tokens in sizes:
@@ -199,8 +236,10 @@ class _Bench:
         """Rows of moe.csv: activated experts one by one, each with its share of the tokens."""
         llm = self._llm
         count, chosen = llm.experts or 1, llm.experts_per_token or 1
-        up = self._tensor(count, 2 * llm.intermediate, llm.hidden)
-        down = self._tensor(count, llm.hidden, llm.intermediate)
+        up, down = (
+            [product(llm.expert_format, self._tensor(out, into)) for _ in range(count)]
+            for out, into in ((2 * llm.intermediate, llm.hidden), (llm.hidden, llm.intermediate))
+        )
         rows = []
         for tokens in sizes:
             activated = chosen
@@ -210,6 +249,18 @@ class _Bench:
                 run = _bind(self._run_experts, batch, up[:activated], down[:activated])
                 rows.append(f"{tokens},{activated},{self._time_us(run):.3f}")
                 activated *= 2
+        return rows
+
+    def block_copies(self, sizes_kib: Sequence[int], total_mib: int) -> list[str]:
+        """Rows of blocks.csv: blocks that lie scattered on both sides, each one copy."""
+        rows = []
+        for size in sizes_kib:
+            count = total_mib * 1024 // size
+            for to_device in (True, False):
+                seconds = self._blocks_s(size * 1024, count, to_device=to_device)
+                rate = size * 1024 * count / 1e9 / seconds
+                direction = "to_device" if to_device else "from_device"
+                rows.append(f"{direction},{size},{count},{seconds * _US:.3f},{rate:.4g}")
         return rows
 
     def link_entry(self, sizes_mib: Sequence[int]) -> str:
@@ -241,13 +292,16 @@ class _Bench:
         heads = llm.heads // self._tensor_parallel
         kv_heads = max(llm.kv_heads // self._tensor_parallel, 1)
         query = self._tensor(count, heads, queries, llm.head_dim)
-        key = self._tensor(count, kv_heads, keys, llm.head_dim)
+        kept = self._tensor(count, kv_heads, keys, llm.head_dim)
+        if llm.kv_dtype == "fp8":
+            kept = kept.to(torch.float8_e4m3fn)
         mask = None
         if 1 < queries < keys:
             rows = torch.arange(queries, device=self._device)[:, None] + keys - queries
             mask = torch.arange(keys, device=self._device)[None, :] <= rows
 
         def run() -> object:
+            key = kept.to(self._dtype)  # nothing to do where KV is bf16
             return torch.nn.functional.scaled_dot_product_attention(
                 query,
                 key,
@@ -262,22 +316,39 @@ class _Bench:
     def _silu_and_multiply(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         return self._torch.nn.functional.silu(gate) * up
 
-    def _run_experts(self, batch: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> None:
-        linear = self._torch.nn.functional.linear
+    def _run_experts(
+        self, batch: torch.Tensor, up: Sequence[Product], down: Sequence[Product]
+    ) -> None:
         for first, second in zip(up, down, strict=True):
-            gate, value = linear(batch, first).chunk(2, dim=-1)
-            linear(self._silu_and_multiply(gate, value), second)
+            gate, value = first(batch).chunk(2, dim=-1)
+            second(self._silu_and_multiply(gate, value))
 
     def _tensor(self, *shape: int) -> torch.Tensor:
         return self._torch.full(shape, 0.01, dtype=self._dtype, device=self._device)
 
     def _copy_s(self, mib: int, *, to_device: bool) -> float:
+        target, source = self._two_sides(mib * _MIB, to_device=to_device)
+        return self._time_us(_bind(target.copy_, source)) / _US
+
+    def _blocks_s(self, size: int, count: int, *, to_device: bool) -> float:
+        """Copies of ``count`` blocks: every other one of a buffer, in reverse on the other side."""
+        target, source = self._two_sides(2 * size * count, to_device=to_device)
+        places, blocks = (side.view(2 * count, size)[::2].unbind() for side in (target, source))
+        pairs = list(zip(places, reversed(blocks), strict=True))
+
+        def run() -> None:
+            for place, block in pairs:
+                place.copy_(block, non_blocking=True)
+
+        return self._time_us(run) / _US
+
+    def _two_sides(self, size: int, *, to_device: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Target and source of a copy between the host and the device, bytes."""
         torch = self._torch
         pinned = self._device.type == "cuda"
-        host = torch.zeros(mib * _MIB, dtype=torch.uint8, pin_memory=pinned)
-        device = torch.zeros(mib * _MIB, dtype=torch.uint8, device=self._device)
-        pair = (device, host) if to_device else (host, device)
-        return self._time_us(_bind(pair[0].copy_, pair[1])) / _US
+        host = torch.zeros(size, dtype=torch.uint8, pin_memory=pinned)
+        device = torch.zeros(size, dtype=torch.uint8, device=self._device)
+        return (device, host) if to_device else (host, device)
 
     def _time_us(self, run: Callable[[], object]) -> float:
         """Median time of one run, microseconds, after a warm-up."""

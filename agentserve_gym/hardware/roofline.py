@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from .catalogue import Accelerator, Link
 from .decoder import Model
 from .precision import ACTIVATION_BYTES, WEIGHT_FORMATS, WeightDtype
@@ -12,6 +14,7 @@ from .pricing.roofline import (
     RooflineLatency,
     RooflineTerms,
     WeightTimes,
+    WindowTerms,
 )
 
 
@@ -42,14 +45,12 @@ def roofline_latency(
     model.check_expert_parallel(expert_parallel)
 
     copied = model.copied_parameters_per_layer
-    sliced = model.attention_parameters_per_layer - copied
+    sliced = model.all_attention_parameters / layers - copied
     dense = _Matrices(accelerator)
     dense.add(sliced / tensor_parallel + copied, model.attention_format)
     dense.add(model.dense_parameters / layers / tensor_parallel, model.weight_dtype)
     head = model.vocab * model.hidden * ACTIVATION_BYTES / tensor_parallel
-    context_s = _decode_context_s(accelerator, model, tensor_parallel)
-    width = model.attention_width / tensor_parallel
-    pair_s = layers * 4 * width / (efficiency.mixed_attention_compute * flops)
+    growing = _attention(accelerator, model, tensor_parallel, model.growing_layers)
     experts = None
     if model.experts is not None:
         experts = RooflineExperts(
@@ -73,9 +74,11 @@ def roofline_latency(
             step_s=layers * efficiency.layer_overhead_s + efficiency.step_overhead_s,
             head=TokenCost(head / (efficiency.head_memory * bandwidth), efficiency.sequence_s),
             all_reduce=all_reduce_s_per_step(model, tensor_parallel, peer_link),
-            decode=TokenCost(layers * efficiency.decode_attention_overhead_s, context_s),
-            pair_s=pair_s,
-            decode_rows=context_s / pair_s if model.is_latent else TILE_ROWS,
+            decode=TokenCost(layers * efficiency.decode_attention_overhead_s, growing.context_s),
+            pair_s=growing.pair_s,
+            decode_rows=growing.context_s / growing.pair_s if model.is_latent else TILE_ROWS,
+            windows=_windows(accelerator, model, tensor_parallel),
+            state_s=_state_s(accelerator, model, tensor_parallel),
             mixed=TokenCost(
                 layers * efficiency.mixed_overhead_s, layers * efficiency.mixed_sequence_s
             ),
@@ -84,16 +87,42 @@ def roofline_latency(
     )
 
 
-def _decode_context_s(accelerator: Accelerator, model: Model, tensor_parallel: int) -> float:
-    """Attention of a decode to one token of context: reading it, or multiplying it with the heads,
+class _Attention(NamedTuple):
+    """Seconds of a decode per token of its context, and of a prefill per query-key pair."""
+
+    context_s: float
+    pair_s: float
+
+
+def _attention(
+    accelerator: Accelerator, model: Model, tensor_parallel: int, layers: int
+) -> _Attention:
+    """Attention in so many layers. A decode reads its context and multiplies it with the heads,
     which takes longer where many heads share one latent."""
     efficiency = accelerator.roofline
     bandwidth = accelerator.memory_bandwidth_gb_per_s * 1e9
-    kv_bytes = model.kv_bytes_per_token_per_rank(tensor_parallel)
+    rate = efficiency.mixed_attention_compute * accelerator.peak_flops("bf16")
+    kv_bytes = layers * model.layer_kv_bytes(tensor_parallel)
     read_s = kv_bytes / (efficiency.decode_attention_memory * bandwidth)
-    operations = model.layers * 4 * model.decode_width / tensor_parallel
-    multiply_s = operations / (efficiency.mixed_attention_compute * accelerator.peak_flops("bf16"))
-    return max(read_s, multiply_s)
+    multiply_s = layers * 4 * (model.decode_width / tensor_parallel) / rate
+    pair_s = layers * 4 * (model.attention_width / tensor_parallel) / rate
+    return _Attention(max(read_s, multiply_s), pair_s)
+
+
+def _windows(accelerator: Accelerator, model: Model, tensor_parallel: int) -> WindowTerms | None:
+    if model.window_layers is None or model.window_tokens is None:
+        return None
+    costs = _attention(accelerator, model, tensor_parallel, model.window_layers)
+    return WindowTerms(model.window_tokens, costs.context_s, costs.pair_s)
+
+
+def _state_s(accelerator: Accelerator, model: Model, tensor_parallel: int) -> float:
+    """Reading and writing the states of one sequence, a decode step's share of linear attention."""
+    if model.linear_layers is None or model.linear_state_bytes is None:
+        return 0.0
+    bandwidth = accelerator.memory_bandwidth_gb_per_s * 1e9
+    moved = 2 * model.linear_layers * model.linear_state_bytes / tensor_parallel
+    return moved / (accelerator.roofline.decode_attention_memory * bandwidth)
 
 
 class _Matrices:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from agentserve_gym.hardware import LatencyModel, kv_pool_blocks, latency_model, model
+from agentserve_gym.hardware import (
+    LatencyModel,
+    Model,
+    hybrid_blocks,
+    kv_pool_blocks,
+    latency_model,
+    model,
+)
 from agentserve_gym.hardware.pricing.lockstep import SharedExpertLatency, largest_graph_tokens
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.host import Host
-from agentserve_gym.sim.kernel.limits import EngineLimits
+from agentserve_gym.sim.kernel.limits import EngineLimits, Footprint
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.residency import Residency
@@ -35,6 +42,7 @@ def build_engines(scenario: Scenario, clock: Clock, host: Host, *, fused: bool) 
         spec.async_scheduling,
         spec.reclaim_unexpired_pins,
         spec.preemption_victim,
+        Footprint(*hybrid_blocks(_model(scenario), spec.block_size_tokens)),
     )
     latencies: dict[InstanceSpec, LatencyModel] = {}
     engines: list[Engine] = []
@@ -45,9 +53,14 @@ def build_engines(scenario: Scenario, clock: Clock, host: Host, *, fused: bool) 
         latency = latencies[instance]
         if stepper is None or rank == 0 or instance.expert_parallel == 1:
             stepper = _stepper(instance, latency, clock, spec, fused)
-        pool = BlockPool(f"instance {index} hbm", _kv_blocks(scenario, instance))
+        blocks = _kv_blocks(scenario, instance)
+        pool = BlockPool(f"instance {index} hbm", blocks, whole_only=_model(scenario).is_hybrid)
         engines.append(Engine(index, limits, latency, pool, clock, host, stepper))
     return engines
+
+
+def _model(scenario: Scenario) -> Model:
+    return model(scenario.cluster.model, scenario.cluster.kv_dtype)
 
 
 def _latency(scenario: Scenario, instance: InstanceSpec) -> LatencyModel:
@@ -79,7 +92,7 @@ def _kv_blocks(scenario: Scenario, instance: InstanceSpec) -> int:
         return instance.kv_blocks
     return kv_pool_blocks(
         instance.accelerator,
-        model(scenario.cluster.model, scenario.cluster.kv_dtype),
+        _model(scenario),
         instance.tensor_parallel,
         expert_parallel=instance.expert_parallel,
         memory_utilization=scenario.engine.memory_utilization,
@@ -97,7 +110,7 @@ def fitting_workload(scenario: Scenario, engines: list[Engine], seed: int) -> Wo
     """
     smallest = min((engine.pool for engine in engines), key=lambda pool: pool.capacity)
     size = scenario.engine.block_size_tokens
-    room_tokens = (smallest.capacity - 1) * size
+    room_tokens = (smallest.capacity - 1 - _most_besides(scenario)) * size
     spec = scenario.workload
     if isinstance(spec, GeneratedWorkload):
         window = spec.max_context_tokens
@@ -119,6 +132,14 @@ def fitting_workload(scenario: Scenario, engines: list[Engine], seed: int) -> Wo
     for index in range(len(workload)):
         _check_fits(workload.program(index), room_tokens, smallest.name)
     return workload
+
+
+def _most_besides(scenario: Scenario) -> int:
+    """Most blocks that a turn needs besides those of its context, as it is admitted."""
+    size = scenario.engine.block_size_tokens
+    besides = hybrid_blocks(_model(scenario), size)
+    chunk = scenario.engine.max_num_batched_tokens // size
+    return besides.windows + besides.states + besides.passing * chunk
 
 
 def _check_fits(program: Program, room_tokens: int, pool: str) -> None:

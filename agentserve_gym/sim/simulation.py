@@ -72,7 +72,7 @@ class Simulation:
         size = scenario.engine.block_size_tokens
         self._loop = loop = EventLoop(self.clock, size)
         self.model = model(scenario.cluster.model, scenario.cluster.kv_dtype)
-        topology = build_topology(scenario.cluster, size, self.model.kv_bytes_per_token)
+        topology = build_topology(scenario.cluster, size, self.model)
         self.metrics = Metrics(scenario.objective, topology.tier_names)
         if record_turns:
             self.metrics.records = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from agentserve_gym.hardware import Model
 from agentserve_gym.sim.kernel.links import Link, Path
 from agentserve_gym.sim.kernel.memory import Links, Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
@@ -20,22 +21,23 @@ from agentserve_gym.sim.scenario import (
 GIGA = 1e9
 
 
-def build_topology(
-    cluster: ClusterSpec, block_size_tokens: int, kv_bytes_per_token: float
-) -> Topology:
+def build_topology(cluster: ClusterSpec, block_size_tokens: int, llm: Model) -> Topology:
     """The memories below HBM and the paths between all memories.
+
+    A tier holds one copy of KV that an instance's ranks have copies of; each of them loads it over
+    its own link.
 
     Raises:
         ValueError: a tier holds less than one block.
     """
-    topology = Topology(block_size_tokens, block_size_tokens * kv_bytes_per_token)
+    topology = Topology(block_size_tokens, block_size_tokens * llm.kv_bytes_per_token)
     for number, node in enumerate(cluster.nodes):
-        _build_node(topology, number, node, cluster)
-    drams = _build_dram(topology, cluster)
+        _build_node(topology, number, node, cluster, llm)
+    drams = _build_dram(topology, cluster, llm.is_hybrid)
     if cluster.cxl is not None:
-        _build_cxl(topology, cluster, cluster.cxl)
+        _build_cxl(topology, cluster, cluster.cxl, llm.is_hybrid)
     for spec in cluster.tiers:
-        _build_tier(topology, cluster, spec, drams)
+        _build_tier(topology, cluster, spec, drams, llm.is_hybrid)
     return topology
 
 
@@ -64,7 +66,9 @@ def _blocks(topology: Topology, capacity_gib: float, where: str) -> int:
     return blocks
 
 
-def _build_node(topology: Topology, number: int, node: NodeSpec, cluster: ClusterSpec) -> None:
+def _build_node(
+    topology: Topology, number: int, node: NodeSpec, cluster: ClusterSpec, llm: Model
+) -> None:
     name, peer, network = node.name, node.peer_link, cluster.network
     topology.peer.append(
         _link(topology, f"{name} peer", peer.bandwidth_gbps, peer.latency_us) if peer else None
@@ -79,24 +83,25 @@ def _build_node(topology: Topology, number: int, node: NodeSpec, cluster: Cluste
     )
     for spec in node.instances:
         for _ in range(spec.num_instances):
-            _build_instance(topology, number, spec, node.host_link)
+            _build_instance(topology, number, llm.kv_ranks(spec.tensor_parallel), node.host_link)
 
 
-def _build_instance(topology: Topology, node: int, spec: InstanceSpec, host: LinkSpec) -> None:
+def _build_instance(topology: Topology, node: int, ranks: int, host: LinkSpec) -> None:
+    """Links of an instance whose KV is spread over so many ranks, each with a host link."""
     index = len(topology.node_of)
-    gbps = host.bandwidth_gbps * spec.tensor_parallel
+    gbps = host.bandwidth_gbps * ranks
     out = _link(topology, f"instance {index} d2h", gbps, host.latency_us)
     back = _link(topology, f"instance {index} h2d", gbps, host.latency_us)
     both: Links = ()
     if host.duplex_gbps is not None:
-        duplex_gbps = host.duplex_gbps * spec.tensor_parallel
+        duplex_gbps = host.duplex_gbps * ranks
         both = (_link(topology, f"instance {index} duplex", duplex_gbps),)
     topology.node_of.append(node)
     topology.to_host.append((out, *both))
     topology.from_host.append((back, *both))
 
 
-def _build_dram(topology: Topology, cluster: ClusterSpec) -> list[Links]:
+def _build_dram(topology: Topology, cluster: ClusterSpec, hybrid: bool) -> list[Links]:
     """The tier, where any node has it; returns the link of each node's memory, if it is known."""
     drams: list[Links] = []
     reached: list[_Reached | None] = []
@@ -107,7 +112,8 @@ def _build_dram(topology: Topology, cluster: ClusterSpec) -> list[Links]:
             reached.append(None)
             continue
         name = f"{node.name} dram"
-        pool = BlockPool(name, _blocks(topology, spec.capacity_gib, f"{node.name}.dram"))
+        blocks = _blocks(topology, spec.capacity_gib, f"{node.name}.dram")
+        pool = BlockPool(name, blocks, whole_only=hybrid)
         links: Links = (_link(topology, name, spec.bandwidth_gbps, spec.latency_us),)
         drams.append(links)
         reached.append(_Reached(pool, links, links))
@@ -116,8 +122,9 @@ def _build_dram(topology: Topology, cluster: ClusterSpec) -> list[Links]:
     return drams
 
 
-def _build_cxl(topology: Topology, cluster: ClusterSpec, spec: CxlSpec) -> None:
-    pool = BlockPool("cxl", _blocks(topology, spec.capacity_gib, "cluster.cxl"))
+def _build_cxl(topology: Topology, cluster: ClusterSpec, spec: CxlSpec, hybrid: bool) -> None:
+    blocks = _blocks(topology, spec.capacity_gib, "cluster.cxl")
+    pool = BlockPool("cxl", blocks, whole_only=hybrid)
     shared: Links = ()
     if spec.pool_bandwidth_gbps is not None:
         shared = (_link(topology, "cxl pool", spec.pool_bandwidth_gbps),)
@@ -133,11 +140,11 @@ def _build_cxl(topology: Topology, cluster: ClusterSpec, spec: CxlSpec) -> None:
 
 
 def _build_tier(
-    topology: Topology, cluster: ClusterSpec, spec: TierSpec, drams: list[Links]
+    topology: Topology, cluster: ClusterSpec, spec: TierSpec, drams: list[Links], hybrid: bool
 ) -> None:
     """A further tier; staged transfers cross the node's memory on their way."""
     blocks = _blocks(topology, spec.capacity_gib, f"cluster.tiers: {spec.name}")
-    common = BlockPool(spec.name, blocks) if spec.shared else None
+    common = BlockPool(spec.name, blocks, whole_only=hybrid) if spec.shared else None
     reached: list[_Reached | None] = []
     for node, dram in zip(cluster.nodes, drams, strict=True):
         if spec.nodes is not None and node.name not in spec.nodes:
@@ -150,7 +157,7 @@ def _build_tier(
         if spec.mixed_gbps is not None:
             mixed = (_link(topology, f"{name} mixed", spec.mixed_gbps),)
         stage = dram if spec.staged else ()
-        pool = common or BlockPool(name, blocks)
+        pool = common or BlockPool(name, blocks, whole_only=hybrid)
         reached.append(_Reached(pool, (*stage, write, *mixed), (*mixed, read, *stage)))
     _connect(topology, spec.name, reached)
 

@@ -8,6 +8,9 @@ import pytest
 
 from agentserve_gym import hardware
 
+TIED = ("gemma-3-27b",)
+"""Models whose head is their embedding."""
+
 LISTS = [
     (hardware.list_accelerators, hardware.accelerator),
     (hardware.list_models, hardware.model),
@@ -43,6 +46,9 @@ def test_accelerators_refer_to_known_links_and_have_sensible_peaks():
         ("llama-3.1-70b", 327_680),
         ("qwen3-32b", 262_144),
         ("qwen3-30b-a3b-instruct-2507", 98_304),
+        ("llama-3.3-70b-nvfp4", 163_840),
+        ("deepseek-r1-fp8", 70_272),
+        ("gpt-oss-120b", 36_864),
     ],
 )
 def test_kv_bytes_per_token_are_the_published_ones(name, kv_bytes):
@@ -52,8 +58,8 @@ def test_kv_bytes_per_token_are_the_published_ones(name, kv_bytes):
 @pytest.mark.parametrize("name", hardware.list_models())
 def test_published_parameters_agree_with_layer_arithmetic(name):
     llm = hardware.model(name)
-    mlp = (llm.experts or 1) * llm.mlp_parameters_per_layer
-    large = 2 * llm.vocab * llm.hidden + llm.layers * (llm.attention_parameters_per_layer + mlp)
+    embedding = llm.vocab * llm.hidden * (1 if name in TIED else 2)
+    large = embedding + llm.all_attention_parameters + llm.dense_parameters + llm.expert_parameters
     assert 0 <= llm.parameters - large < 1e-3 * llm.parameters  # the rest: norms, biases, router
 
 

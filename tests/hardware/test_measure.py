@@ -6,7 +6,9 @@ import pytest
 from hardware_helpers import MOE, decode
 
 from agentserve_gym.hardware import latency_model, link, load_profile, model
+from agentserve_gym.hardware.fit import ProfileCase, profile_case
 from agentserve_gym.hardware.measure import MeasureGrid, measure_profile
+from agentserve_gym.hardware.measure_formats import product
 
 torch = pytest.importorskip("torch")
 
@@ -18,6 +20,8 @@ GRID = MeasureGrid(
     counts=(1, 2),
     contexts=(4, 16, 32),
     copy_mib=(1,),
+    block_kib=(8, 64),
+    blocks_mib=1,
     repeats=1,
 )
 TINY = {"layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2, "head_dim": 8, "vocab": 64}
@@ -54,6 +58,57 @@ def test_experts_are_measured_too(tmp_path):
     }
 
 
+def test_weights_and_kv_are_kept_in_the_models_precisions(tmp_path):
+    sizes = {**TINY, "intermediate": 64, "weight_dtype": "fp8", "kv_dtype": "fp8"}
+    llm = model("llama-3.1-8b").model_copy(update=sizes)
+    folder = measure_profile("cpu", tmp_path / "h200/llama-3.1-8b/tp1-kv-fp8", GRID, llm)
+    assert load_profile(folder).dense.keys() >= {"qkv_proj", "down_proj"}
+    assert profile_case(folder) == ProfileCase("h200", "llama-3.1-8b", 1, "fp8")
+
+
+def test_products_compute_what_they_stand_for():
+    batch = torch.randn(5, 32, dtype=torch.bfloat16)
+    weight = torch.randn(48, 32, dtype=torch.bfloat16)
+    exact = batch @ weight.t()
+    assert torch.equal(product("bf16", weight)(batch), exact)
+    error = (product("fp8", weight)(batch) - exact).abs().mean() / exact.abs().mean()
+    assert 0.001 < error < 0.1  # e4m3 keeps three bits of the mantissa
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight_dtype": "nvfp4"}, "nvfp4 matrix products do not run on cpu here: "),
+        ({"weight_dtype": "int4"}, "no kernel for int4 weights; allowed: bf16, fp8, nvfp4"),
+        ({"window_layers": 1, "window_tokens": 8}, "has windows or linear attention, which are"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_runs(tmp_path, change, message):
+    llm = model("llama-3.1-8b").model_copy(update={**TINY, "intermediate": 64, **change})
+    with pytest.raises(ValueError, match=message) as caught:
+        measure_profile("cpu", tmp_path / "out", GRID, llm)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="deepseek-r1-fp8 has latent attention and shared exp"):
+        measure_profile("cpu", tmp_path / "out", GRID, model("deepseek-r1-fp8"))
+
+
+def test_copies_of_blocks_are_measured_by_their_size(tmp_path):
+    llm = model("llama-3.1-8b").model_copy(update={**TINY, "intermediate": 64})
+    folder = measure_profile("cpu", tmp_path / "out", GRID, llm)
+    lines = (folder / "blocks.csv").read_text().splitlines()
+    assert lines[0] == "direction,block_kib,blocks,time_us,gb_per_s"
+    rows = [line.split(",") for line in lines[1:]]
+    assert [row[:3] for row in rows] == [
+        [direction, size, count]
+        for size, count in (("8", "128"), ("64", "16"))
+        for direction in ("to_device", "from_device")
+    ]
+    for _, size, count, micros, rate in rows:
+        volume = int(size) * int(count) * 1024 / 1e9
+        assert float(rate) == pytest.approx(volume / (float(micros) * 1e-6), rel=1e-2)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_the_message_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="PyTorch sees none here") as caught:
@@ -74,7 +129,8 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "field", [{"tokens": ()}, {"counts": (0,)}, {"histories": (-1,)}, {"repeats": 0}]
+    "field",
+    [{"tokens": ()}, {"counts": (0,)}, {"histories": (-1,)}, {"repeats": 0}, {"blocks_mib": 1}],
 )
 def test_a_bad_grid_is_refused(field):
     with pytest.raises(ValueError, match=next(iter(field))):

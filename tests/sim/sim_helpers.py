@@ -289,13 +289,14 @@ def turns_in(engine: Engine) -> Iterator[Any]:
 
 def private_blocks(engine: Engine) -> int:
     """Blocks that only one turn owns, counting those that decoding added."""
-    size = engine.limits.block_size_tokens
+    size, footprint = engine.limits.block_size_tokens, engine.limits.footprint
+    besides = footprint.windows + footprint.states
     total = 0
     batch = engine.batch
     for turn in turns_in(engine):
         if turn.sequence in batch.turns:
             computed = turn.target_tokens + batch.allocated_step - turn.decode_start
-            total += -(-computed // size) - turn.hit_blocks
+            total += -(-computed // size) + besides - turn.hit_blocks
         else:
             total += turn.private_blocks
     return total

@@ -10,10 +10,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from agentserve_gym.hardware import hybrid_blocks, model
 from agentserve_gym.sim import Scenario, load_scenario
 from agentserve_gym.sim.kernel.victims import VICTIMS
 
 BLOCK = 16
+MODELS = [*["llama-3.1-8b"] * 3, "gpt-oss-120b", "qwen3.5-35b-a3b"]
+"""Full attention mostly; sliding windows; linear attention."""
 PREFIXES = {"tools": 200, "system-a": 137, "system-b": 137}
 
 new_tokens = st.one_of(st.sampled_from([1, 15, 16, 17, 32]), st.integers(1, 1200))
@@ -135,10 +138,14 @@ def scenarios(
 ) -> Scenario:
     """A scenario with one to three nodes; HBM pools from just large enough to roomy."""
     workload = draw(st.lists(programs(), min_size=1, max_size=most_programs))
+    llm = draw(st.sampled_from(MODELS))
+    besides = hybrid_blocks(model(llm), BLOCK)
+    budget = draw(st.sampled_from([64, 256, 2048]))
     fewest = -(-max(map(peak_tokens, workload)) // BLOCK) + 1
+    fewest += besides.windows + besides.states + besides.passing * (budget // BLOCK)
     names = [f"n{i}" for i in range(draw(st.integers(1, 3)))]
     cluster: dict[str, Any] = {
-        "model": "llama-3.1-8b",
+        "model": llm,
         "nodes": [draw(nodes(name, fewest)) for name in names],
     }
     if draw(st.booleans()):
@@ -166,7 +173,7 @@ def scenarios(
                 "async_scheduling": draw(st.booleans()),
                 "reclaim_unexpired_pins": draw(st.booleans()),
                 "max_num_seqs": draw(st.sampled_from([1, 2, 4, 64])),
-                "max_num_batched_tokens": draw(st.sampled_from([64, 256, 2048])),
+                "max_num_batched_tokens": budget,
                 "preemption_victim": draw(st.sampled_from(sorted(VICTIMS))),
             },
             "router": {

@@ -53,6 +53,15 @@ class RooflineExperts(NamedTuple):
     exchange: TokenCost
 
 
+class WindowTerms(NamedTuple):
+    """Layers with sliding-window attention: seconds per token of context that a decode still sees,
+    and per query-key pair of a prefill."""
+
+    tokens: int
+    context_s: float
+    pair_s: float
+
+
 class RooflineTerms(NamedTuple):
     """The terms of the form for one engine, seconds.
 
@@ -67,6 +76,8 @@ class RooflineTerms(NamedTuple):
         pair_s: attention of steps with prefill, per query-key pair.
         decode_rows: pairs that a decode in such a step costs, per token of its context.
         mixed: the same for the step, and per decode.
+        windows: layers whose attention ends at a window; ``None`` if there are none.
+        state_s: of each decode, whatever its context: linear attention.
         experts: ``None`` for a dense model.
     """
 
@@ -80,6 +91,8 @@ class RooflineTerms(NamedTuple):
     pair_s: float
     decode_rows: float
     mixed: TokenCost
+    windows: WindowTerms | None
+    state_s: float
     experts: RooflineExperts | None
 
 
@@ -106,8 +119,10 @@ class RooflineLatency(SharedExpertLatency):
         "_pair_s",
         "_read_s",
         "_sequence_s",
+        "_state_s",
         "_step_s",
         "_terms",
+        "_windows",
     )
 
     def __init__(self, terms: RooflineTerms) -> None:
@@ -123,6 +138,8 @@ class RooflineLatency(SharedExpertLatency):
         self._decode_rows = terms.decode_rows
         self._mixed_s, self._mixed_sequence_s = terms.mixed
         self._experts = terms.experts
+        self._windows = terms.windows
+        self._state_s = terms.state_s
         self._decode_base: list[float] = []
         self._decode_base = [self._base_s(count) for count in range(CACHED_COUNTS)]
 
@@ -130,19 +147,32 @@ class RooflineLatency(SharedExpertLatency):
         """Seconds that one iteration takes."""
         count, context = step.decode_count, step.decode_context_tokens
         prefills, chunk = step.prefill_count, step.prefill_tokens
+        windows = self._windows
         if not prefills:
-            return self._decode_base_s(count) + self._context_s * context
+            seconds = self._decode_base_s(count) + self._context_s * context
+            if windows is not None:
+                seconds += windows.context_s * min(context, count * windows.tokens)
+            return seconds
         mean_chunk = chunk / prefills
         padding = -(-mean_chunk // TILE_ROWS) * TILE_ROWS / mean_chunk
         pairs = step.prefill_area * padding + self._decode_rows * context
         attention = self._pair_s * pairs + self._mixed_sequence_s * count + self._mixed_s
+        if windows is not None:
+            attention += self._windows_s(windows, step, padding)
+        if self._state_s:
+            attention += self._state_s * count
         return self._linear_s(count + chunk, step.sampled_count) + attention
 
     def decode_run(self, step: BatchStep) -> DecodeRun:
-        """Price the run that starts with this decode-only step; it is linear without end."""
-        count = step.decode_count
-        first = self._decode_base_s(count) + self._context_s * step.decode_context_tokens
-        return DecodeRun(first, self._context_s * count, UNBOUNDED_STEPS)
+        """Price the run that starts with this decode-only step: it is linear without end, or until
+        the contexts have filled the windows."""
+        count, context = step.decode_count, step.decode_context_tokens
+        first, growth = self.step_s(step), self._context_s * count
+        windows = self._windows
+        if windows is None or not count or context >= count * windows.tokens:
+            return DecodeRun(first, growth, UNBOUNDED_STEPS)
+        steps = (count * windows.tokens - context) // count + 1
+        return DecodeRun(first, growth + windows.context_s * count, steps)
 
     def expert_s(self, tokens: int) -> float:
         """The part of a step that a data-parallel group shares, padded to its largest batch."""
@@ -161,7 +191,19 @@ class RooflineLatency(SharedExpertLatency):
 
     def _base_s(self, count: int) -> float:
         """The part of a decode-only step that does not depend on the contexts."""
-        return self._linear_s(count, count) + self._attention_s if count else 0.0
+        if not count:
+            return 0.0
+        return self._linear_s(count, count) + self._attention_s + self._state_s * count
+
+    def _windows_s(self, windows: WindowTerms, step: BatchStep, padding: float) -> float:
+        """Windowed layers of a step with prefill; chunks and contexts as if all were their mean."""
+        chunk = step.prefill_tokens / step.prefill_count
+        seen = step.prefill_history_tokens / step.prefill_count
+        growing = min(max(windows.tokens - seen, 0.0), chunk)
+        inside = growing * seen + growing * (growing + 1.0) / 2.0
+        pairs = step.prefill_count * (inside + (chunk - growing) * windows.tokens) * padding
+        context = min(step.decode_context_tokens, step.decode_count * windows.tokens)
+        return windows.pair_s * (pairs + self._decode_rows * context)
 
     def _linear_s(self, tokens: int, sampled: int) -> float:
         layer = _soft_max(self._read_s, self._multiply_s * tokens, self._exponent)

@@ -98,7 +98,7 @@ class Engine(Steppable):
         self._budget = limits.max_num_batched_tokens
         self._slots = limits.max_num_seqs
         self._async = limits.async_scheduling
-        self._blocks = TurnBlocks(pool, limits.block_size_tokens)
+        self._blocks = TurnBlocks(pool, limits)
         self._victim, self._place_again = VICTIMS[limits.preemption_victim]
         self._sequence = 0
         self._admissions = 0
@@ -452,7 +452,7 @@ class Engine(Steppable):
     def _fits(self, request: Request, hit_blocks: int) -> bool:
         """Whether blocks can be had now for the turn's whole prompt less its cached prefix."""
         pool, program = self.pool, request.program
-        need = self._blocks.count(request.target_tokens) - hit_blocks
+        need = self._blocks.to_admit(request.target_tokens, hit_blocks)
         if need <= pool.free:
             return True
         room = pool.free + pool.cached - pool.reclaimable(program.chain_keys)

@@ -10,6 +10,10 @@ Every block is in exactly one state: free; cached (in an entry that nothing hold
 reclaimed in LRU order); or held (in an entry with holds on it, or private to a running turn). A
 hold on a program's own part always comes with holds on its shared prefix, and releases go tail
 first, so LRU order never evicts the head of a chain before its tail.
+
+With sliding windows or linear attention an entry is of use with the window or state at its end
+only: what is left of it after a reclaim is stale too (``whole_only``), and so are blocks that
+windows passed over (``leave``).
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ from agentserve_gym.sim.kernel.host import Watcher
 from agentserve_gym.sim.kernel.programs import ProgramState
 
 Key = int | str
+
+NOBODY = -1
+"""Key of stale blocks that no chain ever had."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -69,6 +76,7 @@ class BlockPool(Copyable):
     """Blocks of one memory: an instance's HBM, a node's DRAM or a CXL pool.
 
     Attributes:
+        whole_only: what is left of an entry that is reclaimed from is stale.
         capacity, free, cached: blocks; the rest is held.
         evicted: blocks reclaimed from cached entries so far.
         lru: what nothing holds, by slot, the least recently used first: entries, and stale blocks
@@ -89,10 +97,12 @@ class BlockPool(Copyable):
         "name",
         "pins",
         "watcher",
+        "whole_only",
     )
 
-    def __init__(self, name: str, capacity: int) -> None:
+    def __init__(self, name: str, capacity: int, *, whole_only: bool = False) -> None:
         self.name = name
+        self.whole_only = whole_only
         self.capacity = capacity
         self.free = capacity
         self.cached = 0
@@ -221,6 +231,20 @@ class BlockPool(Copyable):
     def give(self, count: int) -> None:
         """Turn ``count`` private held blocks free."""
         self.free += count
+
+    def leave(self, count: int) -> None:
+        """Turn ``count`` blocks, free or reclaimed, into stale ones."""
+        count = min(count, self.free + self.cached)
+        if count <= 0:
+            return
+        if count > self.free:
+            self._reclaim(count - self.free)
+        self.free -= count
+        self.cached += count
+        self._slots += 1
+        left = self.lru[self._slots] = Entry(NOBODY, self._slots)
+        left.stale = count
+        left.rank = -inf
 
     def make_room(self, sizes: Sequence[tuple[Key, int]]) -> int:
         """Hold a chain, given head first with the blocks of each part, and take what it lacks.
@@ -371,6 +395,8 @@ class BlockPool(Copyable):
             else:
                 cut = min(entry.blocks, count)
                 entry.blocks -= cut
+                if self.whole_only:
+                    entry.stale, entry.blocks = entry.blocks, 0
                 if self.watcher is not None:
                     self.watcher.entry_changed(entry.key, entry.blocks)
             self.cached -= cut

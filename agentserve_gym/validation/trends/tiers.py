@@ -168,8 +168,9 @@ def _topology(host_gbps: float) -> tuple[Topology, float]:
     scenario: Scenario = cluster(
         programs, model="llama-3.1-70b", accelerator="b200", dram_gib=512, host_gbps=host_gbps
     )
-    per_token = model(scenario.cluster.model, scenario.cluster.kv_dtype).kv_bytes_per_token
-    return build_topology(scenario.cluster, 16, per_token), float(_MOVED_TOKENS * per_token)
+    llm = model(scenario.cluster.model, scenario.cluster.kv_dtype)
+    moved_bytes = float(_MOVED_TOKENS * llm.kv_bytes_per_token)
+    return build_topology(scenario.cluster, 16, llm), moved_bytes
 
 
 def _offload_s(host_gbps: float) -> float:
