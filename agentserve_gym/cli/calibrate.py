@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from agentserve_gym.cli.output import JsonOption, print_json
+from agentserve_gym.cli.figures import Figures
+from agentserve_gym.cli.output import JsonOption, console, print_json
+from agentserve_gym.cli.progress import reporting
 from agentserve_gym.files import require_replaceable
 from agentserve_gym.hardware import CompactFile, model, write_compact_file
 
@@ -85,6 +88,49 @@ def import_kernels(
     case = (accelerator, of_model, tp, kv_dtype, software)
     importer = import_flashinfer if attention is Attention.flashinfer else calibrate_import
     _write(importer(*case), output, json)
+
+
+@calibrate.command("host")
+def host(
+    runs: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of closed-loop runs, <model>_<accelerator>_<software>; default: the data "
+            "set agentic-runs."
+        ),
+    ] = None,
+    clients: Annotated[
+        list[int] | None, typer.Option(help="Runs to use, by their clients; default 16 and 32.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure a serving software's host time on closed-loop runs (extra: calibration).
+
+    The engines must run FlashInfer's attention, and CUDA graphs in pure decode steps only.
+    """
+    from agentserve_gym.datasets import require_data_set
+    from agentserve_gym.validation.conversation_cells import find_cells, read_cell
+    from agentserve_gym.validation.host_time import measure_host_time
+
+    wanted = clients or [16, 32]
+    cells = [read_cell(path) for path in find_cells(runs or require_data_set("agentic-runs"))]
+    used = [c for c in cells if c.settings.clients in wanted and c.settings.host_gib is None]
+    if not used:
+        there = sorted({cell.settings.clients for cell in cells})
+        raise ValueError(f"clients is {wanted}; allowed: runs without host memory, of {there}")
+    with reporting() as report:
+        found = measure_host_time(used, report)
+    if json:
+        print_json({"cells": [asdict(each) for each in found]})
+        return
+    table = Figures("Host time", ["clients", "every step, ms", "launches a layer, ms"])
+    for each in found:
+        row = (each.clients, f"{each.step_s * 1e3:.2f}", f"{each.layer_launch_s * 1e3:.3f}")
+        table.rows.append(list(map(str, row)))
+    step_s = sum(each.step_s for each in found) / len(found)
+    launch_s = sum(each.layer_launch_s for each in found) / len(found)
+    table.remarks.append(f"mean: step_s = {step_s:.2g}, layer_launch_s = {launch_s:.2g}")
+    table.print(console())
 
 
 @calibrate.command("measure")

@@ -7,6 +7,13 @@ from typing import Annotated
 
 import typer
 
+from agentserve_gym.cli.closed_loop_replay import (
+    ClientsOption,
+    HostGibOption,
+    RequestsOption,
+    ThinkSecondsOption,
+    print_closed_loop,
+)
 from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import JsonOption, console, print_json
 from agentserve_gym.cli.router_replay import (
@@ -25,6 +32,7 @@ from agentserve_gym.cli.router_replay import (
     print_router_replay,
     read_stages,
 )
+from agentserve_gym.validation.closed_loop import ClosedLoop
 from agentserve_gym.validation.replay import Replay, ReplaySettings
 from agentserve_gym.validation.replay import replay as replay_workload
 from agentserve_gym.workloads.shared_prefixes import LoadStage, SharedPrefixLoad
@@ -35,7 +43,10 @@ def replay(
     model: Annotated[str, typer.Option(help="Name in the catalogue.")],
     workload: Annotated[
         Path | None,
-        typer.Argument(help="A request file: see agentserve trace; - is standard input."),
+        typer.Argument(
+            help="Requests, or with --clients conversations: see agentserve trace; - is standard "
+            "input."
+        ),
     ] = None,
     tp: Annotated[int, typer.Option(help="Tensor parallelism.")] = 1,
     dp: Annotated[int, typer.Option(help="Data-parallel engines.")] = 1,
@@ -50,6 +61,17 @@ def replay(
     ] = None,
     timing: Annotated[str, typer.Option(help="auto, profile, compact or roofline.")] = "auto",
     profile: Annotated[Path | None, typer.Option(help="Folder of profile tables.")] = None,
+    software: Annotated[
+        str,
+        typer.Option(
+            help="Serving software whose host time steps get: a name in the catalogue, auto (the "
+            "coefficients' own) or none."
+        ),
+    ] = "auto",
+    clients: ClientsOption = None,
+    requests: RequestsOption = None,
+    think_s: ThinkSecondsOption = 0.0,
+    host_gb: HostGibOption = None,
     router: RouterOption = None,
     rates: RatesOption = None,
     stage_s: StageSecondsOption = "60",
@@ -64,13 +86,21 @@ def replay(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Replay a request workload and print TTFT, TPOT and E2E, as engine benchmarks do; or, with
-    --router, shared-prefix load on several engines."""
+    """Replay a request workload and print TTFT, TPOT and E2E, as engine benchmarks do; with
+    --clients, conversations in a closed loop; with --router, shared-prefix load on several
+    engines."""
     if (workload is None) == (router is None):
         raise ValueError("replay needs a workload file or --router, one of the two")
+    if clients is None:
+        given = {"--requests": requests, "--host-gb": host_gb, "--think-s": think_s or None}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"{name} is {value}, but --clients is not given")
+    elif workload is None or dp > 1:
+        raise ValueError("--clients needs a workload file, and one engine (--dp 1)")
     settings = ReplaySettings(
         workload or Path(), accelerator, model, tp, dp, ep, max_num_seqs, max_num_batched_tokens,
-        kv_blocks, timing, profile, kv_dtype,
+        kv_blocks, timing, profile, kv_dtype, software,
     )  # fmt: skip
     if workload is None:
         assert router is not None
@@ -80,6 +110,10 @@ def replay(
         warm_up = LoadStage(warm_up_rate, warm_up_s) if warm_up_s else None
         stages = read_stages(rates, stage_s)
         print_router_replay(settings, router, instances, load, stages, warm_up, seed, json=json)
+        return
+    if clients is not None:
+        loop = ClosedLoop(settings, clients, requests, think_s, host_gb)
+        print_closed_loop(loop, workload.name, json=json)
         return
     replayed = replay_workload(settings)
     if json:

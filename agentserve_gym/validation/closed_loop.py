@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,13 @@ from agentserve_gym.validation.replay import Replay, ReplaySettings
 from agentserve_gym.workloads import detect_format
 
 _HOLD = Hold()
+_BETWEEN_REPORTS = 100
+
+Progress = Callable[[str, int, int], None]
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +105,10 @@ class ClosedLoopRun:
     def as_dict(self) -> dict[str, Any]:
         """The figures that engines' benchmark tools print, and the states."""
         usage = self.states.kv_usage_pct
+        figures = self.replay.as_dict()
         return {
-            **self.replay.as_dict(),
+            **figures,
+            "requests_per_s": figures["turns"] / figures["makespan_s"],
             "kv_usage_pct": {"mean": sum(usage) / len(usage), "max": max(usage)},
             "host_gb_out": self.host_gb_out,
             "host_gb_in": self.host_gb_in,
@@ -112,37 +122,44 @@ class _Clients:
     With host memory, what it holds is always loaded, however short: so does vLLM.
     """
 
-    def __init__(self, requests: int | None) -> None:
-        self._left = requests
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.sent = 0
         self._route = Route(0, restore=Restore.LOAD)
 
     def decide(self, decision: Decision) -> Answer | None:
         """Answer a decision; ``None`` once nothing is in flight and no turn may start."""
         if not isinstance(decision, RouteDecision):
             return KEEP
-        if self._left == 0:
+        if self.sent == self.limit:
             return _HOLD if decision.may_hold else None
-        if self._left is not None:
-            self._left -= 1
+        self.sent += 1
         return self._route
 
 
-def replay_closed_loop(settings: ClosedLoop) -> ClosedLoopRun:
+def replay_closed_loop(settings: ClosedLoop, progress: Progress = _silent) -> ClosedLoopRun:
     """Run the clients.
+
+    Args:
+        progress: called now and then with what goes on, requests sent, and how many will be.
 
     Raises:
         ValueError: a setting or the workload is wrong, or a conversation cannot fit the KV pool.
     """
     simulation = Simulation(settings.scenario(), record_turns=True)
+    workload = simulation.workload
     states = EngineStates()
     states.watch(simulation)
-    clients = _Clients(settings.requests)
+    total = sum(len(program.turns) for program in map(workload.program, range(len(workload))))
+    clients = _Clients(min(total, settings.requests or total))
     decision = simulation.advance()
     while decision is not None:
         answer = clients.decide(decision)
         if answer is None:
             break
         decision = simulation.advance(answer)
+        if clients.sent % _BETWEEN_REPORTS == 0:
+            progress("replay: requests", clients.sent, clients.limit)
     states.sample(simulation)
     before_s = settings.request_s  # a client's clock starts when it sends
     turns = [

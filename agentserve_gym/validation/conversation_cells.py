@@ -26,8 +26,9 @@ from agentserve_gym.validation.replay import Column, ReplaySettings
 _CELL = re.compile(r"clients-(\d+)_host-(on|off)\.requests\.csv(\.gz)?")
 _BLOCK_TOKENS = 16
 
-STARTED_REQUESTS = 5000
-"""No turn started after so many requests had."""
+ENDED_REQUESTS = 5000
+"""No turn started after so many requests had ended; then one less than there were clients was in
+flight."""
 THINK_S = 0.007
 """From an answer to the client's next request: median of the runs of InferenceX."""
 HOST_GIB = 300.0
@@ -145,7 +146,8 @@ def cell_settings(folder: Path, clients: int, host: bool) -> ClosedLoop:
         max_num_batched_tokens=BATCHED_TOKENS,
         kv_blocks=None if pool is None else pool // _BLOCK_TOKENS,
     )
-    return ClosedLoop(engine, clients, STARTED_REQUESTS, THINK_S, HOST_GIB if host else None)
+    started = ENDED_REQUESTS + clients - 1
+    return ClosedLoop(engine, clients, started, THINK_S, HOST_GIB if host else None)
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -33,12 +33,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class HostTime:
-    """The constants of one cell, seconds: in every step, and to launch the linear layers of a step
-    with prefill."""
+    """The constants of one cell, seconds: in every step, and to launch the linear kernels of one
+    layer in steps with prefill."""
 
     clients: int
     step_s: float
-    launch_s: float
+    layer_launch_s: float
 
 
 def measure_host_time(cells: Sequence[MeasuredCell], progress: Progress) -> list[HostTime]:
@@ -67,6 +67,7 @@ class _Requests:
         self._clients = cell.settings.clients
         self._sampler = sampler
         llm = model(engine.model, engine.kv_dtype)
+        self._layers = llm.layers
         template = llm.template_start_tokens + llm.template_turn_tokens * columns["turn"]
         self._prompt = columns["prompt_tokens"] + template
         self._output = columns["output_tokens"]
@@ -110,7 +111,7 @@ class _Requests:
                 low_s = middle_s
             else:
                 high_s = middle_s
-        return HostTime(clients, unexplained(low_s)[0], low_s)
+        return HostTime(clients, unexplained(low_s)[0], low_s / self._layers)
 
     def _known_tokens(self, conversation: Column, start_s: Column) -> Column:
         """Leading tokens of each prompt that are in the cache: whole blocks of the turn before."""
@@ -125,7 +126,8 @@ class _Requests:
     def _sum(self, of_each: Column) -> Column:
         """Sum over the requests whose prefill ended while a kept request decoded."""
         running = np.concatenate([[0.0], np.cumsum(of_each[self._order])])
-        return (running[self._to] - running[self._from])[self._kept]
+        summed: Column = running[self._to] - running[self._from]
+        return summed[self._kept]
 
     def _decode_attention_s(self) -> Column:
         """Mean decode attention of a step while each kept request decoded, from the contexts that
@@ -140,7 +142,6 @@ class _Requests:
             seconds.append(self._sampler.batch_attention_s(contexts) if len(contexts) else 0.0)
         middles = (np.array(seconds[1:]) + seconds[:-1]) / 2
         running = np.concatenate([[0.0], np.cumsum(middles * _EVERY_S)])
-        spent = np.interp(self._end_s, times_s, running) - np.interp(
-            self._first_s, times_s, running
-        )
+        spent: Column = np.interp(self._end_s, times_s, running)
+        spent -= np.interp(self._first_s, times_s, running)
         return (spent / length_s)[self._kept]
