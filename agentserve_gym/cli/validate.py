@@ -17,6 +17,8 @@ from agentserve_gym.datasets import find_data_set, missing
 from agentserve_gym.validation import find_cases, read_case
 from agentserve_gym.validation.ablations import pool_error, run_ablations
 from agentserve_gym.validation.cases import MeasuredCase
+from agentserve_gym.validation.conversation_page import cell_rows, withheld_rows
+from agentserve_gym.validation.conversation_study import run_cells, run_withheld
 from agentserve_gym.validation.findings import Findings
 from agentserve_gym.validation.page import (
     PAGE,
@@ -46,6 +48,7 @@ from agentserve_gym.validation.trends import NEEDED_DATA_SETS, SOFT_TRENDS
 
 _REUSE_PROGRAMS = 100
 _RUNS, _PROFILES, _ROUTERS = "vllm-runs", "gpu-profiles", "router-runs"
+_CONVERSATIONS = "agentic-runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,9 @@ def validate(
     ] = None,
     details: Annotated[
         bool,
-        typer.Option(help="Also measured routers, what each mechanism is worth, and single steps."),
+        typer.Option(
+            help="Also conversations, routers, what each mechanism is worth, and single steps."
+        ),
     ] = False,
     trends: Annotated[
         bool, typer.Option(help="Also published trends, on small setups (takes a few minutes).")
@@ -105,7 +110,8 @@ def validate(
         tables = profiles or _beside(runs) or find_data_set(_PROFILES)
         jobs += replay_jobs(findings, runs, timing, tables, details=details)
         if details:
-            jobs += router_jobs(findings, absent) + reuse_jobs(findings, absent)
+            jobs += cell_jobs(findings, absent) + router_jobs(findings, absent)
+            jobs += reuse_jobs(findings, absent)
             jobs += step_jobs(findings, tables)
     if trends:
         jobs += trend_jobs(findings, absent)
@@ -200,6 +206,25 @@ def step_jobs(findings: Findings, profiles: Path | None) -> list[Job]:
     return jobs if profiles is None else [Job("steps", "compact against tables", steps), *jobs]
 
 
+def cell_jobs(findings: Findings, absent: set[str]) -> list[Job]:
+    """Measured conversations; the data set's name is added to ``absent`` where it is not here."""
+    runs = find_data_set(_CONVERSATIONS)
+    if runs is None:
+        absent.add(_CONVERSATIONS)
+        return []
+
+    def cells(runs: Path = runs) -> None:
+        findings.cells += run_cells(runs)
+
+    def withheld(runs: Path = runs) -> None:
+        findings.withheld += run_withheld(runs)
+
+    return [
+        Job("cells", "conversations", cells),
+        Job("withheld", "conversations without measurements", withheld),
+    ]
+
+
 def router_jobs(findings: Findings, absent: set[str]) -> list[Job]:
     """Measured routers; the data set's name is added to ``absent`` where it is not here."""
     runs = find_data_set(_ROUTERS)
@@ -240,6 +265,16 @@ def trend_jobs(findings: Findings, absent: set[str]) -> list[Job]:
 def print_findings(findings: Findings) -> None:
     """Tables for people."""
     out = console()
+    tables: dict[str, list[tuple[str, ...]]] = {}
+    if findings.cells:
+        tables["Conversations on a B200"] = cell_rows(findings.cells)
+    if findings.withheld:
+        tables["Conversations, not measured here"] = withheld_rows(findings.withheld)
+    if findings.routers:
+        tables["Four routers on 16 H100"] = router_rows(findings.routers)
+        tables["Their order"] = order_rows(findings.routers)
+    for title, (heading, *rows) in tables.items():
+        Figures(title, heading, list(rows)).print(out)
     for name, results in findings.by_case().items():
         heading, *rows = case_rows(results)
         Figures(f"{name}: simulated / measured - 1", heading, list(rows)).print(out)
@@ -252,13 +287,6 @@ def print_findings(findings: Findings) -> None:
             f"{figures['tpot_ms']['mean']:.2f} ms, E2E {figures['e2e_s']['mean']:.2f} s, "
             f"{figures['preemptions']} preemptions{reference}"
         )
-    if findings.routers:
-        tables = {
-            "Four routers on 16 H100": router_rows(findings.routers),
-            "Their order": order_rows(findings.routers),
-        }
-        for title, (heading, *rows) in tables.items():
-            Figures(title, heading, list(rows)).print(out)
     for ablation in findings.ablations:
         errors = ablation.without
         out.print(

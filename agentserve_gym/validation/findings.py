@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentserve_gym.validation.ablations import AblationResult, PoolError
+from agentserve_gym.validation.conversation_study import CellResult, WithheldResult
 from agentserve_gym.validation.reuse import ReuseResult
 from agentserve_gym.validation.router_runs import RouterStage
 from agentserve_gym.validation.steps import ForwardPasses, StepErrors
@@ -18,6 +19,7 @@ class Findings:
     """What was run; a part that was not run is empty.
 
     Attributes:
+        cells: measured closed-loop cells. ``withheld``: such cells without their measurements.
         cases: measured cases, one result per timing source. ``unmeasured``: published runs of which
             only the workload is here.
         routers: measured routers, one stage per router and rate.
@@ -28,6 +30,8 @@ class Findings:
         trends: published statements.
     """
 
+    cells: list[CellResult] = field(default_factory=list)
+    withheld: list[WithheldResult] = field(default_factory=list)
     cases: list[CaseResult] = field(default_factory=list)
     unmeasured: list[UnmeasuredResult] = field(default_factory=list)
     routers: list[RouterStage] = field(default_factory=list)
@@ -49,6 +53,8 @@ class Findings:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, one list per part."""
         return {
+            "cells": [result.as_dict() for result in self.cells],
+            "withheld_cells": [result.as_dict() for result in self.withheld],
             "cases": [result.as_dict() for result in self.cases],
             "unmeasured": [result.as_dict() for result in self.unmeasured],
             "routers": [stage.as_dict() for stage in self.routers],

@@ -9,6 +9,14 @@ from agentserve_gym.files import require_replaceable
 from agentserve_gym.report.markdown import plain_table
 from agentserve_gym.report.page import current_commit, joined, made_by, write_page
 from agentserve_gym.validation.compare import CaseErrors
+from agentserve_gym.validation.conversation_page import (
+    HEADING,
+    WITHHELD_HEADING,
+    conversation_section,
+    draw_cell,
+    is_drawn,
+    picture_name,
+)
 from agentserve_gym.validation.findings import Findings
 from agentserve_gym.validation.pictures import draw_case
 from agentserve_gym.validation.router_page import (
@@ -114,6 +122,8 @@ _NOT_VALIDATED = """## What is not validated
 
 
 _SECTIONS = {
+    "cells": HEADING,
+    "withheld": WITHHELD_HEADING,
     "cases": _MEASURED,
     "unmeasured": _UNMEASURED,
     "routers": ROUTER_HEADING,
@@ -171,6 +181,11 @@ def write_report(findings: Findings, folder: Path, command: str) -> Path:
     beside = {
         f"{PICTURES}/{name}.png": draw_case(results) for name, results in findings.by_case().items()
     }
+    beside |= {
+        f"{PICTURES}/{picture_name(result)}": draw_cell(result)
+        for result in findings.cells
+        if is_drawn(result)
+    }
     if findings.routers:
         beside[f"{PICTURES}/{ROUTER_PICTURE}"] = draw_routers(findings.routers)
     write_page(folder / PAGE, page(findings, command), beside)
@@ -180,6 +195,8 @@ def write_report(findings: Findings, folder: Path, command: str) -> Path:
 def page(findings: Findings, command: str) -> str:
     """The page as Markdown; a part that was not run is left out."""
     parts = [_OPENING, made_by(command, current_commit())]
+    if findings.cells:
+        parts += conversation_section(findings.cells, findings.withheld, PICTURES)
     if findings.cases:
         parts.append(_MEASURED)
     for name, results in findings.by_case().items():
