@@ -153,6 +153,7 @@ def draw_cell(result: CellResult) -> bytes:
     _cdf(ttft, "Time to first token, ms", cell.ttft_s * 1e3, run.replay.ttft_s() * 1e3)
     ttft.set_xlim(0, 3 * float(np.median(cell.ttft_s)) * 1e3)
     _cdf(tpot, "Time per output token, ms", cell.tpot_s * 1e3, run.replay.tpot_s() * 1e3)
+    tpot.set_xlim(0, 2 * float(np.median(cell.tpot_s)) * 1e3)
     time_s = np.array(states.time_s)
     series = (
         (running, "Running turns", engine["running"], states.running),
@@ -201,9 +202,9 @@ def _by_minute(time_s: Column, values: Column) -> tuple[Column, Column]:
     minute = (time_s // 60).astype(int)
     count = np.bincount(minute)
     whole = count > 0
-    means: Column = np.bincount(minute, weights=values)[whole] / count[whole]
+    sums: Column = np.bincount(minute, weights=values)
     middles: Column = (np.flatnonzero(whole) + 0.5) * 60.0
-    return middles, means
+    return middles, sums[whole] / count[whole]
 
 
 def _verdict(result: CellResult) -> str:
