@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hardware_helpers import decode, prefill
 
@@ -13,10 +14,13 @@ from agentserve_gym.hardware import (
     hybrid_blocks,
     kv_pool_blocks,
     latency_model,
+    latency_provenance,
     link,
+    list_compact_cases,
     model,
     roofline_latency,
 )
+from agentserve_gym.hardware.roofline_fit import sample_steps
 
 R1 = "deepseek-r1-fp8"
 ALL = {"window_layers": None, "window_tokens": None}
@@ -194,6 +198,30 @@ def test_the_rooflines_of_other_attention_come_near_measured_kernels():
             for context in (1024, 16_384):
                 step = decode(count, count * context)
                 assert derived.step_s(step) == pytest.approx(measured.step_s(step), rel=most)
+
+
+def test_the_roofline_says_how_far_it_is_off_on_models_of_other_kinds():
+    trust = latency_provenance("a100-80", "gpt-oss-120b").trust
+    assert "its decode steps are 41 % too short to 12 % too long" in trust
+    assert "its prefills 6 to 55 % too short" in trust
+    assert "too short" not in latency_provenance("b200", "phi-3.5-moe").trust
+    decoding, prefilling = [], []
+    for case in list_compact_cases():
+        llm = model(case.model, case.kv_dtype)
+        if llm.is_bf16 and not (llm.is_latent or llm.is_hybrid):
+            continue
+        what = (case.accelerator, case.model, case.tensor_parallel)
+        measured, derived = (
+            latency_model(*what, kv_dtype=case.kv_dtype, source=source)
+            for source in ("compact", "roofline")
+        )
+        steps = sample_steps()
+        errors = np.array([derived.step_s(step) / measured.step_s(step) - 1 for step in steps])
+        decodes = np.array([step.prefill_count == 0 for step in steps])
+        decoding.append(errors[decodes].mean())
+        prefilling.append(errors[~decodes].mean())
+    assert (min(decoding), max(decoding)) == pytest.approx((-0.41, 0.12), abs=0.005)
+    assert (min(prefilling), max(prefilling)) == pytest.approx((-0.55, -0.06), abs=0.005)
 
 
 # --- entries --------------------------------------------------------------------------------------
