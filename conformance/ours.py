@@ -37,15 +37,15 @@ class Run(NamedTuple):
 def play(case: Case) -> Run:
     """Run a case step by step."""
     simulation = Simulation(scenario(case), fused=False, record_turns=True)
-    recorder = _Recorder(simulation)
-    run(simulation, _OneEngine(case.priorities))
+    recorder = Recorder(simulation)
+    run(simulation, OneEngine(case.priorities))
     return Run(Trace(recorder.steps, turn_times(simulation)), recorder.times)
 
 
 def play_fused(case: Case) -> Simulation:
     """Run a case as simulations do, with steps fused into runs."""
     simulation = Simulation(scenario(case), record_turns=True)
-    run(simulation, _OneEngine(case.priorities))
+    run(simulation, OneEngine(case.priorities))
     return simulation
 
 
@@ -79,7 +79,7 @@ def scenario(case: Case) -> Scenario:
     )
 
 
-class _OneEngine:
+class OneEngine:
     """Everything to the one engine, by program priority; caches follow LRU."""
 
     def __init__(self, priorities: tuple[int, ...]) -> None:
@@ -93,7 +93,7 @@ class _OneEngine:
         return Route(0, float(self._priorities[int(decision.program.program_id)]))
 
 
-class _Recorder(Watcher):
+class Recorder(Watcher):
     """Writes down every step that an engine has planned, when it starts."""
 
     def __init__(self, simulation: Simulation) -> None:

@@ -24,7 +24,12 @@ from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+from vllm.v1.kv_cache_interface import (
+    FullAttentionSpec,
+    KVCacheConfig,
+    KVCacheGroupSpec,
+    SlidingWindowSpec,
+)
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
@@ -200,12 +205,16 @@ def _scheduler(case: dict[str, Any]) -> Scheduler:
     )  # fmt: skip
     blocks = case["kv_blocks"] + 1  # vLLM keeps one null block for itself
     config.cache_config.num_gpu_blocks = blocks
-    layer = FullAttentionSpec(
-        block_size=_BLOCK_TOKENS, num_kv_heads=2, head_size=64, dtype=torch.bfloat16
-    )
+    sizes = {"block_size": _BLOCK_TOKENS, "num_kv_heads": 2, "head_size": 64}
+    layer = FullAttentionSpec(**sizes, dtype=torch.bfloat16)
+    groups = [KVCacheGroupSpec(["layer"], layer)]
+    number, window = case.get("windows", (0, 0))
+    for place in range(number):
+        windowed = SlidingWindowSpec(**sizes, dtype=torch.bfloat16, sliding_window=window)
+        groups.append(KVCacheGroupSpec([f"windowed {place}"], windowed))
     return (AsyncScheduler if ahead else Scheduler)(
         vllm_config=config,
-        kv_cache_config=KVCacheConfig(blocks, [], [KVCacheGroupSpec(["layer"], layer)]),
+        kv_cache_config=KVCacheConfig(blocks, [], groups),
         structured_output_manager=StructuredOutputManager(config),
         block_size=_BLOCK_TOKENS,
         log_stats=False,

@@ -9,6 +9,7 @@ from agentserve_gym.cli.data import data
 from agentserve_gym.cli.demo import demo
 from agentserve_gym.cli.errors import OneLineErrors
 from agentserve_gym.cli.evaluate import evaluate
+from agentserve_gym.cli.hardware import hardware
 from agentserve_gym.cli.policies import policies
 from agentserve_gym.cli.replay import replay
 from agentserve_gym.cli.run import run
@@ -32,6 +33,7 @@ for command in (
     convert,
     demo,
     evaluate,
+    hardware,
     policies,
     replay,
     run,

@@ -240,6 +240,12 @@ class Model(Entry):
         return self.expert_dtype or self.weight_dtype
 
     @property
+    def is_bf16(self) -> bool:
+        """Whether all weights and KV are bf16."""
+        formats = {self.weight_dtype, self.attention_format, self.expert_format, self.kv_dtype}
+        return formats == {"bf16"}
+
+    @property
     def _expert_bytes(self) -> float:
         return self.expert_parameters * WEIGHT_FORMATS[self.expert_format].bytes
 

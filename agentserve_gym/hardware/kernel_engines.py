@@ -131,7 +131,7 @@ def compile_engine(
         options |= {"moe_ep_size": expert_parallel, "attention_dp_size": data_parallel}
     elif llm.experts is not None and tensor_parallel > 1:
         options["moe_tp_size"] = tensor_parallel
-    if not is_plain(llm):
+    if not llm.is_bf16:  # which aiconfigurator takes for granted
         options |= {
             "kvcache_quant_mode": KV_MODES[llm.kv_dtype],
             "fmha_quant_mode": "bfloat16",
@@ -179,12 +179,6 @@ def _merged(latent: PerOperator, others: PerOperator) -> PerOperator:
     return [*modules, *(operator for operator in others if LATENT_MODULE not in operator[0])]
 
 
-def is_plain(llm: Model) -> bool:
-    """Whether all of it is bf16, which is what aiconfigurator takes for granted."""
-    formats = {llm.weight_dtype, llm.attention_format, llm.expert_format, llm.kv_dtype}
-    return formats == {"bf16"}
-
-
 def require_tables(on: str, of: str) -> None:
     """Raises ValueError where there are no tables for an accelerator or a model."""
     if on not in SYSTEMS:
@@ -211,7 +205,7 @@ def kernel_source(on: str, llm: Model, tensor_parallel: int, kernels: str = "vLL
     """One line on what an import rests on; ``kernels``: whose were summed."""
     from importlib.metadata import version
 
-    kv = "" if is_plain(llm) else f", {llm.kv_dtype} KV"
+    kv = "" if llm.is_bf16 else f", {llm.kv_dtype} KV"
     return (
         f"aiconfigurator-core {version('aiconfigurator-core')} (Apache-2.0), {SYSTEMS[on]}, "
         f"{CHECKPOINTS[llm.name]}{kv}, {kernels}, tp {tensor_parallel}: operators summed, "

@@ -40,10 +40,9 @@ def require_products(dtype: WeightDtype, device: torch.device) -> None:
     import torch
 
     weight = torch.zeros(128, 128, dtype=torch.bfloat16, device=device)
-    multiply = product(dtype, weight)
     try:
-        multiply(weight)
-    except (NotImplementedError, RuntimeError, ValueError) as error:
+        product(dtype, weight)(weight)
+    except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{dtype} matrix products do not run on {device} here: {reason}") from None
 
@@ -56,19 +55,26 @@ def _bf16(weight: torch.Tensor) -> Product:
 
 def _fp8(weight: torch.Tensor) -> Product:
     import torch
+    from torch.nn.functional import ScalingType, scaled_mm
 
     narrow = weight.to(torch.float8_e4m3fn).t()
     scale = torch.ones((), dtype=torch.float32, device=weight.device)
+    whole = ScalingType.TensorWise
 
     def run(batch: torch.Tensor) -> torch.Tensor:
         activations = batch.to(torch.float8_e4m3fn)
-        return torch._scaled_mm(activations, narrow, scale, scale, out_dtype=torch.bfloat16)
+        return scaled_mm(
+            activations, narrow, scale, whole, scale, whole, output_dtype=torch.bfloat16
+        )
 
     return run
 
 
 def _nvfp4(weight: torch.Tensor) -> Product:
     import torch
+    from torch.nn.functional import ScalingType, SwizzleType, scaled_mm
+
+    groups, tiled = ScalingType.BlockWise1x16, SwizzleType.SWIZZLE_32_4_4
 
     def packed(rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Two values a byte, and a scale for every 16."""
@@ -86,8 +92,9 @@ def _nvfp4(weight: torch.Tensor) -> Product:
         if tokens not in known:
             known[tokens] = packed(tokens, into)
         activations, scales = known[tokens]
-        return torch._scaled_mm(
-            activations, narrow.t(), scales, weight_scales, out_dtype=torch.bfloat16
-        )
+        return scaled_mm(
+            activations, narrow.t(), scales, groups, weight_scales, groups,
+            swizzle_a=tiled, swizzle_b=tiled, output_dtype=torch.bfloat16,
+        )  # fmt: skip
 
     return run

@@ -1,4 +1,4 @@
-"""``agentserve scenarios``, ``policies`` and ``trace``."""
+"""``agentserve scenarios``, ``policies``, ``hardware`` and ``trace``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import pytest
 
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.hardware import list_accelerators, list_models
 from agentserve_gym.sim import Scenario, preset_names
 from agentserve_gym.workloads import Program, ToolCall, Turn, read_programs, write_programs
 
@@ -81,3 +82,18 @@ def test_trace_converts_and_keeps_every_program(agentserve, trace, tmp_path):
     assert f"wrote 3 programs to {target}" in outcome.stderr
     assert target.read_bytes().startswith(b"\x1f\x8b")
     assert read_programs(target) == read_programs(trace)
+
+
+def test_hardware_lists_the_catalogue(agentserve):
+    table = agentserve("hardware").stdout
+    listed = json.loads(agentserve("hardware", "--json").stdout)
+    assert [entry["name"] for entry in listed["models"]] == list_models()
+    assert [entry["name"] for entry in listed["accelerators"]] == list_accelerators()
+    assert "b200/llama-3.3-70b-nvfp4/tp1-kv-fp8" in listed["timing"]
+    by_name = {entry["name"]: entry for entry in listed["models"]}
+    quantized = by_name["llama-3.3-70b-nvfp4"]
+    assert (quantized["kv_dtype"], quantized["kv_bytes_per_token"]) == ("fp8", 163_840)
+    assert by_name["gpt-oss-120b"]["blocks_besides"] == 9
+    for entry in (*listed["models"], *listed["accelerators"]):
+        assert entry["name"] in table
+    assert "163,840" in table

@@ -80,6 +80,9 @@ def every_source(tmp_path: Path) -> dict[str, object]:
         "kernels": latency_model("h100-sxm", "llama-3.1-70b", 4, source="compact"),
         "roofline": latency_model("gh200", "llama-3.1-8b", source="roofline"),
         "roofline experts": latency_model("b200", "phi-3.5-moe", source="roofline"),
+        "roofline latent": latency_model("h200", "deepseek-r1-fp8", 8, source="roofline"),
+        "roofline states": latency_model("h200", "qwen3.5-35b-a3b", source="roofline"),
+        "roofline windows": latency_model("h100-sxm", "gemma-3-27b", source="roofline"),
         "profile": synthetic_profile(tmp_path / "profile"),
     }
 

@@ -46,6 +46,65 @@ def test_a_sampler_tells_the_components_apart():
     assert sampler.prefill_attention_s(100, 50) == pytest.approx((0.5 + 4e-7 * 10_050) * 1e-3)
 
 
+class BundledEngine:
+    """Latent attention with its projections in one operator, and expert layers in another; prompts
+    have expert layers in parts, and the all-reduces twice, as aiconfigurator-core has them."""
+
+    def __init__(self, expert_parallel: int = 1, data_parallel: int = 1) -> None:
+        self.experts_s = 5.0 if expert_parallel == 1 else 6.0
+
+    def decode_step_per_op(self, gen_tokens, isl, osl):
+        return [
+            ("generation_mla_block", projections_ms(gen_tokens) + 1e-5 * gen_tokens * isl),
+            ("generation_moe_overlap", self.experts_s + 0.1 * gen_tokens),
+            ("generation_tp_allreduce", 7.0),
+            ("generation_add_norm", 0.5),
+            ("generation_logits_gemm", 0.3),
+        ]
+
+    def run_static_per_op(self, *, batch_size, isl, osl, prefix=0):
+        tokens = batch_size * (isl - prefix)
+        pairs = batch_size * prefill_area(isl - prefix, prefix)
+        operators = [
+            ("context_mla_block", projections_ms(tokens) + 4e-7 * pairs),
+            ("context_moe", self.experts_s + 0.05 * tokens),
+            ("context_shared_gate_up_gemm", 0.03 * tokens),
+            ("context_router_gemm", 0.01 * tokens),
+            ("context_moe_pre_dispatch", 0.01 * tokens),
+            ("context_tp_allreduce", 7.0),
+            ("context_add_norm", 0.5),
+        ]
+        return operators, []
+
+
+def projections_ms(tokens: int) -> float:
+    return 2.0 + 0.01 * tokens
+
+
+@pytest.mark.parametrize("tokens", [16, 1024])
+def test_bundled_operators_are_told_apart(tokens):
+    sampler = KernelSampler(BundledEngine())
+    assert sampler.experts_s(tokens) == pytest.approx((5.0 + 0.1 * tokens) * 1e-3)
+    dense = projections_ms(tokens) + 0.5
+    assert sampler.dense_s(tokens) == pytest.approx(dense * 1e-3, rel=2e-3)
+    assert sampler.decode_attention_s(16, 5000) == pytest.approx(1e-5 * 16 * 4999 * 1e-3)
+    prefill_ms = 4e-7 * (prefill_area(tokens, 3000) - 16 * prefill_area(tokens // 16, 0))
+    assert sampler.prefill_attention_s(tokens, 3000) == pytest.approx(prefill_ms * 1e-3, rel=0.02)
+
+
+@pytest.mark.usefixtures("few_checks")
+def test_sliced_and_spread_experts_of_one_engine_are_priced_as_sampled():
+    llm = model("deepseek-r1-fp8")
+    fit = fit_kernels(BundledEngine, llm, 500_000, 8)
+    for kind in ("prefill steps", "decode steps", "mixed steps"):
+        assert fit.errors[kind].mean_percent < 1.0, kind
+    plain = fit.coefficients.plain()
+    sliced = CompactLatency(plain, ExpertSpread(count=256, per_token=8, slices=8))
+    assert sliced.expert_s(64) == pytest.approx((5.0 + 6.4) * 1e-3, rel=0.01)
+    spread = CompactLatency(plain, ExpertSpread(count=256, per_token=8, ranks=8))
+    assert spread.expert_s(64) == pytest.approx((6.0 + 6.4) * 1e-3, rel=0.01)
+
+
 @pytest.fixture
 def few_checks(monkeypatch):
     monkeypatch.setattr(kernels, "WITHHELD_STEPS", 30)

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from agentserve_gym.hardware import UNBOUNDED_STEPS, BatchStep, DecodeRun, latency_model
 
-KINDS = ["compact", "compact experts", "kernels", "roofline", "roofline experts", "profile"]
+ROOFLINES = ["roofline", "roofline experts", "roofline latent", "roofline states"]
+KINDS = [
+    "compact",
+    "compact experts",
+    "kernels",
+    "profile",
+    "roofline windows",
+    *ROOFLINES,
+]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +110,7 @@ def test_shapes_and_runs_are_values(value):
     assert DecodeRun(0.5, 0.25, 9) != DecodeRun(0.5, 0.25, 8)
 
 
-@pytest.mark.parametrize("kind", ["roofline", "roofline experts"])
+@pytest.mark.parametrize("kind", ROOFLINES)
 def test_the_roofline_is_linear_without_end(models, kind):
     assert models[kind].decode_run(decode(4, 400)).steps == UNBOUNDED_STEPS
 

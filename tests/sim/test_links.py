@@ -82,6 +82,19 @@ def test_instances_of_a_node_share_its_dram_but_not_their_host_links() -> None:
     assert parts.links["n0 dram"].backlog_s(0.0) == pytest.approx(0.05)
 
 
+def test_ranks_that_hold_copies_load_them_beside_each_other() -> None:
+    """A latent is on every rank, so that four ranks need as long for it as one."""
+    for name, ranks in (("llama-3.1-8b", 4), ("deepseek-r1-nvfp4", 1)):
+        spec = cluster().model_dump()
+        for node in spec["nodes"]:
+            for instance in node["instances"]:
+                instance["tensor_parallel"] = 4
+        parts = build_topology(ClusterSpec.model_validate(spec), 16, model(name))
+        assert parts.block_bytes == 16 * model(name).kv_bytes_per_token
+        rate = parts.links["instance 0 h2d"].bandwidth
+        assert rate == ranks * topology().links["instance 0 h2d"].bandwidth
+
+
 def test_both_directions_share_a_duplex_cap() -> None:
     spec = cluster().model_dump()
     for node in spec["nodes"]:

@@ -114,6 +114,60 @@ def test_reclaiming_takes_least_recently_used_tails_first() -> None:
     assert not pool.lru
 
 
+def test_where_only_whole_entries_match_a_cut_one_is_lost() -> None:
+    pool = BlockPool("hbm", 20, whole_only=True)
+    first, second = chain(0, ("tools", 3)), chain(1, ("tools", 3))
+    store(pool, first, 5)
+    store(pool, second, 6)
+    assert pool.match(first, 99) == 8
+    assert pool.take(8, reclaim_pins=False)  # 6 are free: two of the first's tail go
+    assert (pool.match(first, 99), pool.match(second, 99)) == (3, 9)
+    assert accounts(pool) == (0, 12, 8)
+    # What is left of it goes next, before anything that still matches.
+    assert pool.take(3, reclaim_pins=False)
+    assert accounts(pool) == (0, 9, 11)
+    assert pool.match(second, 99) == 9
+    assert pool.evicted == 5
+    # And the chain can be cached anew.
+    pool.give(11)
+    store(pool, first, 5)
+    assert pool.match(first, 99) == 8
+
+
+def test_blocks_that_are_left_match_nothing_and_push_out_what_is_older() -> None:
+    pool = BlockPool("hbm", 10)
+    store(pool, chain(0), 4)
+    pool.leave(3)
+    assert accounts(pool) == (3, 7, 0)
+    assert pool.match(chain(0), 9) == 4
+    pool.leave(5)  # three are free, and two of the chain's tail
+    assert accounts(pool) == (0, 10, 0)
+    assert pool.match(chain(0), 9) == 2
+    assert pool.take(2, reclaim_pins=False)
+    assert pool.match(chain(0), 9) == 0
+    pool.leave(99)
+    assert accounts(pool) == (0, 8, 2)
+    pool.leave(0)
+    assert accounts(pool) == (0, 8, 2)
+
+
+def test_a_watcher_hears_that_a_cut_entry_is_lost() -> None:
+    pool = BlockPool("hbm", 4, whole_only=True)
+    heard: list[tuple[Key, int]] = []
+
+    class Log(Watcher):
+        def load_changed(self) -> None:
+            raise AssertionError
+
+        def entry_changed(self, key: Key, blocks: int) -> None:
+            heard.append((key, blocks))
+
+    pool.watcher = Log()
+    store(pool, chain(0), 4)
+    assert pool.take(1, reclaim_pins=False)
+    assert heard == [(0, 4), (0, 0)]
+
+
 def test_what_is_held_is_not_reclaimed_and_comes_back_most_recent() -> None:
     pool = BlockPool("hbm", 12)
     first, second = chain(0), chain(1)
