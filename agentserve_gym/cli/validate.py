@@ -199,7 +199,8 @@ def step_jobs(findings: Findings, profiles: Path | None) -> list[Job]:
         findings.steps += compact_against_tables(profiles)
 
     def passes() -> None:
-        findings.passes += [*forward_passes("auto"), *forward_passes("roofline")]
+        hosted = [row for row in forward_passes("auto", "vllm-0.19") if row.kind == "compact"]
+        findings.passes += [*forward_passes("auto"), *hosted, *forward_passes("roofline")]
         findings.calibrated += calibrated_passes("auto")
 
     jobs = [Job("passes", "forward passes", passes)]

@@ -1,7 +1,8 @@
 """Real forward passes against predicted ones: prompts of 32 to 16,384 tokens on real GPUs.
 
-Nothing in the catalogue is fitted to these rows, so the errors say how far the roofline and the
-kernel sums are to be trusted on whole forward passes, host overhead included.
+Of the catalogue only one number is from these rows: the launches of the software ``vllm-0.19``,
+from two prompts of the smallest model. So the errors say how far the roofline and the kernel sums
+are to be trusted on whole forward passes, host overhead included.
 """
 
 from __future__ import annotations
@@ -61,14 +62,16 @@ def measured_forward_passes() -> MeasuredForwardPasses:
     return MeasuredForwardPasses.model_validate(read_table(DATA / "measured/forward_passes.toml"))
 
 
-def forward_pass_errors(source: str = "auto") -> list[ForwardPassError]:
-    """Every measured forward pass against the timing source (see ``latency_model``)."""
+def forward_pass_errors(source: str = "auto", software: str = "none") -> list[ForwardPassError]:
+    """Every measured forward pass against the timing source, with the host time of a serving
+    software where it has coefficients (see ``latency_model``)."""
     table = measured_forward_passes()
     errors = []
     for case in table.cases:
         what = (case.accelerator, case.model, case.tensor_parallel)
-        latency = latency_model(*what, source=source)
         kind = latency_provenance(*what, source=source).kind
+        served_by = software if kind == "compact" else "none"
+        latency = latency_model(*what, source=source, software=served_by)
         for tokens, milliseconds in zip(table.tokens, case.milliseconds, strict=True):
             predicted = latency.step_s(lone_chunk(tokens))
             errors.append(ForwardPassError(*what, tokens, kind, milliseconds / 1e3, predicted))

@@ -202,8 +202,8 @@ def _by_minute(time_s: Column, values: Column) -> tuple[Column, Column]:
     minute = (time_s // 60).astype(int)
     count = np.bincount(minute)
     whole = count > 0
-    sums: Column = np.bincount(minute, weights=values)
-    middles: Column = (np.flatnonzero(whole) + 0.5) * 60.0
+    sums = np.asarray(np.bincount(minute, weights=values), dtype=np.float64)
+    middles = np.asarray(np.flatnonzero(whole), dtype=np.float64) * 60.0 + 30.0
     return middles, sums[whole] / count[whole]
 
 

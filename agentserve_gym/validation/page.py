@@ -80,10 +80,12 @@ share that the ids say. (Ids cover prompts only, so the previous answer counts a
 
 _PASSES = """## Single prefills on real GPUs
 
-vLLM 0.19, one prompt, one output token, host overhead included, median of ten. Nothing is fitted to
-these rows. `auto` is what scenarios use: for the B200 that is the sum of measured kernels without
-host overhead, which is why short prompts of the small model come out far too fast. Believe
-differences between policies there, not absolute times below some 20 ms.
+vLLM 0.19, one prompt, one output token, host overhead included, median of ten. `auto` is what
+scenarios use: for the B200 that is the sum of measured kernels without host overhead, which is why
+short prompts of the small model come out far too fast. With `engine.software = "vllm-0.19"` the
+linear layers take at least what launching their kernels takes (0.3 ms a layer, from the two
+shortest prompts of the small model; nothing else is fitted to these rows). Believe differences
+between policies there, not absolute times below some 20 ms.
 """
 
 _CALIBRATED = """With one overhead and one scale per engine, fitted to every other prompt length,

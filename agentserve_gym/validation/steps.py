@@ -112,9 +112,11 @@ def shipped_errors() -> list[tuple[str, str, str]]:
     return listed
 
 
-def forward_passes(source: str) -> list[ForwardPasses]:
-    """Real prefills (see ``hardware.forward_passes``) against a timing source."""
-    return _by_engine(forward_pass_errors(source), source)
+def forward_passes(source: str, software: str = "none") -> list[ForwardPasses]:
+    """Real prefills (see ``hardware.forward_passes``) against a timing source, with a serving
+    software's host time where it can be added."""
+    named = source if software == "none" else f"{source}, {software}"
+    return _by_engine(forward_pass_errors(source, software), named)
 
 
 def calibrated_passes(source: str) -> list[ForwardPasses]:
