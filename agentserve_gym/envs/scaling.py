@@ -92,7 +92,8 @@ class Scaling:
         np.log1p(logs, logs)
         np.multiply(logs, self._factor, logs)
         np.minimum(work, self._ones, out=work)
-        return self._final[self._source].astype(np.float32)
+        observations: NDArray[np.float32] = self._final[self._source].astype(np.float32)
+        return observations
 
 
 def _columns(layout: ObservationLayout, instances: int) -> tuple[list[int], list[int]]:
