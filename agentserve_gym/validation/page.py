@@ -95,8 +95,11 @@ _NOT_VALIDATED = """## What is not validated
   (aiconfigurator-core) without host overhead. No end-to-end run on them was available; the B200
   rows above are the only check.
 - **The roofline** is for comparison of hardware that does not exist yet, not for absolute times.
-- **One engine version** (vLLM 0.19, bf16, block size 16). Other engines, quantized weights or KV,
-  speculative decoding, LoRA, multimodal inputs and disaggregated prefill are not modelled.
+- **Quantized weights and KV, latent and windowed attention** are priced by summed kernels and a
+  roofline, and compared with no run of an engine on this page; [hardware.md](hardware.md) says what
+  of them is not modelled.
+- **One engine version** (vLLM 0.19, block size 16). Other engines, speculative decoding, LoRA,
+  multimodal inputs and disaggregated prefill are not modelled.
 - **Data parallelism** was checked on one run with two engines. Larger groups, pipeline parallelism
   and expert load imbalance were not; experts are assumed to be hit uniformly at random.
 - **The router's own time** and the network between router and engines are not modelled; signals
