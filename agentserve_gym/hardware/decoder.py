@@ -39,7 +39,7 @@ class Model(Entry):
         weight_dtype: precision of the linear layers; ``attention_dtype``, ``expert_dtype`` (of the
             routed experts) are named where they differ. Embeddings, head and norms are bf16.
         template_start_tokens, template_turn_tokens: what the chat template adds to the first prompt
-            of a conversation, and to each further one; 0 where it is not known.
+            of a conversation, and to each further one, where it is known.
     """
 
     layers: int = Field(gt=0)
@@ -70,8 +70,8 @@ class Model(Entry):
     shared_experts: int | None = Field(default=None, gt=0)
     dense_layers: int | None = Field(default=None, gt=0)
     dense_intermediate: int | None = Field(default=None, gt=0)
-    template_start_tokens: int = Field(default=0, ge=0)
-    template_turn_tokens: int = Field(default=0, ge=0)
+    template_start_tokens: int | None = Field(default=None, ge=0)
+    template_turn_tokens: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _expert_facts_agree(self) -> Model:

@@ -114,10 +114,11 @@ _NOT_VALIDATED = """## What is not validated
   prefills on a B200. Host time is known for two configurations of vLLM, and added only where a
   scenario or its coefficients name one of them.
 - **The roofline** is for comparison of hardware that does not exist yet, not for absolute times.
+- **Quantized weights and KV, latent and windowed attention** are priced by summed kernels and a
+  roofline. One NVFP4 model with fp8 KV was compared end to end; [hardware.md](hardware.md) says
+  what of the others is not modelled.
 - **Three versions of one engine** (vLLM 0.15, 0.19 and llm-d's, block size 16). Other engines,
-  speculative decoding, LoRA, multimodal inputs and disaggregated prefill are not modelled. Latent
-  attention, sliding windows and hybrid models were compared with kernel tables and with vLLM's
-  block accounting, not with runs.
+  speculative decoding, LoRA, multimodal inputs and disaggregated prefill are not modelled.
 - **Data parallelism** was checked on one run with two engines. Larger groups, pipeline parallelism
   and expert load imbalance were not; experts are assumed to be hit uniformly at random.
 - **The router's own time** and the network between router and engines are not modelled; signals
