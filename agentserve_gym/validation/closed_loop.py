@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agentserve_gym.hardware import accelerator, link, model, request_s
+from agentserve_gym.hardware import accelerator, link, model
 from agentserve_gym.sim import (
     KEEP,
     Answer,
@@ -55,23 +55,10 @@ class ClosedLoop:
     think_s: float = 0.0
     host_gib: float | None = None
 
-    @property
-    def request_s(self) -> float:
-        """From a client's request to the engine's queue."""
-        engine = self.engine
-        return request_s(
-            engine.accelerator,
-            engine.model,
-            engine.tensor_parallel,
-            kv_dtype=engine.kv_dtype,
-            source=str(engine.profile or engine.timing),
-            software=engine.software,
-        )
-
     def scenario(self) -> Scenario:
         """The settings as a scenario. Raises ValueError naming what is wrong."""
         content = self.engine.as_dict()
-        between_s = self.think_s + self.request_s
+        between_s = self.think_s + self.engine.request_s
         content["arrivals"] = {
             "kind": "closed_loop", "concurrency": self.clients, "pause_s": between_s,
         }  # fmt: skip
@@ -161,7 +148,7 @@ def replay_closed_loop(settings: ClosedLoop, progress: Progress = _silent) -> Cl
         if clients.sent % _BETWEEN_REPORTS == 0:
             progress("replay: requests", clients.sent, clients.limit)
     states.sample(simulation)
-    before_s = settings.request_s  # a client's clock starts when it sends
+    before_s = settings.engine.request_s  # a client's clock starts when it sends
     turns = [
         replace(turn, ready_s=turn.ready_s - before_s) for turn in simulation.metrics.records or []
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agentserve_gym.hardware import request_s
 from agentserve_gym.sim import (
     KEEP,
     Answer,
@@ -86,6 +87,18 @@ class ReplaySettings:
                 "software": self.software,
             },
         }
+
+    @property
+    def request_s(self) -> float:
+        """From a client's request to an engine's queue."""
+        return request_s(
+            self.accelerator,
+            self.model,
+            self.tensor_parallel,
+            kv_dtype=self.kv_dtype,
+            source=str(self.profile or self.timing),
+            software=self.software,
+        )
 
     def _timing(self) -> str:
         if self.timing == "profile" and self.profile is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -129,8 +129,10 @@ def replay_router(settings: RouterReplaySettings) -> list[StageReplay]:
     stages = settings.named_stages()
     totals = _totals_by_stage(simulation, settings.policy(), [name for name, _ in stages])
     turns: dict[str, list[TurnRecord]] = {name: [] for name, _ in stages}
+    before_s = settings.engine.request_s  # a client's clock starts when it sends
     for turn in simulation.metrics.records or []:
-        turns[turn.program_id.rpartition("-")[0]].append(turn)
+        as_sent = replace(turn, ready_s=turn.ready_s - before_s)
+        turns[turn.program_id.rpartition("-")[0]].append(as_sent)
     served = []
     for (name, stage), (before, after) in zip(stages, pairwise(totals), strict=True):
         own = sorted(turns[name], key=lambda turn: turn.ready_s)

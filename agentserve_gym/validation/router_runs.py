@@ -28,6 +28,9 @@ ROUTERS = ("precise", "default", "random", "load")
 BREAKS_S = 2.0
 """A router breaks at the first rate at which the mean TTFT exceeds this."""
 
+ALIKE = 0.02
+"""Share by which mean TTFTs differ that rank no router before another."""
+
 _SEEDS = (0, 1, 2)
 _INSTANCES = 4
 _LOAD = SharedPrefixLoad(83, 3, 8000, 1000, 1000)
@@ -43,9 +46,10 @@ _ENGINE = ReplaySettings(
     max_num_seqs=1024,
     max_num_batched_tokens=8192,
     kv_blocks=28_836,
+    software="vllm-0.19",
 )
-"""461,376 KV tokens a pod, as reported. The limits, and so the version, are not: these are vLLM's
-defaults on an H100."""
+"""461,376 KV tokens a pod, as reported. The limits and the version are not: these are vLLM's
+defaults on an H100, and the catalogue's host time of a vLLM as it comes."""
 
 _COLUMNS = (
     "rate_per_s", "output_tokens_per_s", "ttft_mean_s", "ttft_p90_s", "itl_mean_s",
@@ -167,11 +171,15 @@ def run_routers(path: Path) -> list[RouterStage]:
     return sorted(found, key=lambda stage: stage.measured.rate_per_s)
 
 
-def by_ttft(stages: Sequence[RouterStage]) -> tuple[list[str], list[str]]:
-    """The routers of one rate from the lowest mean TTFT to the highest: measured, simulated."""
-    measured = sorted(stages, key=lambda stage: stage.measured.ttft_mean_s)
-    simulated = sorted(stages, key=lambda stage: stage.ttft_mean_s)
-    return [s.measured.router for s in measured], [s.measured.router for s in simulated]
+def by_ttft(stages: Sequence[RouterStage]) -> tuple[list[list[str]], list[list[str]]]:
+    """The routers of one rate from the lowest mean TTFT to the highest: measured, simulated.
+
+    Those whose means differ by less than ``ALIKE`` from the one before are listed together.
+    """
+    return (
+        _ranks({stage.measured.router: stage.measured.ttft_mean_s for stage in stages}),
+        _ranks({stage.measured.router: stage.ttft_mean_s for stage in stages}),
+    )
 
 
 def breaking_rates(stages: Sequence[RouterStage]) -> tuple[float | None, float | None]:
@@ -180,6 +188,18 @@ def breaking_rates(stages: Sequence[RouterStage]) -> tuple[float | None, float |
         next((s.measured.rate_per_s for s in stages if s.measured.ttft_mean_s > BREAKS_S), None),
         next((s.measured.rate_per_s for s in stages if s.ttft_mean_s > BREAKS_S), None),
     )
+
+
+def _ranks(ttft_s: dict[str, float]) -> list[list[str]]:
+    ranks: list[list[str]] = []
+    before = 0.0
+    for router in sorted(ttft_s, key=lambda name: ttft_s[name]):
+        if ranks and ttft_s[router] < (1.0 + ALIKE) * before:
+            ranks[-1].append(router)
+        else:
+            ranks.append([router])
+        before = ttft_s[router]
+    return ranks
 
 
 def _seconds(rate_per_s: float) -> float:

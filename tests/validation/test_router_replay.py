@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import groupby
+from itertools import combinations, groupby
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,16 @@ def test_figures_are_the_stages_own() -> None:
         assert figures["requests_per_s"] == pytest.approx(len(turns) / seconds)
         assert figures["output_tokens_per_s"] == pytest.approx(40 * len(turns) / seconds)
     assert stages[0].hit_rate != stages[1].hit_rate
+
+
+def test_times_are_as_a_client_sees_them() -> None:
+    """The way of a request to the engine's queue comes on top."""
+    plain, hosted = (
+        replay_router(settings("precise", engine=replace(ENGINE, software=software)))[0].served
+        for software in ("none", "vllm-0.19")
+    )
+    assert hosted.ttft_s().min() > 0.01
+    assert hosted.turns[0].ready_s == pytest.approx(plain.turns[0].ready_s - 0.01)
 
 
 def test_a_router_that_looks_at_caches_hits_more() -> None:
@@ -145,8 +155,23 @@ def of(stages: list[RouterStage], router: str) -> list[RouterStage]:
 def test_routers_that_look_at_caches_are_ahead_at_every_rate(measured: list[RouterStage]) -> None:
     for _, group in groupby(measured, key=lambda stage: stage.measured.rate_per_s):
         for order in by_ttft(list(group)):
-            assert set(order[:2]) == {"precise", "default"}
-            assert set(order[2:]) == {"random", "load"}
+            ranked = [router for rank in order for router in rank]
+            assert set(ranked[:2]) == {"precise", "default"}
+            assert set(ranked[2:]) == {"random", "load"}
+            assert not any({"precise", "load"} <= set(rank) for rank in order)
+
+
+def test_no_two_routers_that_were_apart_change_places(measured: list[RouterStage]) -> None:
+    """Where neither is alike, their order is the measured one but for runs that all but tie."""
+    changed = []
+    for rate, group in groupby(measured, key=lambda stage: stage.measured.rate_per_s):
+        stages = {stage.measured.router: stage for stage in group}
+        for first, second in combinations(ROUTERS, 2):
+            then = stages[first].measured.ttft_mean_s / stages[second].measured.ttft_mean_s
+            here = stages[first].ttft_mean_s / stages[second].ttft_mean_s
+            if (then - 1.0) * (here - 1.0) < 0.0 and abs(here - 1.0) > 0.05:
+                changed.append((rate, first, second))
+    assert changed == []
 
 
 def test_each_breaks_within_one_step_of_where_it_did(measured: list[RouterStage]) -> None:
@@ -179,8 +204,8 @@ def test_metrics_that_wait_for_a_steps_end_cost_load_its_lead(measured: list[Rou
     for seed in range(3):
         stage = RouterReplaySettings(
             ReplaySettings(
-                Path(), "h100-sxm", "llama-3.1-70b", 4,
-                max_num_seqs=1024, max_num_batched_tokens=8192, kv_blocks=28_836,
+                Path(), "h100-sxm", "llama-3.1-70b", 4, max_num_seqs=1024,
+                max_num_batched_tokens=8192, kv_blocks=28_836, software="vllm-0.19",
             ),
             "load", 4, SharedPrefixLoad(83, 3, 8000, 1000, 1000),
             (LoadStage(3.0, 210.0),), None, seed,
