@@ -17,7 +17,9 @@ class Topology(Copyable):
     """Lower tiers and the paths between memories.
 
     Attributes:
-        block_size_tokens: of every pool. ``block_bytes``: KV bytes of one block over all ranks.
+        block_size_tokens: of every pool. ``block_bytes``: KV bytes of one block of an instance
+            over all its ranks, per instance.
+        kv_kinds: per instance; KV can move between those of one kind, which serve one model.
         tiers: below HBM, in the scenario's order; the first is number 1.
         links: every link by name, for reports.
         node_of: per instance.
@@ -27,13 +29,14 @@ class Topology(Copyable):
     """
 
     __slots__ = (
-        "_moves", "_numbers", "block_bytes", "block_size_tokens", "from_host", "links", "network",
-        "node_of", "peer", "tiers", "to_host",
+        "_moves", "_numbers", "block_bytes", "block_size_tokens", "from_host", "kv_kinds", "links",
+        "network", "node_of", "peer", "tiers", "to_host",
     )  # fmt: skip
 
-    def __init__(self, block_size_tokens: int, block_bytes: float) -> None:
+    def __init__(self, block_size_tokens: int) -> None:
         self.block_size_tokens = block_size_tokens
-        self.block_bytes = block_bytes
+        self.block_bytes: list[float] = []
+        self.kv_kinds: list[int] = []
         self.tiers: list[LowerTier] = []
         self.links: dict[str, Link] = {}
         self.node_of: list[int] = []
@@ -97,6 +100,8 @@ class Topology(Copyable):
         )
 
     def can_migrate(self, source: int, instance: int) -> bool:
-        """Whether KV can move between two instances: on one node always, else over a network."""
+        """Whether KV can move between two instances: of one kind, on one node or over a network."""
+        if self.kv_kinds[source] != self.kv_kinds[instance]:
+            return False
         origin, node = self.node_of[source], self.node_of[instance]
         return origin == node or bool(self.network[origin][0])
