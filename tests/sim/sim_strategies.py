@@ -159,7 +159,9 @@ def scenarios(
     roomy."""
     workload = draw(st.lists(programs(), min_size=1, max_size=most_programs))
     llm = draw(st.sampled_from(MODELS))
-    other = draw(st.sampled_from([None, None, *(name for name in dict.fromkeys(MODELS) if name != llm)]))
+    other = draw(
+        st.sampled_from([None, None, *(name for name in dict.fromkeys(MODELS) if name != llm)])
+    )
     if other is not None:
         draw(named_models(workload, [llm, other]))
     budget = draw(st.sampled_from([64, 256, 2048]))
