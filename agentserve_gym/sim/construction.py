@@ -150,12 +150,13 @@ Rooms = dict[str, _Room]
 
 def _rooms(scenario: Scenario, instances: Sequence[Instance], engines: Sequence[Engine]) -> Rooms:
     size = scenario.engine.block_size_tokens
+    llms = {instance.kv_kind: instance.llm for instance in instances}
+    besides = {kind: _most_besides(scenario.engine, llm) for kind, llm in llms.items()}
     rooms: Rooms = {}
     for instance, engine in zip(instances, engines, strict=True):
-        blocks = engine.pool.capacity - 1 - _most_besides(scenario.engine, instance.llm)
-        known = rooms.get(instance.model)
-        if known is None or blocks * size < known.tokens:
-            rooms[instance.model] = _Room(blocks * size, engine.pool, size)
+        tokens = (engine.pool.capacity - 1 - besides[instance.kv_kind]) * size
+        if instance.model not in rooms or tokens < rooms[instance.model].tokens:
+            rooms[instance.model] = _Room(tokens, engine.pool, size)
     return rooms
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
@@ -301,6 +301,8 @@ class ListedPrograms:
 
 def _trace_programs(spec: TraceWorkload, seed: int) -> list[Program]:
     programs: Sequence[Program] = read_programs(spec.path, spec.format)
+    if spec.models:
+        _require_classes(programs, spec)
     if spec.split is not None:
         programs = _keep(programs, f"split:{spec.split}", spec, "split", spec.split)
     if spec.fresh_start_only:
@@ -347,6 +349,25 @@ def _cut_program(program: Program, spec: TraceWorkload) -> Program | None:
     last = kept[-1]
     kept[-1] = Turn(last.input_tokens, last.new_input_tokens, last.output_tokens, last.reuse_tokens)
     return replace(program, turns=tuple(kept))
+
+
+def _require_classes(programs: Iterable[Program], spec: TraceWorkload) -> None:
+    """Refuse models for classes that the file does not have."""
+    classes = {one.agent_class for program in programs for one in _family(program)}
+    for name in spec.models:
+        if name not in classes:
+            raise ValueError(
+                f"{spec.path}: models names class {name!r}; the file has "
+                f"{', '.join(sorted(classes))}"
+            )
+
+
+def _family(program: Program) -> Iterator[Program]:
+    """A program and its sub-agents."""
+    yield program
+    for turn in program.turns:
+        for child in turn.children:
+            yield from _family(child)
 
 
 def _with_model(program: Program, models: Mapping[str, str]) -> Program:

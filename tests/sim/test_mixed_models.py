@@ -427,6 +427,9 @@ def test_programs_of_a_trace_name_their_model_or_get_that_of_their_class(tmp_pat
     config = mixed([program((10, 1))]).model_dump() | {"workload": workload, "arrivals": poisson}
     seen = offered(simulate(load_scenario(config)))
     assert seen == {"a": [1], "b": [0], "c": [1], "d": [0]}
+    workload["models"] = {"helpr": SMALL}
+    with pytest.raises(ValueError, match=r"models names class 'helpr'; the file has coder, helper"):
+        Simulation(load_scenario(config))
     workload["models"] = {"helper": "qwen3-32b"}
     with pytest.raises(ValueError, match=r"workload\.models\.helper is 'qwen3-32b'"):
         load_scenario(config)
