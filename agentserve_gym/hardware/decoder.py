@@ -245,6 +245,26 @@ class Model(Entry):
         formats = {self.weight_dtype, self.attention_format, self.expert_format, self.kv_dtype}
         return formats == {"bf16"}
 
+    def require_plain_layers(self, what: str) -> None:
+        """Profile tables know layers that are all alike: grouped-query attention over the whole
+        context, and an MLP or experts.
+
+        Args:
+            what: is asked for, in words.
+
+        Raises:
+            ValueError: the model has others.
+        """
+        others = {
+            "latent attention": self.is_latent,
+            "windows or linear attention": self.is_hybrid,
+            "shared experts": self.shared_experts is not None,
+            "dense layers beside experts": self.dense_layers is not None,
+        }
+        found = [name for name, has in others.items() if has]
+        if found:
+            raise ValueError(f"{self.name} has {' and '.join(found)}; {what} cannot have them")
+
     @property
     def _expert_bytes(self) -> float:
         return self.expert_parameters * WEIGHT_FORMATS[self.expert_format].bytes
