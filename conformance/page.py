@@ -41,8 +41,9 @@ _LIMITS = """## What this does not show
 - The model runner, CUDA graphs, sampling, the API server and its tokenizer.
 - What vLLM's scheduler does not have: pins, retention by policy, lower tiers as they are modelled
   here, migration, holds at the router.
-- What this engine does not have: speculative decoding, LoRA, encoders, sliding windows, hybrid
-  models, pipeline parallelism, external KV connectors.
+- What this engine does not have: speculative decoding, LoRA, encoders, pipeline parallelism,
+  external KV connectors. Blocks of sliding windows and states of linear attention are counted, not
+  kept one by one: `python -m conformance.windows` compares their hits ([hardware.md](hardware.md)).
 - Ties: of turns that become ready at the same instant, either may come first.
 
 The steps that vLLM took in the small cases are kept in `tests/conformance/traces` as numbers, and

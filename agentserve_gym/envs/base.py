@@ -160,7 +160,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
             ValueError: for an action outside the action space, before anything runs. One inside
                 that the mask excludes falls back to a safe one and is counted.
         """
-        reward, elapsed_s, decision = self.proceed(action)
+        reward, elapsed_s, decision = self.proceed(self._read(action))
         observation = self._builder.write(decision)
         info = self.info(elapsed_s)
         if decision is not None:
@@ -264,7 +264,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         return self.info(0.0)
 
     def proceed(self, action: Any) -> tuple[float, float, Decision | None]:
-        """``step`` without an observation.
+        """``step`` without an observation, for an action as plain integers of the action space.
 
         Returns:
             The reward, simulated seconds since the last decision, and the next decision: none
@@ -275,10 +275,9 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
             state = "has not begun" if episode is None else "is over"
             raise RuntimeError(f"the episode {state}; call reset()")
         simulation = episode.simulation
-        numbers = self._read(action)
         decision = simulation.pending
         if decision is not None:
-            decision = simulation.advance(self._answer(decision, numbers))
+            decision = simulation.advance(self._answer(decision, action))
             if decision is not None and not self._asks(decision):
                 decision = self._to_asked(episode, decision)
         self._mask = self._mask_of(decision)
@@ -292,23 +291,17 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
 
     def info(self, elapsed_s: float) -> dict[str, Any]:
         """The information now: the same keys, types and shapes at every step and reset."""
-        seed, steps, invalid_actions = self.counts
-        return {
-            "action_mask": self._mask.copy(),
-            "elapsed_s": elapsed_s,
-            "seed": seed,
-            "steps": steps,
-            "invalid_actions": invalid_actions,
-            "metrics": self.metrics,
-        }
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """The workload's seed, the agent's decisions so far, and how many answers were invalid."""
         episode = self._episode
         assert episode is not None
         simulation = episode.simulation
-        return simulation.seed, episode.steps, simulation.metrics.invalid_answers
+        return {
+            "action_mask": self._mask.copy(),
+            "elapsed_s": elapsed_s,
+            "seed": simulation.seed,
+            "steps": episode.steps,
+            "invalid_actions": simulation.metrics.invalid_answers,
+            "metrics": self.metrics,
+        }
 
     @property
     def metrics(self) -> EpisodeMetrics:

@@ -54,11 +54,12 @@ class EnvBatch:
         self.envs = envs
         self.max_episode_steps = max_episode_steps
         self.lengths = [0] * len(envs)
-        self._scaling = Scaling(envs[0].builder.layout, envs[0].num_instances, len(envs))
+        self._scaling = Scaling(envs[0].builder.layout, envs[0].num_instances, (len(envs),))
         space = envs[0].action_space
         assert isinstance(space, (Discrete, MultiDiscrete))
         self._action_shape = (len(envs), *(space.shape or ()))
         self._action_sizes = np.asarray(space.n if isinstance(space, Discrete) else space.nvec)
+        self._seeds = np.zeros(len(envs), np.int64)
         self._unknown_metrics = np.asarray(EpisodeMetrics.unknown())[np.newaxis]
 
     def begin(
@@ -69,11 +70,12 @@ class EnvBatch:
         info = env.begin(seed, options)
         self._scaling.write_static(number, env.builder.writer.static_values())
         self.lengths[number] = 0
+        self._seeds[number] = info["seed"]
         self._note(number, env.simulation.pending)
         return info
 
     def proceed(self, number: int, action: Any) -> Progress:
-        """Answer one environment's decision, as its ``step`` does."""
+        """Answer one environment's decision, as its ``step`` does, by one of ``read_actions``."""
         env = self.envs[number]
         reward, elapsed_s, decision = env.proceed(action)
         self._note(number, decision)
@@ -104,12 +106,17 @@ class EnvBatch:
     def infos(self) -> dict[str, NDArray[Any]]:
         """What ``info`` holds besides masks and elapsed times, for all environments: new arrays
         ``(N,)``, and metrics ``(N, names)``."""
-        seed, steps, invalid = np.array([env.counts for env in self.envs]).T.copy()
         metrics = np.repeat(self._unknown_metrics, len(self.envs), axis=0)
         for number, env in enumerate(self.envs):
             if env.is_over:
                 metrics[number] = env.metrics
-        return {"seed": seed, "steps": steps, "invalid_actions": invalid, "metrics": metrics}
+        invalid = [env.simulation.metrics.invalid_answers for env in self.envs]
+        return {
+            "seed": self._seeds.copy(),
+            "steps": np.array(self.lengths),
+            "invalid_actions": np.array(invalid),
+            "metrics": metrics,
+        }
 
     def read_actions(self, actions: Any) -> list[Any]:
         """Actions by environment.

@@ -32,7 +32,7 @@ class ObservationBuilder:
         these lower tiers; those that a cluster lacks are zero."""
         self.layout = ObservationLayout(max_instances, pin_ttls_s, tiers)
         self.writer = FeatureWriter(self.layout)
-        self._scaling = Scaling(self.layout, max_instances, 1)
+        self._scaling = Scaling(self.layout, max_instances)
 
     def __getstate__(self) -> dict[str, Any]:
         layout = self.layout
@@ -50,7 +50,7 @@ class ObservationBuilder:
         """Begin an episode on a cluster: write what never changes within it."""
         self.writer.attach(cluster)
         if self._scaling.instances != len(cluster.instances):
-            self._scaling = Scaling(self.layout, len(cluster.instances), 1)
+            self._scaling = Scaling(self.layout, len(cluster.instances))
         self._scaling.write_static(0, self.writer.static_values())
 
     def write(self, decision: Decision | None) -> NDArray[np.float32]:
@@ -60,5 +60,4 @@ class ObservationBuilder:
             A new float32 array of shape ``(layout.size,)``.
         """
         self.writer.write(decision, self._scaling.memory, 0)
-        observation: NDArray[np.float32] = self._scaling.observe()[0]
-        return observation
+        return self._scaling.observe()

@@ -1,4 +1,4 @@
-"""From raw numbers to observations, for many rows at once.
+"""From raw numbers to observations, for one simulation or many at once.
 
 A row of raw numbers is what one simulation's ``FeatureWriter`` packs: the features that occur once,
 then the dynamic ones of each instance. All rows lie in one block of memory and are scaled by the
@@ -10,7 +10,7 @@ once and only copied.
 
 from __future__ import annotations
 
-from math import log1p
+from math import log1p, prod
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,24 @@ from agentserve_gym.envs.features import Feature, ObservationLayout
 
 
 class Scaling:
-    """Raw numbers of ``rows`` simulations and the observations that they make.
+    """Raw numbers of simulations, a row each, and the observations that they make.
 
     Attributes:
-        memory: float64, ``rows`` x ``width`` raw numbers; whoever observes packs into it.
+        memory: float64, a row of ``width`` raw numbers after the other; whoever observes packs
+            into it.
         instances: of each simulation's cluster.
         width: raw numbers per row.
         row_bytes: bytes per row.
     """
 
-    def __init__(self, layout: ObservationLayout, instances: int, rows: int) -> None:
-        """Prepare for clusters of ``instances`` instances, of at most ``layout.max_instances``."""
+    def __init__(
+        self, layout: ObservationLayout, instances: int, shape: tuple[int, ...] = ()
+    ) -> None:
+        """Prepare for clusters of ``instances`` instances, of at most ``layout.max_instances``;
+        ``shape`` is ``(N,)`` for ``N`` simulations and empty for one that stands alone."""
         self.instances = instances
-        self._layout, self._rows = layout, rows
+        self._layout, self._shape = layout, shape
+        rows = prod(shape)
         dynamic, static = _columns(layout, instances)
         self.width = len(dynamic)
         self.row_bytes = 8 * self.width
@@ -58,10 +63,11 @@ class Scaling:
         place[self._order] = np.arange(count)
         self._source[:, dynamic] = place.reshape(rows, self.width)
         self._source[:, static] = count + np.arange(rows * len(static)).reshape(rows, len(static))
+        self._source.shape = (*shape, layout.size)
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "arguments": (self._layout, self.instances, self._rows),
+            "arguments": (self._layout, self.instances, self._shape),
             "memory": bytes(self.memory),
             "static": self._static.copy(),
         }
@@ -79,14 +85,15 @@ class Scaling:
         self._static[row] = np.minimum(scaled * factor, 1.0)
 
     def observe(self) -> NDArray[np.float32]:
-        """A new array of shape ``(rows, layout.size)`` from what the memory holds."""
+        """A new array of shape ``(*shape, layout.size)`` from what the memory holds."""
         work, logs = self._work, self._logs
         self._raw.take(self._order, out=work, mode="clip")
         np.multiply(work, self._slope, work)
         np.log1p(logs, logs)
         np.multiply(logs, self._factor, logs)
         np.minimum(work, self._ones, out=work)
-        return self._final.take(self._source).astype(np.float32)
+        observations: NDArray[np.float32] = self._final[self._source].astype(np.float32)
+        return observations
 
 
 def _columns(layout: ObservationLayout, instances: int) -> tuple[list[int], list[int]]:

@@ -39,7 +39,7 @@ class Model(Entry):
         weight_dtype: precision of the linear layers; ``attention_dtype``, ``expert_dtype`` (of the
             routed experts) are named where they differ. Embeddings, head and norms are bf16.
         template_start_tokens, template_turn_tokens: what the chat template adds to the first prompt
-            of a conversation, and to each further one; 0 where it is not known.
+            of a conversation, and to each further one, where it is known.
     """
 
     layers: int = Field(gt=0)
@@ -70,8 +70,8 @@ class Model(Entry):
     shared_experts: int | None = Field(default=None, gt=0)
     dense_layers: int | None = Field(default=None, gt=0)
     dense_intermediate: int | None = Field(default=None, gt=0)
-    template_start_tokens: int = Field(default=0, ge=0)
-    template_turn_tokens: int = Field(default=0, ge=0)
+    template_start_tokens: int | None = Field(default=None, ge=0)
+    template_turn_tokens: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _expert_facts_agree(self) -> Model:
@@ -244,6 +244,26 @@ class Model(Entry):
         """Whether all weights and KV are bf16."""
         formats = {self.weight_dtype, self.attention_format, self.expert_format, self.kv_dtype}
         return formats == {"bf16"}
+
+    def require_plain_layers(self, what: str) -> None:
+        """Profile tables know layers that are all alike: grouped-query attention over the whole
+        context, and an MLP or experts.
+
+        Args:
+            what: is asked for, in words.
+
+        Raises:
+            ValueError: the model has others.
+        """
+        others = {
+            "latent attention": self.is_latent,
+            "windows or linear attention": self.is_hybrid,
+            "shared experts": self.shared_experts is not None,
+            "dense layers beside experts": self.dense_layers is not None,
+        }
+        found = [name for name, has in others.items() if has]
+        if found:
+            raise ValueError(f"{self.name} has {' and '.join(found)}; {what} cannot have them")
 
     @property
     def _expert_bytes(self) -> float:

@@ -19,7 +19,6 @@ class Entry(BaseModel):
         for key in type(self).model_fields:
             value = getattr(self, key)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            is_number = is_number and key in self.model_fields_set
             is_precision = key.endswith("_dtype") and value is not None
             if (is_number or is_precision) and not self.sources.get(key, "").strip():
                 raise ValueError(f"{self.name}: no source for {key} = {value}")

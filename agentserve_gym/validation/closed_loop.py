@@ -65,8 +65,8 @@ class ClosedLoop:
         content["workload"]["further_gap_s"] = between_s
         if detect_format(self.engine.workload) == "conversations":
             llm = model(self.engine.model)
-            content["workload"]["template_start_tokens"] = llm.template_start_tokens
-            content["workload"]["template_turn_tokens"] = llm.template_turn_tokens
+            content["workload"]["template_start_tokens"] = llm.template_start_tokens or 0
+            content["workload"]["template_turn_tokens"] = llm.template_turn_tokens or 0
         if self.host_gib is not None:
             node = content["cluster"]["nodes"][0]
             node["dram"] = {"capacity_gib": self.host_gib}

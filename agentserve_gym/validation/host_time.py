@@ -68,7 +68,8 @@ class _Requests:
         self._sampler = sampler
         llm = model(engine.model, engine.kv_dtype)
         self._layers = llm.layers
-        template = llm.template_start_tokens + llm.template_turn_tokens * columns["turn"]
+        start, each = llm.template_start_tokens or 0, llm.template_turn_tokens or 0
+        template = start + each * columns["turn"]
         self._prompt = columns["prompt_tokens"] + template
         self._output = columns["output_tokens"]
         self._first_s = cell.start_s + cell.ttft_s

@@ -102,17 +102,22 @@ accounting, are tests under `tests/sim` and `tests/validation`, each naming its 
 
 _NOT_VALIDATED = """## What is not validated
 
-- **No agentic run of a real engine.** The measured runs are single-turn requests. Multi-turn
-  programs, tool gaps, retention, offloading and routing rest on the engine semantics that those
-  runs confirm and on published trends, not on a measurement of the same thing.
-- **Tiers and links.** DRAM, CXL, PCIe and NVLink transfers use published bandwidths and latencies;
-  no transfer was timed against a real engine's offloading connector, and fragmentation of KV blocks
-  enters only through those published effective rates.
+- **Tool gaps.** The conversations above have none: a client answers within milliseconds. Programs
+  with gaps, retention and offloading by policy rest on the engine semantics that the runs confirm
+  and on published trends, not on a measurement of the same thing.
+- **Host memory under pressure.** What engines write to it was measured as far as NVML's samples go;
+  no run above loads from it. DRAM, CXL, PCIe and NVLink transfers use published bandwidths and
+  latencies, and fragmentation of KV blocks enters only through those. What offloading costs the
+  engine itself, about 1 % of the requests per second above, is not modelled.
 - **Data-centre GPUs.** A100, H100, H200, B200, GB200 and L40S are priced by summed kernels
-  (aiconfigurator-core) without host overhead. No end-to-end run on them was available; the B200
-  rows above are the only check.
+  (aiconfigurator-core). One model on a B200 and one on H100s were compared end to end, and single
+  prefills on a B200. Host time is known for two configurations of vLLM, and added only where a
+  scenario or its coefficients name one of them.
 - **The roofline** is for comparison of hardware that does not exist yet, not for absolute times.
-- **One engine version** (vLLM 0.19, bf16, block size 16). Other engines, quantized weights or KV,
+- **Quantized weights and KV, latent and windowed attention** are priced by summed kernels and a
+  roofline. One NVFP4 model with fp8 KV was compared end to end; [hardware.md](hardware.md) says
+  what of the others is not modelled.
+- **Three versions of one engine** (vLLM 0.15, 0.19 and llm-d's, block size 16). Other engines,
   speculative decoding, LoRA, multimodal inputs and disaggregated prefill are not modelled.
 - **Data parallelism** was checked on one run with two engines. Larger groups, pipeline parallelism
   and expert load imbalance were not; experts are assumed to be hit uniformly at random.
