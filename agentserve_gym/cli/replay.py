@@ -37,7 +37,6 @@ from agentserve_gym.validation.replay import Replay, ReplaySettings
 from agentserve_gym.validation.replay import replay as replay_workload
 from agentserve_gym.workloads.shared_prefixes import LoadStage, SharedPrefixLoad
 
-
 _LIMITS = (128, 2048)
 _SERVER_LIMITS = (1024, 8192)
 """Of a step: sequences and tokens. The latter are those of vLLM's server on a large GPU."""
@@ -58,10 +57,13 @@ def replay(
     ep: Annotated[int, typer.Option(help="Expert parallelism: 1 or tp x dp.")] = 1,
     max_num_seqs: Annotated[
         int | None,
-        typer.Option(help="Sequences in a batch, per engine; default 128, behind a router 1024."),
+        typer.Option(
+            min=1, help="Sequences in a batch, per engine; default 128, behind a router 1024."
+        ),
     ] = None,
     max_num_batched_tokens: Annotated[
-        int | None, typer.Option(help="Tokens in a step; default 2048, behind a router 8192.")
+        int | None,
+        typer.Option(min=1, help="Tokens in a step; default 2048, behind a router 8192."),
     ] = None,
     kv_blocks: Annotated[
         int | None, typer.Option(help="KV pool per engine, blocks of 16 tokens; default derived.")
