@@ -146,10 +146,15 @@ class Model(Entry):
 
     def kv_bytes(self, context_tokens: int) -> int:
         """KV of a whole context: layers that grow, windows as far as it fills them, and states."""
-        inside = min(context_tokens, self.window_tokens or 0)
-        windows = (self.window_layers or 0) * inside * self.layer_kv_bytes()
-        states = (self.linear_layers or 0) * (self.linear_state_bytes or 0)
-        return self.kv_bytes_per_token * context_tokens + windows + states
+        missing = max((self.window_tokens or 0) - context_tokens, 0)
+        unfilled = (self.window_layers or 0) * missing * self.layer_kv_bytes()
+        return self.kv_bytes_per_token * context_tokens + self.constant_kv_bytes - unfilled
+
+    @property
+    def constant_kv_bytes(self) -> int:
+        """What a long context has besides the layers that grow: full windows, and states."""
+        windows = (self.window_layers or 0) * (self.window_tokens or 0) * self.layer_kv_bytes()
+        return windows + (self.linear_layers or 0) * (self.linear_state_bytes or 0)
 
     def kv_ranks(self, tensor_parallel: int) -> int:
         """Over how many ranks KV is spread without copies: they share what a transfer moves."""

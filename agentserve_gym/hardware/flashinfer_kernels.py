@@ -142,7 +142,7 @@ def unequal_decodes(
     linear = compile_engine(on, llm, tensor_parallel)
     attention = compile_engine(on, llm, tensor_parallel, backend="sglang", attention="flashinfer")
     plan = decode_plan(accelerator(on), llm, tensor_parallel)
-    return UnequalDecodes(linear, KernelSampler(attention), plan)
+    return UnequalDecodes(linear, tensor_parallel, KernelSampler(attention, tensor_parallel), plan)
 
 
 def import_flashinfer(

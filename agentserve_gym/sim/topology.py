@@ -30,7 +30,8 @@ def build_topology(cluster: ClusterSpec, block_size_tokens: int, llm: Model) -> 
     Raises:
         ValueError: a tier holds less than one block.
     """
-    topology = Topology(block_size_tokens, block_size_tokens * llm.kv_bytes_per_token)
+    block_bytes = block_size_tokens * llm.kv_bytes_per_token
+    topology = Topology(block_size_tokens, block_bytes, llm.constant_kv_bytes)
     for number, node in enumerate(cluster.nodes):
         _build_node(topology, number, node, cluster, llm)
     drams = _build_dram(topology, cluster, llm.is_hybrid)

@@ -200,7 +200,7 @@ class ClusterView(Copyable):
     def _transfer_s(self, path: Path, tokens: int) -> float:
         topology, now = self._topology, self._clock.time_s
         size = tokens * topology.block_bytes / topology.block_size_tokens
-        return path.end_s(now, size) - now
+        return path.end_s(now, size + topology.besides_bytes) - now
 
     def is_pinned(self, program: ProgramState) -> bool:
         """Whether the program's chain is pinned somewhere."""

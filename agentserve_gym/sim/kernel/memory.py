@@ -18,6 +18,7 @@ class Topology(Copyable):
 
     Attributes:
         block_size_tokens: of every pool. ``block_bytes``: KV bytes of one block over all ranks.
+        besides_bytes: of a context besides its blocks, in windows and states.
         tiers: below HBM, in the scenario's order; the first is number 1.
         links: every link by name, for reports.
         node_of: per instance.
@@ -27,13 +28,16 @@ class Topology(Copyable):
     """
 
     __slots__ = (
-        "_moves", "_numbers", "block_bytes", "block_size_tokens", "from_host", "links", "network",
-        "node_of", "peer", "tiers", "to_host",
+        "_moves", "_numbers", "besides_bytes", "block_bytes", "block_size_tokens", "from_host",
+        "links", "network", "node_of", "peer", "tiers", "to_host",
     )  # fmt: skip
 
-    def __init__(self, block_size_tokens: int, block_bytes: float) -> None:
+    def __init__(
+        self, block_size_tokens: int, block_bytes: float, besides_bytes: float = 0.0
+    ) -> None:
         self.block_size_tokens = block_size_tokens
         self.block_bytes = block_bytes
+        self.besides_bytes = besides_bytes
         self.tiers: list[LowerTier] = []
         self.links: dict[str, Link] = {}
         self.node_of: list[int] = []
@@ -43,6 +47,10 @@ class Topology(Copyable):
         self.network: list[tuple[Links, Links]] = []
         self._moves: dict[tuple[int, int], Path] = {}
         self._numbers = {HBM_NAME: HBM}
+
+    def copy_bytes(self, blocks: int) -> float:
+        """What a copy of so many of a context's blocks moves; its windows and states go with it."""
+        return blocks * self.block_bytes + self.besides_bytes
 
     def add_tier(self, name: str) -> LowerTier:
         """A further tier, below those there are."""

@@ -285,7 +285,7 @@ class Residency(Copyable):
 
     def _start(self, event: Event, path: Path, blocks: int) -> None:
         """Begin a transfer whose end is the event."""
-        end = path.start(self._clock.time_s, blocks * self.topology.block_bytes)
+        end = path.start(self._clock.time_s, self.topology.copy_bytes(blocks))
         self._clock.schedule(end, event)
 
     def _longest_copy(self, program: ProgramState) -> tuple[int, int]:
@@ -336,7 +336,7 @@ class Residency(Copyable):
         self, tier: int, source: int, instance: int, hit: int, blocks: int
     ) -> Restorable:
         path = self.topology.load_path(tier, source, instance)
-        end = path.end_s(self._clock.time_s, (blocks - hit) * self.topology.block_bytes)
+        end = path.end_s(self._clock.time_s, self.topology.copy_bytes(blocks - hit))
         return Restorable(tier, source, blocks, end)
 
     def first_token_s(self, tokens: int, instance: int, known_blocks: int) -> float:
