@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from agentserve_gym.sim.kernel.arc import ArcPool
 from agentserve_gym.sim.kernel.links import Link, Path
 from agentserve_gym.sim.kernel.memory import Links, Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
+from agentserve_gym.sim.kernel.tier_pool import TierPool
 from agentserve_gym.sim.scenario import (
     GIB,
     ClusterSpec,
@@ -18,6 +20,8 @@ from agentserve_gym.sim.scenario import (
 )
 
 GIGA = 1e9
+_POOLS: dict[str, type[BlockPool]] = {"lru": TierPool, "arc": ArcPool}
+"""By how a tier evicts."""
 
 
 def build_topology(
@@ -107,7 +111,8 @@ def _build_dram(topology: Topology, cluster: ClusterSpec) -> list[Links]:
             reached.append(None)
             continue
         name = f"{node.name} dram"
-        pool = BlockPool(name, _blocks(topology, spec.capacity_gib, f"{node.name}.dram"))
+        blocks = _blocks(topology, spec.capacity_gib, f"{node.name}.dram")
+        pool = _POOLS[spec.eviction](name, blocks)
         links: Links = (_link(topology, name, spec.bandwidth_gbps, spec.latency_us),)
         drams.append(links)
         reached.append(_Reached(pool, links, links))
@@ -117,7 +122,7 @@ def _build_dram(topology: Topology, cluster: ClusterSpec) -> list[Links]:
 
 
 def _build_cxl(topology: Topology, cluster: ClusterSpec, spec: CxlSpec) -> None:
-    pool = BlockPool("cxl", _blocks(topology, spec.capacity_gib, "cluster.cxl"))
+    pool = _POOLS[spec.eviction]("cxl", _blocks(topology, spec.capacity_gib, "cluster.cxl"))
     shared: Links = ()
     if spec.pool_bandwidth_gbps is not None:
         shared = (_link(topology, "cxl pool", spec.pool_bandwidth_gbps),)
@@ -137,7 +142,8 @@ def _build_tier(
 ) -> None:
     """A further tier; staged transfers cross the node's memory on their way."""
     blocks = _blocks(topology, spec.capacity_gib, f"cluster.tiers: {spec.name}")
-    common = BlockPool(spec.name, blocks) if spec.shared else None
+    make = _POOLS[spec.eviction]
+    common = make(spec.name, blocks) if spec.shared else None
     reached: list[_Reached | None] = []
     for node, dram in zip(cluster.nodes, drams, strict=True):
         if spec.nodes is not None and node.name not in spec.nodes:
@@ -150,7 +156,7 @@ def _build_tier(
         if spec.mixed_gbps is not None:
             mixed = (_link(topology, f"{name} mixed", spec.mixed_gbps),)
         stage = dram if spec.staged else ()
-        pool = common or BlockPool(name, blocks)
+        pool = common or make(name, blocks)
         reached.append(_Reached(pool, (*stage, write, *mixed), (*mixed, read, *stage)))
     _connect(topology, spec.name, reached)
 

@@ -3,8 +3,8 @@
 A pool holds *entries*. An entry is a run of consecutive blocks of one chain: one level of a shared
 prefix (keyed by its name) or a program's own part (keyed by the program's index). Blocks are only
 ever cut from an entry's tail, so what an entry holds is always a prefix of its part. Where a
-context shrinks, engines are not told: what was dropped is *stale*, found by nobody, and stays cached
-until its turn to be reclaimed comes, just before the part that it was the tail of.
+context shrinks, engines are not told: what was dropped is *stale*, found by nobody, and stays
+cached until its turn to be reclaimed comes, just before the part that it was the tail of.
 
 Every block is in exactly one state: free; cached (in an entry that nothing holds, ready to be
 reclaimed in LRU order); or held (in an entry with holds on it, or private to a running turn). A
@@ -138,6 +138,16 @@ class BlockPool(Copyable):
                 found += own.blocks
         return found if found < limit else limit
 
+    def match_beyond(
+        self,
+        program: ProgramState,
+        known: int,  # noqa: ARG002
+        limit: int,
+    ) -> int:
+        """The same where the first ``known`` blocks are had from elsewhere. In LRU order no chain
+        loses its head first, so that they lie here too if any later ones do."""
+        return self.match(program, limit)
+
     def matched_keys(self, program: ProgramState, matched: int) -> list[Key]:
         """Keys of the entries that hold the first ``matched`` blocks of the chain, head first."""
         keys: list[Key] = []
@@ -239,7 +249,8 @@ class BlockPool(Copyable):
 
     def fill(self, sizes: Sequence[tuple[Key, int]], taken: int, stale: Key | None) -> None:
         """Make ``taken`` blocks, for which there was room, part of their entries as far as these
-        lack them still, and end the hold. ``stale``: a part that was dropped meanwhile."""
+        lack them still, and end the hold. ``stale``: a part of which something was dropped
+        meanwhile, so that what was to be its tail comes free."""
         for key, size in sizes:
             if key != stale:
                 extra = min(max(size - self.blocks_of(key), 0), taken)
@@ -288,12 +299,17 @@ class BlockPool(Copyable):
         if entry.holds == 0:
             entry.stale += cut
             return 0
-        self._slots += 1
-        entry.slot = self._slots
-        entry.stale = cut
-        self._leave_stale(entry)
-        self.cached += cut
+        self._strand(key, cut)
         return cut
+
+    def _strand(self, key: Key, blocks: int) -> None:
+        """Make blocks stale that were held until now."""
+        if blocks:
+            self._slots += 1
+            left = self.lru[self._slots] = Entry(key, self._slots)
+            left.stale = blocks
+            left.rank = -inf
+            self.cached += blocks
 
     def make_coldest(self, key: Key) -> None:
         """Make an entry that nothing holds the first to be reclaimed."""
@@ -362,9 +378,8 @@ class BlockPool(Copyable):
         return freed
 
     def _reclaim(self, count: int) -> None:
-        lru = self.lru
         while count:
-            entry = self._lowest() if self._ranked else next(iter(lru.values()))
+            entry = self._lowest() if self._ranked else self._coldest()
             if entry.stale:
                 cut = min(entry.stale, count)
                 entry.stale -= cut
@@ -377,8 +392,12 @@ class BlockPool(Copyable):
             self.free += cut
             self.evicted += cut
             count -= cut
-            if entry.blocks == 0 and entry.stale == 0:
+            if entry.blocks == 0 and entry.stale == 0 and entry.holds == 0:
                 self._remove(entry)
+
+    def _coldest(self) -> Entry:
+        """The entry to cut next where nothing is ranked."""
+        return next(iter(self.lru.values()))
 
     def _remove(self, entry: Entry) -> None:
         """Forget what nothing holds and nothing is left of."""

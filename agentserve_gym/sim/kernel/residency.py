@@ -137,8 +137,8 @@ class Residency(Copyable):
             self._freed(engine)
 
     def truncate(self, program: ProgramState, blocks: int) -> None:
-        """The chain was reset to ``blocks`` blocks: what lies beyond can never be matched again, but
-        no memory is told, so it stays there until it is reclaimed."""
+        """The chain was reset to ``blocks`` blocks: what lies beyond can never be matched again. No
+        memory is told, so it stays there until it is reclaimed."""
         kept = max(blocks - program.shared_blocks, 0)
         program.version += 1
         for engine in self.engines:
@@ -297,7 +297,9 @@ class Residency(Copyable):
         found: list[Restorable] = []
         for tier in self._lower:
             pool = self.topology.pool(tier, instance)
-            blocks = pool.match(turn.program, turn.match_limit_blocks) if pool is not None else 0
+            if pool is None:
+                continue
+            blocks = pool.match_beyond(turn.program, hit, turn.match_limit_blocks)
             if blocks > hit:
                 found.append(self._restorable(tier, -1, instance, hit, blocks))
         home = turn.program.home
