@@ -4,6 +4,7 @@ C32) on small setups; bands are ours."""
 from __future__ import annotations
 
 from itertools import pairwise
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def test_c18_capping_requests_does_not_stop_thrashing() -> None:
     assert by_agents > 1.3 * max(by_requests)
 
 
-def agents_on_b200(dram_gib: float, host_gbps: float, rate_per_s: float) -> Scenario:
+def agents_on_b200(dram_gib: float, host_gbps: float, rate_per_s: float, seed: int = 1) -> Scenario:
     """Forty agents on Llama-3.1-70B, whose HBM pool holds some eight of them."""
     agents = Agents(
         40,
@@ -85,7 +86,7 @@ def agents_on_b200(dram_gib: float, host_gbps: float, rate_per_s: float) -> Scen
         new_tokens=lognormal(800, 0.5),
         output_tokens=lognormal(120, 0.5),
         gap_s=exponential(1.5),
-        seed=1,
+        seed=seed,
     )
     return cluster(
         agents.build(),
@@ -101,8 +102,8 @@ OFFLOAD = "dram+program_fcfs"
 
 
 def test_c20_tier_bandwidth_helps_less_and_less() -> None:
-    """C20, AgentServeSim: monotone and diminishing; 64 to 128 GB/s is worth 0 to 10 % of the mean,
-    and more in the tail at saturation."""
+    """C20, AgentServeSim: monotone and diminishing; 64 to 128 GB/s is worth 0 to 10 % of the
+    mean."""
     outcome = {
         gbps: report(agents_on_b200(512, gbps, rate_per_s=0.2), OFFLOAD)["jct_s"]
         for gbps in (8, 32, 64, 128)
@@ -112,8 +113,19 @@ def test_c20_tier_bandwidth_helps_less_and_less() -> None:
     gains = [1 - after / before for before, after in pairwise(means)]
     assert gains == sorted(gains, reverse=True)
     assert 0.0 <= gains[-1] <= 0.10
-    tail_gain = 1 - outcome[128]["p95"] / outcome[64]["p95"]
-    assert tail_gain > gains[-1]
+
+
+def test_c20_at_saturation_tier_bandwidth_helps_the_tail_more() -> None:
+    """C20, AgentServeSim. The 95th percentile of 40 programs is the worst two: over five seeds."""
+
+    def gain(figure: str) -> float:
+        return mean(1 - fast[figure] / slow[figure] for slow, fast in outcomes)
+
+    outcomes = [
+        [report(agents_on_b200(512, gbps, 1.0, seed), OFFLOAD)["jct_s"] for gbps in (64, 128)]
+        for seed in range(1, 6)
+    ]
+    assert gain("p95") > gain("mean") > 0.0
 
 
 def test_c21_tier_capacity_matters_more_than_bandwidth() -> None:
