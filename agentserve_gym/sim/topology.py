@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from agentserve_gym.hardware import Model
+from agentserve_gym.sim.kernel.arc import ArcPool
 from agentserve_gym.sim.kernel.links import Link, Path
 from agentserve_gym.sim.kernel.memory import Links, Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
+from agentserve_gym.sim.kernel.tier_pool import TierPool
 from agentserve_gym.sim.scenario import (
     GIB,
     ClusterSpec,
@@ -102,6 +104,22 @@ def _build_instance(topology: Topology, node: int, ranks: int, host: LinkSpec) -
     topology.from_host.append((back, *both))
 
 
+def _pool(name: str, blocks: int, eviction: str, hybrid: bool) -> BlockPool:
+    """A tier's pool by how it evicts; ``hybrid``: a context is of use as a whole only.
+
+    Raises:
+        ValueError: both cannot be.
+    """
+    if eviction == "lru":
+        return TierPool(name, blocks, whole_only=hybrid)
+    if hybrid:
+        raise ValueError(
+            f"{name}: eviction is 'arc', which takes single blocks, but of a model with sliding "
+            "windows or linear attention only whole contexts are of use; allowed: 'lru'"
+        )
+    return ArcPool(name, blocks)
+
+
 def _build_dram(topology: Topology, cluster: ClusterSpec, hybrid: bool) -> list[Links]:
     """The tier, where any node has it; returns the link of each node's memory, if it is known."""
     drams: list[Links] = []
@@ -114,7 +132,7 @@ def _build_dram(topology: Topology, cluster: ClusterSpec, hybrid: bool) -> list[
             continue
         name = f"{node.name} dram"
         blocks = _blocks(topology, spec.capacity_gib, f"{node.name}.dram")
-        pool = BlockPool(name, blocks, whole_only=hybrid)
+        pool = _pool(name, blocks, spec.eviction, hybrid)
         links: Links = (_link(topology, name, spec.bandwidth_gbps, spec.latency_us),)
         drams.append(links)
         reached.append(_Reached(pool, links, links))
@@ -125,7 +143,7 @@ def _build_dram(topology: Topology, cluster: ClusterSpec, hybrid: bool) -> list[
 
 def _build_cxl(topology: Topology, cluster: ClusterSpec, spec: CxlSpec, hybrid: bool) -> None:
     blocks = _blocks(topology, spec.capacity_gib, "cluster.cxl")
-    pool = BlockPool("cxl", blocks, whole_only=hybrid)
+    pool = _pool("cxl", blocks, spec.eviction, hybrid)
     shared: Links = ()
     if spec.pool_bandwidth_gbps is not None:
         shared = (_link(topology, "cxl pool", spec.pool_bandwidth_gbps),)
@@ -145,7 +163,7 @@ def _build_tier(
 ) -> None:
     """A further tier; staged transfers cross the node's memory on their way."""
     blocks = _blocks(topology, spec.capacity_gib, f"cluster.tiers: {spec.name}")
-    common = BlockPool(spec.name, blocks, whole_only=hybrid) if spec.shared else None
+    common = _pool(spec.name, blocks, spec.eviction, hybrid) if spec.shared else None
     reached: list[_Reached | None] = []
     for node, dram in zip(cluster.nodes, drams, strict=True):
         if spec.nodes is not None and node.name not in spec.nodes:
@@ -158,7 +176,7 @@ def _build_tier(
         if spec.mixed_gbps is not None:
             mixed = (_link(topology, f"{name} mixed", spec.mixed_gbps),)
         stage = dram if spec.staged else ()
-        pool = common or BlockPool(name, blocks, whole_only=hybrid)
+        pool = common or _pool(name, blocks, spec.eviction, hybrid)
         reached.append(_Reached(pool, (*stage, write, *mixed), (*mixed, read, *stage)))
     _connect(topology, spec.name, reached)
 

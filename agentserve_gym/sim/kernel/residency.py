@@ -220,7 +220,7 @@ class Residency(Copyable):
                 copy = self._copy_down(request.program, instance, blocks, tier, stay_warm=True)
                 if copy is not None:
                     path = self.topology.offload_path(instance, tier)
-                    path.start(self._clock.time_s, copy.taken * self.topology.block_bytes)
+                    path.start(self._clock.time_s, self.topology.copy_bytes(copy.taken))
                     copy.store()
                 return
 
@@ -322,7 +322,9 @@ class Residency(Copyable):
         found: list[Restorable] = []
         for tier in self._lower:
             pool = self.topology.pool(tier, instance)
-            blocks = pool.match(turn.program, turn.match_limit_blocks) if pool is not None else 0
+            if pool is None:
+                continue
+            blocks = pool.match_beyond(turn.program, hit, turn.match_limit_blocks)
             if blocks > hit:
                 found.append(self._restorable(tier, -1, instance, hit, blocks))
         home = turn.program.home
