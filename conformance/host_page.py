@@ -18,8 +18,8 @@ exactly which blocks can be found.
 """
 
 _CAUSES = """\
-Where the tier is asked for whole chains, it is equal. The differences of the other rows have these
-causes:
+Where the tier is asked for whole chains, it is equal. The differences of the other rows that were
+looked into have these causes:
 
 - *Transfers that take time.* A copy under way when a context shrinks is given up as a whole here;
   vLLM keeps its first part.
