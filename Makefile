@@ -1,7 +1,7 @@
 # make demo   create .venv, install, compare two policies on four GPUs, draw a picture
 # make test   create .venv, install everything, run the tests with coverage
 # make bench        measure speed, beside other simulators too, and write docs/performance.md
-# make conformance  compare the engine with vLLM's scheduler and write docs/conformance.md
+# make conformance  compare the engine, tiers and routers with real serving code; docs/conformance.md
 # make compiled     compile the kernel; make interpreted removes what was compiled
 # The first run downloads; later runs start at once until pyproject.toml or constraints.txt change.
 
@@ -84,4 +84,4 @@ $(VENV)/.test-ready: $(VENV)/.created pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.demo-ready
 
 clean: interpreted
-	rm -rf build $(VENV) benchmarks/.venv-peers conformance/.venv-vllm demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV) benchmarks/.venv-peers conformance/.venv-vllm conformance/.venv-sglang-router demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
-"""Step for step against real serving code: vLLM's own scheduler and KV-cache manager on a CPU.
+"""Against real serving code on a CPU: vLLM's scheduler, KV-cache manager and CPU offloading, and
+the routers of NVIDIA Dynamo and SGLang.
 
-Both sides get the same programs, the same limits and the same clock: our engine runs first, and
-vLLM's k-th step lasts as long as ours did. What each step schedules is compared; `make conformance`
-does it. Nothing is shared with vLLM's side but a file of plain numbers each way.
+The two sides share nothing but a file of plain numbers each way; the other side is a process with
+an environment of its own. What it answered in some small cases is kept, so that tests can compare
+without it. `make conformance` does it all.
 """

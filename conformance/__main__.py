@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +14,17 @@ from rich.table import Table
 
 from agentserve_gym.datasets import find_data_set
 from agentserve_gym.report.page import write_page
-from conformance import cases, golden, ours, theirs
+from conformance import cases, dynamo_router, golden, host_page, ours, sglang_router, theirs
 from conformance.environment import installed_version, vllm_python
-from conformance.page import Compared, claim, render
+from conformance.page import Compared, Section, claim, render
 from conformance.trace import Trace, first_difference
 
+PARTS: tuple[Callable[..., Section | None], ...] = (
+    host_page.compare,
+    dynamo_router.compare,
+    sglang_router.compare,
+)
+"""What else is compared; each returns nothing where it has no case of that name."""
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
 CHATS = "sharegpt-300-llama-tokenizer.jsonl.gz"
 
@@ -28,24 +34,57 @@ def main(
         str, typer.Option(help="Only cases whose name contains this; nothing is written then.")
     ] = "",
     install: Annotated[
-        bool, typer.Option(help="Install vLLM in an environment of its own if it is absent.")
+        bool, typer.Option(help="Install what is absent, each in an environment of its own.")
     ] = True,
     to: Annotated[Path, typer.Option(help="The page.")] = PAGE,
     traces: Annotated[Path, typer.Option(help="Folder of the steps that are kept.")] = (
         golden.FOLDER
     ),
 ) -> None:
-    """Compare our engine with vLLM's scheduler, step by step.
+    """Compare our engine with vLLM's scheduler, step by step, and tiers and routing rules with what
+    they are named after.
 
-    A difference ends with exit code 1.
+    A difference ends with exit code 1, a package that is missing with a line that says so.
     """
+    missing: list[str] = []
+    found: dict[str, list[Compared]] = {}
+    version = ""
     try:
         python = vllm_python(install=install)
+        version = installed_version(python)
+        found = _compare_schedulers(python, version, only, traces, missing)
+        if found:
+            sys.stdout.write(claim(found, version))
     except ValueError as error:
-        sys.exit(str(error))
-    version = installed_version(python)
+        missing.append(str(error))
+    sections = []
+    for part in PARTS:
+        try:
+            section = part(only, install=install)
+        except ValueError as error:
+            missing.append(str(error))
+            continue
+        if section is not None:
+            sections.append(section)
+            sys.stdout.write(section.claim)
+    for why in dict.fromkeys(missing):
+        sys.stdout.write(f"not compared: {why}\n")
+    if found and not only:
+        write_page(to, render(found, version, missing, sections), {})
+        sys.stdout.write(f"wrote {to}\n")
+    if any(case.difference for group in found.values() for case in group):
+        sys.exit(1)
+    if any(section.failed for section in sections):
+        sys.exit(1)
+
+
+def _compare_schedulers(
+    python: Path, version: str, only: str, traces: Path, missing: list[str]
+) -> dict[str, list[Compared]]:
+    """Cases by group; why some are left out is added to ``missing``."""
     kept = {case.name for case in golden.golden_cases()}
-    groups, missing = _groups()
+    groups, left_out = _groups()
+    missing += left_out
     found: dict[str, list[Compared]] = {}
     for group, every in groups.items():
         chosen = [case for case in every if only in case.name]
@@ -57,14 +96,7 @@ def main(
             if case.name in kept and not only:
                 golden.write(case, trace.steps, version, traces)
         _print(group, found[group])
-    sys.stdout.write(claim(found, version))
-    for why in missing:
-        sys.stdout.write(f"not compared: {why}\n")
-    if not only:
-        write_page(to, render(found, version, missing), {})
-        sys.stdout.write(f"wrote {to}\n")
-    if any(case.difference for group in found.values() for case in group):
-        sys.exit(1)
+    return found
 
 
 def _groups() -> tuple[dict[str, list[cases.Case]], list[str]]:

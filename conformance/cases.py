@@ -194,7 +194,7 @@ def drawn() -> list[Case]:
             resets=rng.choice((0.0, 0.0, 0.3)),
         )
         programs = random_programs(seed, shape)
-        largest = max(_peak_tokens(program) for program in programs) // _BLOCK_TOKENS + 2
+        largest = max(peak_blocks(program) for program in programs)
         by_priority = shape.gap_s > 0.0 and rng.random() < 0.25
         cases.append(
             Case(
@@ -235,10 +235,12 @@ def _plain(number: int, program: Program) -> PlainProgram:
     }
 
 
-def _peak_tokens(program: PlainProgram) -> int:
+def peak_blocks(program: PlainProgram) -> int:
+    """Blocks that a program needs at most."""
     shared = sum(level["tokens"] for level in program["prefix"])
     turns = program["turns"]
-    return shared + sum(turn["new_input_tokens"] + turn["output_tokens"] for turn in turns)
+    tokens = shared + sum(turn["new_input_tokens"] + turn["output_tokens"] for turn in turns)
+    return tokens // _BLOCK_TOKENS + 2
 
 
 def _word(ahead: bool) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from conformance.cases import Case, drawn, special
+from conformance.host_tier import HostCase, Reply, Stored
 from conformance.trace import Share, Step
 
 FOLDER = Path(__file__).parents[1] / "tests" / "conformance" / "traces"
@@ -79,9 +81,67 @@ def read(case: Case, folder: Path = FOLDER) -> list[Step]:
     return steps
 
 
-def fingerprint(case: Case) -> str:
+def answers_path(case: HostCase, folder: Path = FOLDER) -> Path:
+    """Where the answers to a case of the host tier are kept."""
+    return folder / f"host-{case.case.name.replace(',', '').replace(' ', '-')}.json.gz"
+
+
+def write_answers(
+    case: HostCase, answers: Sequence[Reply], version: str, folder: Path = FOLDER
+) -> None:
+    """Keep what this version of vLLM's CPU manager answered."""
+    content = {"vllm": version, "case": fingerprint(case), "answers": answers}
+    text = json.dumps(content, separators=(",", ":"))
+    answers_path(case, folder).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+
+
+def read_answers(case: HostCase, folder: Path = FOLDER) -> list[Reply]:
+    """What vLLM's CPU manager answered.
+
+    Raises:
+        ValueError: it was asked another case of that name.
+        OSError: nothing is kept.
+    """
+    path = answers_path(case, folder)
+    content: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+    if content["case"] != fingerprint(case):
+        raise ValueError(f"{path.name} is of another case; make it anew with: make conformance")
+    return [Stored(*each) if isinstance(each, list) else each for each in content["answers"]]
+
+
+def choices_path(name: str, folder: Path = FOLDER) -> Path:
+    """Where a router's choices in the case of that name are kept."""
+    return folder / f"router-{name.replace(' ', '-')}.json.gz"
+
+
+def write_choices(name: str, case: object, choices: Sequence[Any], folder: Path = FOLDER) -> None:
+    """Keep what a router chose, and the states in which it did where it says them."""
+    text = json.dumps({"case": _digest(case), "choices": choices}, separators=(",", ":"))
+    choices_path(name, folder).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+
+
+def read_choices(name: str, case: object, folder: Path = FOLDER) -> list[Any]:
+    """What a router chose.
+
+    Raises:
+        ValueError: it was asked another case of that name.
+        OSError: nothing is kept.
+    """
+    path = choices_path(name, folder)
+    content: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+    if content["case"] != _digest(case):
+        raise ValueError(f"{path.name} is of another case; make it anew with: make conformance")
+    choices: list[Any] = content["choices"]
+    return choices
+
+
+def fingerprint(case: Case | HostCase) -> str:
     """Differs where anything of two cases does."""
-    return hashlib.sha256(json.dumps(asdict(case), sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(asdict(case))
+
+
+def _digest(case: object) -> str:
+    return hashlib.sha256(json.dumps(case, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _following(step: Step) -> Decoding:

@@ -10,7 +10,9 @@ from agentserve_gym.report.markdown import plural, table
 
 COMMAND = "make conformance"
 
-_WHAT = """vLLM's own scheduler and KV-cache manager run on a CPU, without a model, beside this
+_WHAT = """## vLLM's scheduler
+
+vLLM's own scheduler and KV-cache manager run on a CPU, without a model, beside this
 simulator's engine. Both get the same programs, limits, pool and clock: our engine runs first, and
 vLLM's steps start and end when ours of the same number did. Compared is every step: which turns it
 computes, how many tokens each has computed before (its prefix hit, where it is admitted) and
@@ -18,7 +20,7 @@ computes now, how many KV blocks are free and how many turns were preempted; the
 last token of every turn, to a microsecond.
 """
 
-_RULES = """## Rules that this comparison taught
+_RULES = """### Rules that this comparison taught
 
 - A shared prefix can be hit from the scheduling pass on that computes it, not from the end of the
   step: a turn admitted in the same pass already finds it.
@@ -51,6 +53,19 @@ every run of the tests compares the engine with them.
 """
 
 
+class Section(NamedTuple):
+    """What the page says of one more part.
+
+    Attributes:
+        claim: in one sentence. ``text``: all of it, the claim included, below a heading.
+        failed: whether something differs that must not.
+    """
+
+    claim: str
+    text: str
+    failed: bool
+
+
 class Compared(NamedTuple):
     """One case: what vLLM did in it, and where ours first differs, if it does."""
 
@@ -65,17 +80,20 @@ Groups = Mapping[str, Sequence[Compared]]
 """Cases by what they have in common."""
 
 
-def render(groups: Groups, version: str, missing: Sequence[str]) -> str:
-    """The page; ``missing``: why which cases were left out."""
+def render(
+    groups: Groups, version: str, missing: Sequence[str], sections: Sequence[Section]
+) -> str:
+    """The page; ``missing``: why which cases or parts were left out."""
     return shell.joined(
         [
-            shell.opening("Conformance with vLLM", COMMAND, shell.current_commit()),
+            shell.opening("Conformance with real serving code", COMMAND, shell.current_commit()),
             _WHAT,
             claim(groups, version),
             table(_HEADING, [_summary(name, cases) for name, cases in groups.items()]),
             _exceptions(groups),
             "".join(f"- Not compared: {why}\n" for why in missing),
             _RULES,
+            *(section.text for section in sections),
             _LIMITS,
             _details(groups),
         ]

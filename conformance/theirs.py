@@ -23,18 +23,27 @@ def play(python: Path, cases: Sequence[tuple[Case, Times]]) -> Iterator[Trace]:
     Raises:
         ValueError: vLLM failed, with the last line it said.
     """
+    for found in ask(python, SCRIPT, [asdict(case) | {"times": times} for case, times in cases]):
+        yield _trace(found)
+
+
+def ask(python: Path, script: Path, given: Sequence[Any]) -> Iterator[Any]:
+    """What a script, run by another Python, makes of each of some values.
+
+    Raises:
+        ValueError: it failed, with the last line it said.
+    """
     with TemporaryDirectory() as folder:
-        given, found = Path(folder, "cases.jsonl"), Path(folder, "results.jsonl")
-        with given.open("w", encoding="utf-8") as stream:
-            for case, times in cases:
-                stream.write(json.dumps(asdict(case) | {"times": times}) + "\n")
-        command = [str(python), "-P", str(SCRIPT), str(given), str(found)]
+        asked, answers = Path(folder, "asked.jsonl"), Path(folder, "answers.jsonl")
+        with asked.open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(value) + "\n" for value in given)
+        command = [str(python), "-P", str(script), str(asked), str(answers)]
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         if finished.returncode:
-            raise ValueError(f"vLLM's side failed: {finished.stderr.strip()[-2000:]}")
-        with found.open(encoding="utf-8") as stream:
+            raise ValueError(f"{script.name} failed: {finished.stderr.strip()[-2000:]}")
+        with answers.open(encoding="utf-8") as stream:
             for line in stream:
-                yield _trace(json.loads(line))
+                yield json.loads(line)
 
 
 def _trace(found: dict[str, Any]) -> Trace:

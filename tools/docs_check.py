@@ -37,7 +37,11 @@ CELLS = ["light-functions-8b", "coding-8b-single"]
 CELL_POLICIES = ["affinity", "lmetric"]
 _RELATIVE_TO_BEST = 1
 """The column of a cell's table that depends on every policy of the page."""
-NEEDED = {"validation.md": ("vllm-runs", "gpu-profiles", "coding-session-blocks")}
+NEEDED = {
+    "validation.md": (
+        "vllm-runs", "gpu-profiles", "coding-session-blocks", "agentic-runs", "router-runs",
+    ),
+}  # fmt: skip
 HEURISTICS = ("affinity+lru", "lmetric+dram")
 
 Lines = list[str]

@@ -37,6 +37,10 @@ from agentserve_gym.validation.replay import Replay, ReplaySettings
 from agentserve_gym.validation.replay import replay as replay_workload
 from agentserve_gym.workloads.shared_prefixes import LoadStage, SharedPrefixLoad
 
+_LIMITS = (128, 2048)
+_SERVER_LIMITS = (1024, 8192)
+"""Of a step: sequences and tokens. The latter are those of vLLM's server on a large GPU."""
+
 
 def replay(
     accelerator: Annotated[str, typer.Option(help="Name in the catalogue.")],
@@ -51,8 +55,16 @@ def replay(
     tp: Annotated[int, typer.Option(help="Tensor parallelism.")] = 1,
     dp: Annotated[int, typer.Option(help="Data-parallel engines.")] = 1,
     ep: Annotated[int, typer.Option(help="Expert parallelism: 1 or tp x dp.")] = 1,
-    max_num_seqs: Annotated[int, typer.Option(help="Sequences in a batch, per engine.")] = 128,
-    max_num_batched_tokens: Annotated[int, typer.Option(help="Tokens in a step.")] = 2048,
+    max_num_seqs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Sequences in a batch, per engine; default 128, behind a router 1024."
+        ),
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens in a step; default 2048, behind a router 8192."),
+    ] = None,
     kv_blocks: Annotated[
         int | None, typer.Option(help="KV pool per engine, blocks of 16 tokens; default derived.")
     ] = None,
@@ -98,9 +110,10 @@ def replay(
                 raise ValueError(f"{name} is {value}, but --clients is not given")
     elif workload is None or dp > 1:
         raise ValueError("--clients needs a workload file, and one engine (--dp 1)")
+    sequences, tokens = _LIMITS if router is None else _SERVER_LIMITS
     settings = ReplaySettings(
-        workload or Path(), accelerator, model, tp, dp, ep, max_num_seqs, max_num_batched_tokens,
-        kv_blocks, timing, profile, kv_dtype, software,
+        workload or Path(), accelerator, model, tp, dp, ep, max_num_seqs or sequences,
+        max_num_batched_tokens or tokens, kv_blocks, timing, profile, kv_dtype, software,
     )  # fmt: skip
     if workload is None:
         assert router is not None

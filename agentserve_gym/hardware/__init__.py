@@ -42,8 +42,8 @@ from .sources import (
     LatencyProvenance,
     latency_model,
     latency_provenance,
+    latency_software,
     list_compact_cases,
-    request_s,
 )
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "kv_pool_blocks",
     "latency_model",
     "latency_provenance",
+    "latency_software",
     "link",
     "list_accelerators",
     "list_compact_cases",
@@ -89,7 +90,6 @@ __all__ = [
     "plain_name",
     "profile_latency",
     "read_compact_file",
-    "request_s",
     "roofline_latency",
     "serving_software",
     "tables_latency",

@@ -121,13 +121,14 @@ class ServingSoftware(Entry):
         step_s: what every step takes beside its kernels.
         layer_launch_s: launching the kernels of one layer, in steps with prefill; 0 where those run
             as CUDA graphs too.
-        request_s: from a client's request to its place in the scheduler's queue (HTTP, template,
-            tokenizer).
+        request_s: from a client's request to its place in the scheduler's queue (HTTP, template),
+            and ``token_s`` on top for each token of its prompt (tokenizer).
     """
 
     step_s: float = Field(ge=0)
     layer_launch_s: float = Field(ge=0)
     request_s: float = Field(ge=0)
+    token_s: float = Field(ge=0)
 
     def host_time(self, layers: int) -> HostTime:
         """What it adds to the steps of a model with so many layers."""

@@ -146,10 +146,15 @@ class Model(Entry):
 
     def kv_bytes(self, context_tokens: int) -> int:
         """KV of a whole context: layers that grow, windows as far as it fills them, and states."""
-        inside = min(context_tokens, self.window_tokens or 0)
-        windows = (self.window_layers or 0) * inside * self.layer_kv_bytes()
-        states = (self.linear_layers or 0) * (self.linear_state_bytes or 0)
-        return self.kv_bytes_per_token * context_tokens + windows + states
+        missing = max((self.window_tokens or 0) - context_tokens, 0)
+        unfilled = (self.window_layers or 0) * missing * self.layer_kv_bytes()
+        return self.kv_bytes_per_token * context_tokens + self.constant_kv_bytes - unfilled
+
+    @property
+    def constant_kv_bytes(self) -> int:
+        """What a long context has besides the layers that grow: full windows, and states."""
+        windows = (self.window_layers or 0) * (self.window_tokens or 0) * self.layer_kv_bytes()
+        return windows + (self.linear_layers or 0) * (self.linear_state_bytes or 0)
 
     def kv_ranks(self, tensor_parallel: int) -> int:
         """Over how many ranks KV is spread without copies: they share what a transfer moves."""
@@ -244,6 +249,26 @@ class Model(Entry):
         """Whether all weights and KV are bf16."""
         formats = {self.weight_dtype, self.attention_format, self.expert_format, self.kv_dtype}
         return formats == {"bf16"}
+
+    def require_plain_layers(self, what: str) -> None:
+        """Profile tables know layers that are all alike: grouped-query attention over the whole
+        context, and an MLP or experts.
+
+        Args:
+            what: is asked for, in words.
+
+        Raises:
+            ValueError: the model has others.
+        """
+        others = {
+            "latent attention": self.is_latent,
+            "windows or linear attention": self.is_hybrid,
+            "shared experts": self.shared_experts is not None,
+            "dense layers beside experts": self.dense_layers is not None,
+        }
+        found = [name for name, has in others.items() if has]
+        if found:
+            raise ValueError(f"{self.name} has {' and '.join(found)}; {what} cannot have them")
 
     @property
     def _expert_bytes(self) -> float:

@@ -30,8 +30,8 @@ from .pricing.compact import CompactLatency
 from .pricing.curves import DecodeAttention, DecodeTable, ExpertSurface
 from .pricing.layers import CACHED_TOKENS, ExpertSpread
 from .pricing.profile import ProfileLatency
-from .profile import expert_table, tables_latency
-from .profile_tables import Array, ProfileTables, load_profile
+from .profile import expert_table, load_profile_of, tables_latency
+from .profile_tables import Array, ProfileTables
 from .roofline import all_reduce_s_per_step
 from .skewed_steps import skewed_steps
 
@@ -104,7 +104,7 @@ def fit_compact(folder: str | Path, case: ProfileCase | None = None) -> CompactF
     """
     what = case or profile_case(folder)
     gpu, llm = accelerator(what.accelerator), model(what.model, what.kv_dtype)
-    tables = load_profile(folder)
+    tables = load_profile_of(folder, llm)
     peers = link(gpu.peer_link)
     pool = kv_pool_blocks(gpu, llm, what.tensor_parallel) * 16
     base, per_token = all_reduce_s_per_step(llm, what.tensor_parallel, peers)

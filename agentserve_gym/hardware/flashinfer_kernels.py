@@ -25,7 +25,7 @@ _LONG_TOKENS = 2048
 """Makespan from which on the tables are a straight line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UnequalDecodes(KernelSampler):
     """A sampler whose decodes have unequal contexts, as batches of agents do.
 
@@ -142,7 +142,8 @@ def unequal_decodes(
     linear = compile_engine(on, llm, tensor_parallel)
     attention = compile_engine(on, llm, tensor_parallel, backend="sglang", attention="flashinfer")
     plan = decode_plan(accelerator(on), llm, tensor_parallel)
-    return UnequalDecodes(linear, KernelSampler(attention), plan)
+    measured = KernelSampler(attention, tensor_parallel)
+    return UnequalDecodes(linear, tensor_parallel, attention=measured, plan=plan)
 
 
 def import_flashinfer(

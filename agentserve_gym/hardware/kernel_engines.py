@@ -140,9 +140,16 @@ def compile_engine(
 
     def engine(modes: Mapping[str, str]) -> KernelEngine:
         with _model_path(checkpoint) as path:
-            made: KernelEngine = sdk.EngineHandle.compile(
-                path, SYSTEMS[on], backend, **options, **modes
-            )
+            try:
+                made: KernelEngine = sdk.EngineHandle.compile(
+                    path, SYSTEMS[on], backend, **options, **modes
+                )
+            except ValueError as error:
+                said = ", ".join(f"{key} {value}" for key, value in options.items())
+                reason = str(error).splitlines()[0].strip()
+                raise ValueError(
+                    f"aiconfigurator-core does not take {checkpoint} with {said}: {reason}"
+                ) from error
         return made
 
     if llm.is_latent and checkpoint.modes:

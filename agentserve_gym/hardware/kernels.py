@@ -74,10 +74,11 @@ class KernelSampler:
     """
 
     engine: KernelEngine
+    tensor_parallel: int = 1
 
     def dense_s(self, tokens: int) -> float:
         """All that depends on the batch's tokens alone, expert layers apart."""
-        skip = ("logits", _TWICE, *(_EXPERTS if self.bundled else ("moe",)), *_ATTENTION)
+        skip = ("logits", _TWICE, *(_EXPERTS if self._bundled else ("moe",)), *_ATTENTION)
         operators = self._of_tokens(tokens)
         return _sum(operators, lambda name: not _has(name, skip)) + self._projections_s(tokens)
 
@@ -100,18 +101,19 @@ class KernelSampler:
         return max(whole - self._projections_s(chunk), _LEAST_S)
 
     def experts_s(self, tokens: int) -> float:
-        """The expert layers; of bundled ones with router, shared experts and exchange."""
-        if self.bundled:
+        """The expert layers, with the all-reduces of tensor parallelism; of bundled ones with
+        router and shared experts, too."""
+        if self._bundled:
             return _sum(self._of_tokens(tokens), lambda name: _has(name, _EXPERTS))
-        return _sum(self._decode(tokens, 16), lambda name: name.endswith("_moe"))
+        alone = _sum(self._decode(tokens, 16), lambda name: name.endswith("_moe"))
+        return alone if self.tensor_parallel == 1 else alone + self.dispatch_s(tokens)
 
     def dispatch_s(self, tokens: int) -> float:
-        """The exchange of tokens, or the all-reduces of tensor parallelism in its place."""
+        """The exchange of tokens between engines, or, in its place, all-reduces between ranks."""
         return _sum(self._decode(tokens, 16), lambda name: "dispatch" in name)
 
     @cached_property
-    def bundled(self) -> bool:
-        """Whether router, shared experts and exchange come with the expert layers."""
+    def _bundled(self) -> bool:
         return any("overlap" in operator[0] for operator in self._decode(1, 16))
 
     @cached_property
@@ -129,7 +131,7 @@ class KernelSampler:
 
     def _of_tokens(self, tokens: int) -> PerOperator:
         """Operators that see a batch's tokens only."""
-        if self.bundled and tokens > OVERLAPPED_TOKENS:
+        if self._bundled and tokens > OVERLAPPED_TOKENS:
             return self._prefill(PROMPTS, round(tokens / PROMPTS))
         return self._decode(tokens, 16)
 
@@ -154,7 +156,7 @@ def calibrate_import(
 
     Args:
         on: accelerator, a key of SYSTEMS.
-        of: model, a key of MODELS.
+        of: model, a key of CHECKPOINTS.
         kv_dtype: precision of the KV; default: the model's own.
         software: serving software of the catalogue whose host time such steps get.
 
@@ -236,7 +238,8 @@ def fit_kernels(
     """Sample engines made by ``engine(expert_parallel, data_parallel)`` and fit; checked off the
     grid."""
     experts = _sample_experts(engine, llm, tensor_parallel) if llm.experts is not None else None
-    return fit_sampler(KernelSampler(engine()), llm, pool_tokens, tensor_parallel, experts)
+    sampler = KernelSampler(engine(), tensor_parallel)
+    return fit_sampler(sampler, llm, pool_tokens, tensor_parallel, experts)
 
 
 def fit_sampler(
@@ -255,7 +258,7 @@ def fit_sampler(
     )
     fit = fit_tables(tables, llm.layers, none, experts, pool_tokens, spread)
     latency = CompactLatency(fit.coefficients.plain(), spread)
-    errors = withheld_errors(latency, sampler, llm, pool_tokens, tensor_parallel)
+    errors = withheld_errors(latency, sampler, llm, pool_tokens)
     return CompactFit(fit.coefficients, errors)
 
 
@@ -324,20 +327,15 @@ def _sample_sliced_experts(
     Every expert is cut into as many slices as there are ranks, or whole experts are spread over
     them. The form divides the former by the slices, so that its points are of uncut experts.
     """
-    sliced, spread = KernelSampler(engine()), KernelSampler(engine(tensor_parallel))
-    uncut = [tensor_parallel * expert_layers_s(sliced, tokens) for tokens in TOKENS]
+    sliced = KernelSampler(engine(), tensor_parallel)
+    spread = KernelSampler(engine(tensor_parallel), tensor_parallel)
+    uncut = [tensor_parallel * sliced.experts_s(tokens) for tokens in TOKENS]
     points = _expert_points(TOKENS, _spread(llm), smooth(uncut))
     local = [tokens for tokens in TOKENS if tokens * tensor_parallel <= TOKENS[-1]]
-    seconds = [expert_layers_s(spread, tokens * tensor_parallel) for tokens in local]
+    seconds = [spread.experts_s(tokens * tensor_parallel) for tokens in local]
     everyone = _spread(llm, tensor_parallel, engines=tensor_parallel)
     points += _expert_points(local, everyone, smooth(seconds))
     return Experts(points=tuple(sorted(points)))
-
-
-def expert_layers_s(sampler: KernelSampler, tokens: int) -> float:
-    """Expert layers of one engine with the all-reduces of its ranks."""
-    seconds = sampler.experts_s(tokens)
-    return seconds if sampler.bundled else seconds + sampler.dispatch_s(tokens)
 
 
 def _spread(llm: Model, ranks: int = 1, engines: int = 1) -> ExpertSpread:
@@ -355,11 +353,7 @@ def _expert_points(
 
 
 def withheld_errors(
-    latency: CompactLatency,
-    sampler: KernelSampler,
-    llm: Model,
-    pool_tokens: int,
-    tensor_parallel: int = 1,
+    latency: CompactLatency, sampler: KernelSampler, llm: Model, pool_tokens: int
 ) -> dict[str, HeldOutError]:
     """Errors of whole steps at random places off the sampled grid, against the engine's own sum."""
     random = np.random.default_rng(1)
@@ -388,10 +382,8 @@ def withheld_errors(
         for kind, (step, attention) in shapes.items():
             tokens = step.decode_count + step.prefill_tokens
             whole = attention + sampler.dense_s(tokens) + sampler.head_s(step.sampled_count)
-            if llm.experts is not None and tensor_parallel == 1:
+            if llm.experts is not None:
                 whole += sampler.experts_s(tokens)
-            elif llm.experts is not None:
-                whole += expert_layers_s(sampler, tokens)
             true[kind].append(whole)
             predicted[kind].append(latency.step_s(step))
     return {

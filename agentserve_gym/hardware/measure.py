@@ -93,7 +93,7 @@ def measure_profile(
             profile.
     """
     llm.check_tensor_parallel(tensor_parallel)
-    _require_plain_layers(llm)
+    llm.require_plain_layers("profile tables")
     folder = Path(out_dir)
     for name in _FILES:
         if (folder / name).exists():
@@ -119,19 +119,6 @@ def measure_profile(
     except OSError as error:
         raise ValueError(f"cannot write the profile folder {folder}: {error}") from error
     return folder
-
-
-def _require_plain_layers(llm: Model) -> None:
-    """Profile tables know layers of one kind: grouped-query attention, and an MLP or experts."""
-    others = {
-        "latent attention": llm.is_latent,
-        "windows or linear attention": llm.is_hybrid,
-        "shared experts": llm.shared_experts is not None,
-        "dense layers beside experts": llm.dense_layers is not None,
-    }
-    found = [name for name, has in others.items() if has]
-    if found:
-        raise ValueError(f"{llm.name} has {' and '.join(found)}, which are not measured")
 
 
 def _device(name: str) -> torch.device:

@@ -17,6 +17,7 @@ from .decoder import Model
 from .pricing.curves import DecodeTable, Points, SkewTable
 from .pricing.layers import ExpertSpread, ExpertTable
 from .pricing.profile import AttentionTable, MeasuredTables, ProfileLatency
+from .profile_meta import read_profile_meta
 from .profile_tables import SKEW_RATES, Array, ProfileTables, load_profile
 from .roofline import all_reduce_s_per_step, exchange_s_per_step
 
@@ -27,7 +28,26 @@ def profile_latency(
     folder: str | Path, model: Model, tensor_parallel: int, spread: ExpertSpread, peer_link: Link
 ) -> ProfileLatency:
     """Read a profile folder and price steps from it. Raises ValueError as its parts do."""
-    return tables_latency(load_profile(folder), model, tensor_parallel, spread, peer_link)
+    tables = load_profile_of(folder, model)
+    return tables_latency(tables, model, tensor_parallel, spread, peer_link)
+
+
+def load_profile_of(folder: str | Path, model: Model) -> ProfileTables:
+    """Read a profile folder that is to be of a model.
+
+    Raises:
+        ValueError: as ``load_profile`` does, its ``meta.yaml`` says that it is of another
+            precision, or the model has layers that such tables cannot have.
+    """
+    model.require_plain_layers("profile tables")
+    tables = load_profile(folder)
+    meta = read_profile_meta(Path(folder))
+    if "variant" in meta.model_fields_set and not model.is_bf16:
+        raise ValueError(
+            f"{folder} is of {meta.variant} (meta.yaml), but {model.name} has {model.weight_dtype} "
+            f"weights and {model.kv_dtype} KV"
+        )
+    return tables
 
 
 def tables_latency(

@@ -118,14 +118,11 @@ class CompactCase(NamedTuple):
 _KV = "-kv-"
 
 
-def request_s(
+def latency_software(
     on: str, of: str, tensor_parallel: int, *, kv_dtype: str | None, source: str, software: str
-) -> float:
-    """Seconds from a client's request to the scheduler's queue, by the software that the same
-    arguments of ``latency_model`` give; 0 where none is named."""
-    case = _case(on, of, tensor_parallel, 1, 1, kv_dtype)
-    named = _software(case, source, software)
-    return 0.0 if named is None else named.request_s
+) -> ServingSoftware | None:
+    """The serving software that ``latency_model`` takes with the same arguments."""
+    return _software(_case(on, of, tensor_parallel, 1, 1, kv_dtype), source, software)
 
 
 def list_compact_cases() -> list[CompactCase]:
@@ -279,7 +276,7 @@ def _build_roofline(case: _Case) -> LatencyModel:
 
 _OTHER_KINDS = (
     "; fitted to bf16 models with full attention: of others that have kernel tables its decode "
-    "steps are 41 % too short to 12 % too long, and its prefills 6 to 55 % too short"
+    "steps are 42 % too short to 12 % too long, and its prefills 6 to 55 % too short"
 )
 
 

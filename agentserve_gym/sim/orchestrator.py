@@ -258,7 +258,7 @@ class Orchestrator(Copyable):
         self.unfinished.change(now, -1, -1.0 / ideal)
         self._metrics.program_finished(program, now, ideal)
         if self._workload.concurrency is not None and self._planned < len(self._workload):
-            self._plan_arrival(now + self._workload.pause_s)
+            self._plan_arrival(now + self._workload.pause_before_s(self._planned))
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -33,6 +33,7 @@ all memory."""
 Instances = Annotated[int, Field(gt=0, le=MOST_INSTANCES)]
 KvDtype = Literal["bf16", "fp8"]
 Gibibytes = Annotated[float, Field(gt=0, le=1e9)]
+Eviction = Literal["lru", "arc"]
 
 
 class StrictModel(BaseModel):
@@ -53,22 +54,25 @@ class LinkSpec(StrictModel):
 
 
 class DramSpec(StrictModel):
-    """Host memory of a node that may hold KV; its bandwidth is shared by the node's instances."""
+    """Host memory of a node that may hold KV; its bandwidth is shared by the node's instances.
+    ``eviction``: see `TierSpec`."""
 
     capacity_gib: Gibibytes
     bandwidth_gbps: Positive = 256.0
     latency_us: NonNegative = 0.1
+    eviction: Eviction = "lru"
 
 
 class CxlSpec(StrictModel):
     """A CXL pool. ``bandwidth_gbps`` is each node's port, each direction; ``pool_bandwidth_gbps``
-    caps the sum over all nodes (default: no cap)."""
+    caps the sum over all nodes (default: no cap). ``eviction``: see `TierSpec`."""
 
     nodes: list[str] = Field(min_length=1)
     capacity_gib: Gibibytes
     bandwidth_gbps: Positive
     pool_bandwidth_gbps: Positive | None = None
     latency_us: NonNegative = 0.6
+    eviction: Eviction = "lru"
 
 
 class TierSpec(StrictModel):
@@ -84,6 +88,8 @@ class TierSpec(StrictModel):
         latency_us: per transfer.
         staged: transfers also cross the DRAM of the node. Without it, devices reach HBM directly
             (GPUDirect Storage).
+        eviction: what a full pool loses first: what was used least recently (``lru``), or, as ARC
+            balances the two, that or what was used least often (``arc``).
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=24)]
@@ -95,6 +101,7 @@ class TierSpec(StrictModel):
     mixed_gbps: Positive | None = None
     latency_us: NonNegative = 100.0
     staged: bool = True
+    eviction: Eviction = "lru"
 
 
 class InstanceSpec(StrictModel):

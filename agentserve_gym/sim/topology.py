@@ -8,13 +8,16 @@ from typing import NamedTuple
 
 from agentserve_gym.hardware import Model
 from agentserve_gym.sim.instances import Instance
+from agentserve_gym.sim.kernel.arc import ArcPool
 from agentserve_gym.sim.kernel.links import Link, Path
 from agentserve_gym.sim.kernel.memory import Links, Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
+from agentserve_gym.sim.kernel.tier_pool import TierPool
 from agentserve_gym.sim.scenario import (
     GIB,
     ClusterSpec,
     CxlSpec,
+    DramSpec,
     LinkSpec,
     NodeSpec,
     TierSpec,
@@ -59,7 +62,11 @@ Pools = dict[int, BlockPool]
 
 
 def _pools(
-    size_tokens: int, name: str, capacity_gib: float, where: str, instances: Sequence[Instance]
+    size_tokens: int,
+    name: str,
+    spec: DramSpec | CxlSpec | TierSpec,
+    where: str,
+    instances: Sequence[Instance],
 ) -> Pools:
     """Divide a memory among the kinds of KV of the instances that reach it, by their GPUs."""
     gpus: Counter[int] = Counter()
@@ -70,16 +77,32 @@ def _pools(
     for kind, llm in llms.items():
         share = gpus[kind] / gpus.total()
         block_bytes = size_tokens * llm.kv_bytes_per_token
-        blocks = int(capacity_gib * share * GIB // block_bytes)
+        blocks = int(spec.capacity_gib * share * GIB // block_bytes)
         of = _owner(llm, llms.values())
         if blocks == 0:
             has = f", of which{of} has {share:.0%}" if of else ""
             raise ValueError(
-                f"{where}.capacity_gib is {capacity_gib}{has}: less than one KV block "
+                f"{where}.capacity_gib is {spec.capacity_gib}{has}: less than one KV block "
                 f"({block_bytes / GIB:.3g} GiB)"
             )
-        pools[kind] = BlockPool(name + of, blocks, whole_only=llm.is_hybrid)
+        pools[kind] = _pool(name + of, blocks, spec.eviction, llm.is_hybrid)
     return pools
+
+
+def _pool(name: str, blocks: int, eviction: str, hybrid: bool) -> BlockPool:
+    """A tier's pool by how it evicts; ``hybrid``: a context is of use as a whole only.
+
+    Raises:
+        ValueError: both cannot be.
+    """
+    if eviction == "lru":
+        return TierPool(name, blocks, whole_only=hybrid)
+    if hybrid:
+        raise ValueError(
+            f"{name}: eviction is 'arc', which takes single blocks, but of a model with sliding "
+            "windows or linear attention only whole contexts are of use; allowed: 'lru'"
+        )
+    return ArcPool(name, blocks)
 
 
 def _owner(llm: Model, sharers: Collection[Model]) -> str:
@@ -123,6 +146,7 @@ def _build_instance(topology: Topology, instance: Instance, host: LinkSpec) -> N
     topology.node_of.append(instance.node)
     topology.kv_kinds.append(instance.kv_kind)
     topology.block_bytes.append(topology.block_size_tokens * instance.llm.kv_bytes_per_token)
+    topology.besides_bytes.append(instance.llm.constant_kv_bytes)
     topology.to_host.append((out, *both))
     topology.from_host.append((back, *both))
 
@@ -141,7 +165,7 @@ def _build_dram(
             reached.append(None)
             continue
         name = f"{node.name} dram"
-        pools = _pools(size_tokens, name, spec.capacity_gib, f"{node.name}.dram", members)
+        pools = _pools(size_tokens, name, spec, f"{node.name}.dram", members)
         links: Links = (_link(topology, name, spec.bandwidth_gbps, spec.latency_us),)
         drams.append(links)
         reached.append(_Reached(pools, links, links))
@@ -154,7 +178,7 @@ def _build_cxl(
     topology: Topology, cluster: ClusterSpec, spec: CxlSpec, by_node: list[list[Instance]]
 ) -> None:
     members = _members(cluster, spec.nodes, by_node)
-    pools = _pools(topology.block_size_tokens, "cxl", spec.capacity_gib, "cluster.cxl", members)
+    pools = _pools(topology.block_size_tokens, "cxl", spec, "cluster.cxl", members)
     shared: Links = ()
     if spec.pool_bandwidth_gbps is not None:
         shared = (_link(topology, "cxl pool", spec.pool_bandwidth_gbps),)
@@ -181,7 +205,7 @@ def _build_tier(
     common: Pools = {}
     if spec.shared:
         sharers = _members(cluster, spec.nodes, by_node)
-        common = _pools(size_tokens, spec.name, spec.capacity_gib, where, sharers)
+        common = _pools(size_tokens, spec.name, spec, where, sharers)
     reached: list[_Reached | None] = []
     for node, dram, members in zip(cluster.nodes, drams, by_node, strict=True):
         if spec.nodes is not None and node.name not in spec.nodes:
@@ -194,7 +218,7 @@ def _build_tier(
         if spec.mixed_gbps is not None:
             mixed = (_link(topology, f"{name} mixed", spec.mixed_gbps),)
         stage = dram if spec.staged else ()
-        pools = common or _pools(size_tokens, name, spec.capacity_gib, where, members)
+        pools = common or _pools(size_tokens, name, spec, where, members)
         reached.append(_Reached(pools, (*stage, write, *mixed), (*mixed, read, *stage)))
     _connect(topology, spec.name, reached)
 

@@ -213,7 +213,7 @@ class ClusterView(Copyable):
     def _transfer_s(self, path: Path, instance: int, tokens: int) -> float:
         topology, now = self._topology, self._clock.time_s
         size = tokens * topology.block_bytes[instance] / topology.block_size_tokens
-        return path.end_s(now, size) - now
+        return path.end_s(now, size + topology.besides_bytes[instance]) - now
 
     def is_pinned(self, program: ProgramState) -> bool:
         """Whether the program's chain is pinned somewhere."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from agentserve_gym.hardware import accelerator, link, model
@@ -58,11 +58,14 @@ class ClosedLoop:
     def scenario(self) -> Scenario:
         """The settings as a scenario. Raises ValueError naming what is wrong."""
         content = self.engine.as_dict()
-        between_s = self.think_s + self.engine.request_s
+        software = self.engine.serving_software()
+        between_s = self.think_s + (software.request_s if software is not None else 0.0)
+        token_s = software.token_s if software is not None else 0.0
         content["arrivals"] = {
-            "kind": "closed_loop", "concurrency": self.clients, "pause_s": between_s,
+            "kind": "closed_loop", "concurrency": self.clients,
+            "pause_s": between_s, "pause_token_s": token_s,
         }  # fmt: skip
-        content["workload"]["further_gap_s"] = between_s
+        content["workload"] |= {"further_gap_s": between_s, "further_gap_token_s": token_s}
         if detect_format(self.engine.workload) == "conversations":
             llm = model(self.engine.model)
             content["workload"]["template_start_tokens"] = llm.template_start_tokens or 0
@@ -148,11 +151,7 @@ def replay_closed_loop(settings: ClosedLoop, progress: Progress = _silent) -> Cl
         if clients.sent % _BETWEEN_REPORTS == 0:
             progress("replay: requests", clients.sent, clients.limit)
     states.sample(simulation)
-    before_s = settings.engine.request_s  # a client's clock starts when it sends
-    turns = [
-        replace(turn, ready_s=turn.ready_s - before_s) for turn in simulation.metrics.records or []
-    ]
-    turns.sort(key=lambda turn: (turn.ready_s, turn.program_id))
+    turns = settings.engine.as_sent(simulation.metrics.records or [])
     return ClosedLoopRun(Replay(turns, simulation.report()), states, *moved_gb(simulation))
 
 

@@ -17,10 +17,6 @@ from agentserve_gym.hardware.flashinfer_kernels import UnequalDecodes, unequal_d
 from agentserve_gym.validation.conversation_cells import MeasuredCell
 from agentserve_gym.validation.replay import Column
 
-REQUEST_S = 0.01
-"""From a client's request to the scheduler: a round figure, fitted to nothing. HTTP and the chat
-template take some milliseconds, and tokenizing 2,000 tokens 5 to 10 more."""
-
 _EVERY_S = 4.0
 _WARM_UP_S = 30.0
 _LEAST_TOKENS = 150

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agentserve_gym.hardware import request_s
+from agentserve_gym.hardware import ServingSoftware, latency_software
 from agentserve_gym.sim import (
     KEEP,
     Answer,
@@ -88,10 +89,9 @@ class ReplaySettings:
             },
         }
 
-    @property
-    def request_s(self) -> float:
-        """From a client's request to an engine's queue."""
-        return request_s(
+    def serving_software(self) -> ServingSoftware | None:
+        """Whose host time the steps get, if any."""
+        return latency_software(
             self.accelerator,
             self.model,
             self.tensor_parallel,
@@ -99,6 +99,19 @@ class ReplaySettings:
             source=str(self.profile or self.timing),
             software=self.software,
         )
+
+    def request_s(self, prompt_tokens: int) -> float:
+        """From a client's request to an engine's queue."""
+        software = self.serving_software()
+        return 0.0 if software is None else software.request_s + prompt_tokens * software.token_s
+
+    def as_sent(self, turns: Iterable[TurnRecord]) -> list[TurnRecord]:
+        """Turns as their clients see them, whose clocks start when they send; in that order."""
+        sent = [
+            replace(turn, ready_s=turn.ready_s - self.request_s(turn.prompt_tokens))
+            for turn in turns
+        ]
+        return sorted(sent, key=lambda turn: (turn.ready_s, turn.program_id))
 
     def _timing(self) -> str:
         if self.timing == "profile" and self.profile is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -129,13 +129,11 @@ def replay_router(settings: RouterReplaySettings) -> list[StageReplay]:
     stages = settings.named_stages()
     totals = _totals_by_stage(simulation, settings.policy(), [name for name, _ in stages])
     turns: dict[str, list[TurnRecord]] = {name: [] for name, _ in stages}
-    before_s = settings.engine.request_s  # a client's clock starts when it sends
-    for turn in simulation.metrics.records or []:
-        as_sent = replace(turn, ready_s=turn.ready_s - before_s)
-        turns[turn.program_id.rpartition("-")[0]].append(as_sent)
+    for turn in settings.engine.as_sent(simulation.metrics.records or []):
+        turns[turn.program_id.rpartition("-")[0]].append(turn)
     served = []
     for (name, stage), (before, after) in zip(stages, pairwise(totals), strict=True):
-        own = sorted(turns[name], key=lambda turn: turn.ready_s)
+        own = turns[name]
         if max(turn.end_s for turn in own) - own[0].ready_s > _APART_S - stage.seconds:
             raise ValueError(f"{name}: {stage.rate_per_s:g} requests per second take over a day")
         hit_tokens, prompt_tokens = (b - a for a, b in zip(before, after, strict=True))

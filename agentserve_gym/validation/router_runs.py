@@ -95,26 +95,23 @@ class RouterStage:
 
     @property
     def output_tokens_per_s(self) -> float:
-        return self._mean(stage.served.output_tokens_per_s() for stage in self.simulated)
+        return _mean(stage.served.output_tokens_per_s() for stage in self.simulated)
 
     @property
     def ttft_mean_s(self) -> float:
-        return self._mean(stage.served.ttft_s().mean() for stage in self.simulated)
+        return _mean(stage.served.ttft_s().mean() for stage in self.simulated)
 
     @property
     def ttft_p90_s(self) -> float:
-        return self._mean(np.percentile(stage.served.ttft_s(), 90) for stage in self.simulated)
+        return _mean(np.percentile(stage.served.ttft_s(), 90) for stage in self.simulated)
 
     @property
     def tpot_s(self) -> float:
-        return self._mean(stage.served.tpot_s().mean() for stage in self.simulated)
+        return _mean(stage.served.tpot_s().mean() for stage in self.simulated)
 
     @property
     def hit_rate(self) -> float:
-        return self._mean(stage.hit_rate for stage in self.simulated)
-
-    def _mean(self, values: Iterable[Any]) -> float:
-        return float(np.mean(list(values)))
+        return _mean(stage.hit_rate for stage in self.simulated)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -188,6 +185,10 @@ def breaking_rates(stages: Sequence[RouterStage]) -> tuple[float | None, float |
         next((s.measured.rate_per_s for s in stages if s.measured.ttft_mean_s > BREAKS_S), None),
         next((s.measured.rate_per_s for s in stages if s.ttft_mean_s > BREAKS_S), None),
     )
+
+
+def _mean(values: Iterable[Any]) -> float:
+    return float(np.mean(list(values)))
 
 
 def _ranks(ttft_s: dict[str, float]) -> list[list[str]]:

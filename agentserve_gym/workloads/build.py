@@ -11,7 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -87,11 +87,15 @@ class Workload(Frozen):
         arrivals = self.arrivals
         return arrivals.concurrency if isinstance(arrivals, ClosedLoopArrivals) else None
 
-    @property
-    def pause_s(self) -> float:
-        """In a closed loop, seconds from the end of a program to the start of the next."""
+    def pause_before_s(self, index: int) -> float:
+        """In a closed loop, seconds from the end of a program to the start of program ``index``."""
         arrivals = self.arrivals
-        return arrivals.pause_s if isinstance(arrivals, ClosedLoopArrivals) else 0.0
+        if not isinstance(arrivals, ClosedLoopArrivals):
+            return 0.0
+        if not arrivals.pause_token_s:
+            return arrivals.pause_s
+        tokens = self.program(index).turns[0].input_tokens
+        return arrivals.pause_s + arrivals.pause_token_s * tokens
 
     def arrival_times(self) -> Iterator[float]:
         """Arrival of each program in seconds, non-decreasing, ``len(self)`` of them, lazily.
@@ -346,6 +350,9 @@ def _cut_program(program: Program, spec: TraceWorkload) -> Program | None:
         kept.append(_adjust_gap(turn, spec))
     if not kept:
         return None
+    for at, (turn, following) in enumerate(pairwise(kept)):
+        further_s = spec.further_gap_s + spec.further_gap_token_s * following.input_tokens
+        kept[at] = turn._replace(gap_s=turn.gap_s + further_s)
     last = kept[-1]
     kept[-1] = Turn(last.input_tokens, last.new_input_tokens, last.output_tokens, last.reuse_tokens)
     return replace(program, turns=tuple(kept))
@@ -411,7 +418,7 @@ def _adjust_gap(turn: Turn, spec: TraceWorkload) -> Turn:
     tools = tuple(
         tool._replace(duration_s=min(tool.duration_s, timeout_s) * scale) for tool in turn.tools
     )
-    gap_s = min(turn.gap_s, longest_s) * scale + spec.further_gap_s
+    gap_s = min(turn.gap_s, longest_s) * scale
     return turn._replace(gap_s=gap_s, tools=tools, children=children)
 
 

@@ -75,11 +75,13 @@ class TraceArrivals(SpecModel):
 
 
 class ClosedLoopArrivals(SpecModel):
-    """A fixed number of programs at once: a new one starts ``pause_s`` after one finishes."""
+    """A fixed number of programs at once: a new one starts ``pause_s`` after one finishes, and
+    ``pause_token_s`` later for each token of its first prompt."""
 
     kind: Literal["closed_loop"] = "closed_loop"
     concurrency: Concurrency
     pause_s: NonNegativeFloat = 0.0
+    pause_token_s: NonNegativeFloat = 0.0
 
 
 class DiurnalArrivals(SpecModel):
@@ -168,7 +170,8 @@ class TraceWorkload(SpecModel):
         max_turns, max_context_tokens: programs are cut before the first turn beyond either;
             a program whose first turn is beyond is dropped.
         gap_scale: multiplies every gap.
-        further_gap_s: added to every gap, after scaling.
+        further_gap_s: added to every gap, after scaling, and ``further_gap_token_s`` for each token
+            of the prompt that comes after it.
         max_gap_s: cap on a person's wait (``gap_kind`` user), before scaling.
         tool_timeout_s: cap on tool durations and tool gaps, before scaling. Observed tool gaps may
             hide approvals by people (up to hours in the coding traces).
@@ -189,6 +192,7 @@ class TraceWorkload(SpecModel):
     max_context_tokens: PositiveInt | None = None
     gap_scale: GapScale = 1.0
     further_gap_s: NonNegativeFloat = 0.0
+    further_gap_token_s: NonNegativeFloat = 0.0
     max_gap_s: NonNegativeFloat | None = None
     tool_timeout_s: PositiveFloat | None = None
     shuffle: bool = False

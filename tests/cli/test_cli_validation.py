@@ -98,6 +98,16 @@ def test_replay_takes_every_named_timing(agentserve, replay_small):
     assert means[0] == means[1] != means[2]
 
 
+def test_replay_keeps_kv_in_the_given_precision(agentserve, refused, replay_small):
+    own, fp8 = (
+        json.loads(agentserve(*replay_small, "--timing", "roofline", *more, "--json").stdout)
+        for more in ((), ("--kv-dtype", "fp8"))
+    )
+    assert fp8["tpot_ms"]["mean"] < own["tpot_ms"]["mean"]
+    said = refused(*replay_small, "--kv-dtype", "int8")
+    assert "cluster.kv_dtype is 'int8': Input should be 'bf16' or 'fp8'" in said
+
+
 def test_replay_refuses_bad_input(refused, replay_small):
     assert "no profile folder" in refused(*replay_small, "--timing", "profile")
     assert "unknown timing source 'fast'" in refused(*replay_small, "--timing", "fast")

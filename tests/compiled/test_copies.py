@@ -45,10 +45,13 @@ GROUP = {
         }
     ],
 }
+CXL = load_scenario("cxl-shared").model_dump()["cluster"]
+ARC = CXL | {"cxl": CXL["cxl"] | {"eviction": "arc"}}
 RUNS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("cxl-shared", LATE, "affinity+kvflow"),
     ("default", TOOLS, "lmetric+continuum+gate"),
     ("cxl-shared", STEP_END, "lmetric+dram_cxl+plas"),
+    ("cxl-shared", {"cluster": ARC}, "lmetric+dram_cxl+plas"),
     ("default", {"cluster": GROUP}, "affinity+lru"),
 )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from conformance import host_cases
 from conformance.cases import GROUPS
-from conformance.page import Compared, claim, render
+from conformance.host_tier import Event, History, Stored
+from conformance.page import Compared, Section, claim, render
 from conformance.trace import Step, Trace, first_difference
 
 STEP = Step(((0, 0, 16, 1), (1, 0, 0, 30)), 7, 0)
@@ -41,12 +43,31 @@ def test_the_page_names_every_exception() -> None:
         "more": [Compared("c", 1, 1, 0, "")],
     }
     assert "9.9 step for step in 2 of 3 cases** (16 steps, 1 preemption)" in claim(groups, "9.9")
-    page = render(groups, "9.9", ["d, for want of data"])
+    page = render(groups, "9.9", ["d, for want of data"], [Section("", "## More\n", False)])
     assert "- b: step 3: other" in page
     assert "- Not compared: d, for want of data" in page
     assert "| some | 1 | 2 | 15 | 3 | 1 |" in page
+    assert "## More\n" in page
 
 
 def test_cases_are_told_apart_by_name() -> None:
     names = [case.name for make in GROUPS.values() for case in make()]
     assert len(set(names)) == len(names) > 200
+
+
+def test_host_cases_are_told_apart_by_name() -> None:
+    cases = [case for group in host_cases.GROUPS for case in group.cases("lru")]
+    assert len({case.case.name for case in cases}) == len(cases) > 80
+
+
+def test_answers_that_differ_are_named() -> None:
+    stored = Stored(3, 1, 9, 4, 77)
+    events: list[Event] = [
+        {"do": "find", "turn": (0, 1), "first": 0, "chain": []},
+        {"do": "store", "turn": (0, 1), "chain": [], "dropped": []},
+    ]
+    history = History(events, [2, stored])
+    assert host_cases.first_difference(history, [2, stored]) == ""
+    assert host_cases.first_difference(history, [1]) == "find for 0/1: ours finds 2, vLLM finds 1"
+    found = host_cases.first_difference(history, [2, stored._replace(evicted=2)])
+    assert found.startswith("store for 0/1: ours stores 3, evicts 1 and can find 4")

@@ -202,7 +202,7 @@ def test_the_rooflines_of_other_attention_come_near_measured_kernels():
 
 def test_the_roofline_says_how_far_it_is_off_on_models_of_other_kinds():
     trust = latency_provenance("a100-80", "gpt-oss-120b").trust
-    assert "its decode steps are 41 % too short to 12 % too long" in trust
+    assert "its decode steps are 42 % too short to 12 % too long" in trust
     assert "its prefills 6 to 55 % too short" in trust
     assert "too short" not in latency_provenance("b200", "phi-3.5-moe").trust
     decoding, prefilling = [], []
@@ -220,7 +220,7 @@ def test_the_roofline_says_how_far_it_is_off_on_models_of_other_kinds():
         decodes = np.array([step.prefill_count == 0 for step in steps])
         decoding.append(errors[decodes].mean())
         prefilling.append(errors[~decodes].mean())
-    assert (min(decoding), max(decoding)) == pytest.approx((-0.41, 0.12), abs=0.005)
+    assert (min(decoding), max(decoding)) == pytest.approx((-0.42, 0.12), abs=0.005)
     assert (min(prefilling), max(prefilling)) == pytest.approx((-0.55, -0.06), abs=0.005)
 
 

@@ -85,7 +85,7 @@ class PlannedEngine:
 
 @pytest.fixture
 def sampler() -> UnequalDecodes:
-    return UnequalDecodes(PlannedEngine(), KernelSampler(PlannedEngine()), PLAN)
+    return UnequalDecodes(PlannedEngine(), attention=KernelSampler(PlannedEngine()), plan=PLAN)
 
 
 def test_rates_are_read_off_tables_of_equal_contexts(sampler):

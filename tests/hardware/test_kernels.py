@@ -7,7 +7,15 @@ import importlib.util
 import pytest
 from hardware_helpers import MOE, decode, prefill
 
-from agentserve_gym.hardware import CompactLatency, ExpertSpread, kernels, model
+from agentserve_gym.hardware import (
+    CompactCase,
+    CompactLatency,
+    ExpertSpread,
+    kernels,
+    model,
+    read_compact_file,
+)
+from agentserve_gym.hardware.catalogue import DATA
 from agentserve_gym.hardware.kernels import KernelSampler, calibrate_import, fit_kernels
 from agentserve_gym.hardware.pricing.timing import prefill_area
 
@@ -161,10 +169,29 @@ def test_without_the_extra_the_message_says_what_to_install():
     importlib.util.find_spec("aiconfigurator_core") is None,
     reason="aiconfigurator-core is not installed",
 )
-def test_the_real_tables_give_the_shipped_coefficients():
-    from agentserve_gym.hardware import read_compact_file
-    from agentserve_gym.hardware.catalogue import DATA
+@pytest.mark.parametrize(
+    "case",
+    [
+        CompactCase("a100-80", "llama-3.1-8b", 1, "bf16"),
+        CompactCase("b200", "deepseek-r1-nvfp4", 4, "fp8"),
+        CompactCase("h100-sxm", "qwen3-coder-30b-a3b-fp8", 2, "fp8"),
+    ],
+    ids=str,
+)
+def test_the_real_tables_give_the_shipped_coefficients(case):
+    shipped = read_compact_file(DATA / "timing" / f"{case}.toml")
+    again = calibrate_import(*case)
+    assert again == shipped
 
-    shipped = read_compact_file(DATA / "timing/a100-80/llama-3.1-8b/tp1.toml")
-    again = calibrate_import("a100-80", "llama-3.1-8b", 1)
-    assert again.decode_attention == shipped.decode_attention
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("aiconfigurator_core") is None,
+    reason="aiconfigurator-core is not installed",
+)
+def test_a_precision_that_the_tables_lack_is_refused_in_one_line():
+    with pytest.raises(ValueError, match=r"tables lack a part of .*nvfp4") as caught:
+        calibrate_import("h100-sxm", "llama-3.3-70b-nvfp4", 1)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"not take .*A3B-FP8.* with tp_size 4,.*: Inv") as caught:
+        calibrate_import("h100-sxm", "qwen3-coder-30b-a3b-fp8", 4)
+    assert "\n" not in str(caught.value)

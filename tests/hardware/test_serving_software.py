@@ -7,9 +7,9 @@ from hardware_helpers import decode, prefill
 
 from agentserve_gym.hardware import (
     latency_model,
+    latency_software,
     list_serving_software,
     model,
-    request_s,
     serving_software,
 )
 from agentserve_gym.hardware.forward_passes import forward_pass_errors
@@ -21,7 +21,7 @@ def test_every_entry_loads_and_names_its_sources():
     for name in list_serving_software():
         software = serving_software(name)
         assert software.name == name
-        assert set(software.sources) == {"step_s", "layer_launch_s", "request_s"}
+        assert set(software.sources) == {"step_s", "layer_launch_s", "request_s", "token_s"}
 
 
 def test_decode_steps_pay_the_host_and_no_launches():
@@ -50,9 +50,11 @@ def test_coefficients_may_name_their_software():
     named = latency_model("b200", NVFP4, software=DECODE_GRAPHS)
     assert auto.step_s(decode(8, 8000)) == named.step_s(decode(8, 8000))
     arguments = {"kv_dtype": None, "source": "auto"}
-    assert request_s("b200", NVFP4, 1, software="auto", **arguments) == 0.01
-    assert request_s("b200", "llama-3.1-70b", 1, software="auto", **arguments) == 0.0
-    assert request_s("b200", "llama-3.1-70b", 1, software="vllm-0.19", **arguments) == 0.01
+    software = latency_software("b200", NVFP4, 1, software="auto", **arguments)
+    assert software == serving_software(DECODE_GRAPHS)
+    assert latency_software("b200", "llama-3.1-70b", 1, software="auto", **arguments) is None
+    named = latency_software("b200", "llama-3.1-70b", 1, software="vllm-0.19", **arguments)
+    assert named == serving_software("vllm-0.19")
 
 
 def test_other_timings_take_no_host_time():

@@ -83,6 +83,16 @@ def test_a_profile_folder_prices_an_engine(tmp_path):
     assert latency_provenance("rtx-4090", "llama-3.1-8b", source=str(folder)).kind == "profile"
 
 
+def test_a_profile_of_another_precision_or_of_other_layers_is_refused(tmp_path):
+    folder = write_profile(tmp_path / "llama-3.1-8b" / "tp1")
+    assert latency_model("rtx-4090", "llama-3.1-8b", kv_dtype="fp8", source=str(folder))
+    (tmp_path / "llama-3.1-8b" / "meta.yaml").write_text("variant: bf16\n")
+    with pytest.raises(ValueError, match=r"is of bf16 \(meta.yaml\), but llama-3.1-8b has bf16 w"):
+        latency_model("rtx-4090", "llama-3.1-8b", kv_dtype="fp8", source=str(folder))
+    with pytest.raises(ValueError, match="gemma-3-27b has windows or linear attention; profile"):
+        latency_model("rtx-4090", "gemma-3-27b", source=str(folder))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -26,6 +26,7 @@ from agentserve_gym.sim import (
     load_scenario,
     offload,
 )
+from agentserve_gym.sim.kernel.arc import ArcPool
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.pools import BlockPool
@@ -319,7 +320,7 @@ def audit(simulation: Simulation) -> None:
         assert len(engine.running) == len(engine.prefilling) + len(engine.batch)
         assert len(engine.running) <= engine.limits.max_num_seqs
     for pool in simulation.residency.lower_pools():
-        _audit_pool(pool, in_flight(simulation, pool))
+        audit_tier(pool, in_flight(simulation, pool))
 
 
 def _audit_pool(pool: BlockPool, private: int) -> None:
@@ -339,6 +340,20 @@ def _audit_pool(pool: BlockPool, private: int) -> None:
     held = entry_blocks(pool) - sum(entry.blocks for entry in unheld)
     assert pool.held == held + private, (name, pool.held, held, private)
     assert set(pool.pins) <= set(pool.entries), name
+
+
+def audit_tier(pool: BlockPool, private: int) -> None:
+    """Recompute the accounts of a tier's pool, in LRU order or not."""
+    assert min(pool.free, pool.cached, pool.held) >= 0, pool.name
+    assert all(entry.holds >= 0 and entry.blocks >= 0 for entry in pool.entries.values())
+    if isinstance(pool, ArcPool):
+        assert pool.accounts_agree()
+        return
+    entries = pool.entries.values()
+    assert all(pool.lru[entry.slot] is entry for entry in entries), pool.name
+    stale = sum(entry.stale for entry in pool.lru.values())
+    assert pool.cached == stale + sum(e.blocks for e in entries if e.holds == 0), pool.name
+    assert pool.held == private + sum(e.blocks for e in entries if e.holds), pool.name
 
 
 def jct_parts(simulation: Simulation) -> float:

@@ -72,7 +72,7 @@ def test_prompts_carry_the_chat_template_and_answers_are_hit(run: ClosedLoopRun)
 def test_a_clients_clock_starts_when_it_sends(settings: ClosedLoop, run: ClosedLoopRun) -> None:
     """The way to the engine is part of the time to first token; the next request follows at once,
     or after the pause."""
-    assert settings.engine.request_s == 0.01
+    assert settings.engine.request_s(1000) == pytest.approx(0.007)
 
     def pauses_s(of: ClosedLoopRun) -> np.ndarray:
         turns = [turn for turn in of.replay.turns if turn.program_id == "conversation-0"]
@@ -82,7 +82,7 @@ def test_a_clients_clock_starts_when_it_sends(settings: ClosedLoop, run: ClosedL
     thinking = replay_closed_loop(replace(settings, think_s=0.5))
     assert pauses_s(thinking) == pytest.approx(0.5)
     plain = replace(settings, engine=replace(settings.engine, software="none"))
-    assert plain.engine.request_s == 0.0
+    assert plain.engine.request_s(1000) == 0.0
 
 
 @pytest.mark.parametrize("requests", [1, 7, 49])

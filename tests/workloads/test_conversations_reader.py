@@ -72,7 +72,8 @@ def test_a_chat_template_comes_on_top(conversations: Path) -> None:
 
 
 def test_gaps_can_be_lengthened(conversations: Path) -> None:
-    spec = TraceWorkload(path=str(conversations), further_gap_s=0.5)
-    workload = build_workload(spec, ClosedLoopArrivals(concurrency=1, pause_s=0.25), 0)
-    assert [turn.gap_s for turn in workload.program(0).turns] == [0.5, 0.5, 0.0]
-    assert workload.pause_s == 0.25
+    spec = TraceWorkload(path=str(conversations), further_gap_s=0.5, further_gap_token_s=0.001)
+    arrivals = ClosedLoopArrivals(concurrency=1, pause_s=0.25, pause_token_s=0.001)
+    workload = build_workload(spec, arrivals, 0)
+    assert [turn.gap_s for turn in workload.program(0).turns] == [0.65, 0.9, 0.0]
+    assert workload.pause_before_s(1) == pytest.approx(0.29)

@@ -188,19 +188,17 @@ class InstanceColumns:
         self._read(loads)
 
     def _read(self, loads: list[Load]) -> None:
-        """Keep the loads, and count what is asked of all together."""
+        """Keep the loads, and add up what is asked of all together."""
         self.load = loads
-        self.sent_turns = [view.sent_turns for view in self.view]
         queued = free = cached = 0
         for load in loads:
             queued += load.queued_turns
             free += load.free_blocks
             cached += load.cached_blocks
-        self.total_queued_turns, self.total_free_blocks, self.total_cached_blocks = (
-            queued,
-            free,
-            cached,
-        )
+        self.total_queued_turns = queued
+        self.total_free_blocks = free
+        self.total_cached_blocks = cached
+        self.sent_turns = [view.sent_turns for view in self.view]
         self.total_sent_turns = sum(self.sent_turns)
 
     def _price(self, turn: TurnState) -> None:

@@ -42,15 +42,15 @@ class RecentCalls:
         for back in range(min(calls, len(theirs)), 0, -1):
             duration_s = theirs[-back]
             if len(recent) == theirs.maxlen:
-                self._add(recent.popleft(), -1)
+                self._count(recent.popleft(), -1)
             recent.append(duration_s)
-            self._add(duration_s, 1)
+            self._count(duration_s, 1)
 
-    def _add(self, duration_s: float, calls: int) -> None:
-        """Count calls of one duration, or no longer: less than none."""
+    def _count(self, duration_s: float, change: int) -> None:
+        """One more call of this duration is recent, or one less (``change`` is 1 or -1)."""
         for number, limit_s in enumerate(self._limits_s):
             if duration_s <= limit_s:
-                self._within[number] += calls
+                self._within[number] += change
 
 
 class CallSummary:

@@ -17,8 +17,9 @@ class Topology(Copyable):
     """Lower tiers and the paths between memories.
 
     Attributes:
-        block_size_tokens: of every pool. ``block_bytes``: KV bytes of one block of an instance
-            over all its ranks, per instance.
+        block_size_tokens: of every pool.
+        block_bytes, besides_bytes: per instance, KV bytes of one block over all ranks, and of a
+            context besides its blocks, in windows and states.
         kv_kinds: per instance; KV can move between those of one kind, which serve one model.
         tiers: below HBM, in the scenario's order; the first is number 1.
         links: every link by name, for reports.
@@ -29,13 +30,14 @@ class Topology(Copyable):
     """
 
     __slots__ = (
-        "_moves", "_numbers", "block_bytes", "block_size_tokens", "from_host", "kv_kinds", "links",
-        "network", "node_of", "peer", "tiers", "to_host",
+        "_moves", "_numbers", "besides_bytes", "block_bytes", "block_size_tokens", "from_host",
+        "kv_kinds", "links", "network", "node_of", "peer", "tiers", "to_host",
     )  # fmt: skip
 
     def __init__(self, block_size_tokens: int) -> None:
         self.block_size_tokens = block_size_tokens
         self.block_bytes: list[float] = []
+        self.besides_bytes: list[float] = []
         self.kv_kinds: list[int] = []
         self.tiers: list[LowerTier] = []
         self.links: dict[str, Link] = {}
@@ -46,6 +48,11 @@ class Topology(Copyable):
         self.network: list[tuple[Links, Links]] = []
         self._moves: dict[tuple[int, int], Path] = {}
         self._numbers = {HBM_NAME: HBM}
+
+    def copy_bytes(self, blocks: int, instance: int) -> float:
+        """What a copy of so many of a context's blocks moves from or to an instance; its windows
+        and states go with it."""
+        return blocks * self.block_bytes[instance] + self.besides_bytes[instance]
 
     def add_tier(self, name: str) -> LowerTier:
         """A further tier, below those there are."""

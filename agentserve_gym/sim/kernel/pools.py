@@ -148,6 +148,16 @@ class BlockPool(Copyable):
                 found += own.blocks
         return found if found < limit else limit
 
+    def match_beyond(
+        self,
+        program: ProgramState,
+        known: int,  # noqa: ARG002
+        limit: int,
+    ) -> int:
+        """The same where the first ``known`` blocks are had from elsewhere. In LRU order no chain
+        loses its head first, so that they lie here too if any later ones do."""
+        return self.match(program, limit)
+
     def matched_keys(self, program: ProgramState, matched: int) -> list[Key]:
         """Keys of the entries that hold the first ``matched`` blocks of the chain, head first."""
         keys: list[Key] = []
@@ -240,11 +250,7 @@ class BlockPool(Copyable):
         if count > self.free:
             self._reclaim(count - self.free)
         self.free -= count
-        self.cached += count
-        self._slots += 1
-        left = self.lru[self._slots] = Entry(NOBODY, self._slots)
-        left.stale = count
-        left.rank = -inf
+        self._strand(NOBODY, count)
 
     def make_room(self, sizes: Sequence[tuple[Key, int]]) -> int:
         """Hold a chain, given head first with the blocks of each part, and take what it lacks.
@@ -263,7 +269,8 @@ class BlockPool(Copyable):
 
     def fill(self, sizes: Sequence[tuple[Key, int]], taken: int, stale: Key | None) -> None:
         """Make ``taken`` blocks, for which there was room, part of their entries as far as these
-        lack them still, and end the hold. ``stale``: a part that was dropped meanwhile."""
+        lack them still, and end the hold. ``stale``: a part of which something was dropped
+        meanwhile, so that what was to be its tail comes free."""
         for key, size in sizes:
             if key != stale:
                 extra = min(max(size - self.blocks_of(key), 0), taken)
@@ -312,12 +319,17 @@ class BlockPool(Copyable):
         if entry.holds == 0:
             entry.stale += cut
             return 0
-        self._slots += 1
-        entry.slot = self._slots
-        entry.stale = cut
-        self._leave_stale(entry)
-        self.cached += cut
+        self._strand(key, cut)
         return cut
+
+    def _strand(self, key: Key, blocks: int) -> None:
+        """Make blocks stale that were held until now."""
+        if blocks:
+            self._slots += 1
+            left = self.lru[self._slots] = Entry(key, self._slots)
+            left.stale = blocks
+            left.rank = -inf
+            self.cached += blocks
 
     def make_coldest(self, key: Key) -> None:
         """Make an entry that nothing holds the first to be reclaimed."""
@@ -386,9 +398,8 @@ class BlockPool(Copyable):
         return freed
 
     def _reclaim(self, count: int) -> None:
-        lru = self.lru
         while count:
-            entry = self._lowest() if self._ranked else next(iter(lru.values()))
+            entry = self._lowest() if self._ranked else self._coldest()
             if entry.stale:
                 cut = min(entry.stale, count)
                 entry.stale -= cut
@@ -403,8 +414,12 @@ class BlockPool(Copyable):
             self.free += cut
             self.evicted += cut
             count -= cut
-            if entry.blocks == 0 and entry.stale == 0:
+            if entry.blocks == 0 and entry.stale == 0 and entry.holds == 0:
                 self._remove(entry)
+
+    def _coldest(self) -> Entry:
+        """The entry to cut next where nothing is ranked."""
+        return next(iter(self.lru.values()))
 
     def _remove(self, entry: Entry) -> None:
         """Forget what nothing holds and nothing is left of."""

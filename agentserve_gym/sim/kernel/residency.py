@@ -223,7 +223,7 @@ class Residency(Copyable):
                 copy = self._copy_down(request.program, instance, blocks, tier, stay_warm=True)
                 if copy is not None:
                     path = self.topology.offload_path(instance, tier)
-                    size_bytes = copy.taken * self.topology.block_bytes[instance]
+                    size_bytes = self.topology.copy_bytes(copy.taken, instance)
                     path.start(self._clock.time_s, size_bytes)
                     copy.store()
                 return
@@ -243,7 +243,7 @@ class Residency(Copyable):
             return None
         self.counters.offloads[tier] += 1
         self.counters.offloaded_blocks[tier] += copy.taken
-        self.counters.offloaded_bytes += copy.taken * self.topology.block_bytes[instance]
+        self.counters.offloaded_bytes += self.topology.copy_bytes(copy.taken, instance)
         return copy
 
     def offload_ended(self, copy: _Offload) -> None:
@@ -291,7 +291,7 @@ class Residency(Copyable):
 
     def _start(self, event: Event, path: Path, blocks: int, instance: int) -> None:
         """Begin a transfer of an instance's blocks whose end is the event."""
-        end = path.start(self._clock.time_s, blocks * self.topology.block_bytes[instance])
+        end = path.start(self._clock.time_s, self.topology.copy_bytes(blocks, instance))
         self._clock.schedule(end, event)
 
     def _longest_copy(self, program: ProgramState) -> tuple[int, int]:
@@ -328,7 +328,9 @@ class Residency(Copyable):
         found: list[Restorable] = []
         for tier in self._lower:
             pool = self.topology.pool(tier, instance)
-            blocks = pool.match(turn.program, turn.match_limit_blocks) if pool is not None else 0
+            if pool is None:
+                continue
+            blocks = pool.match_beyond(turn.program, hit, turn.match_limit_blocks)
             if blocks > hit:
                 found.append(self._restorable(tier, -1, instance, hit, blocks))
         home = turn.program.home
@@ -342,7 +344,7 @@ class Residency(Copyable):
         self, tier: int, source: int, instance: int, hit: int, blocks: int
     ) -> Restorable:
         path = self.topology.load_path(tier, source, instance)
-        end = path.end_s(self._clock.time_s, (blocks - hit) * self.topology.block_bytes[instance])
+        end = path.end_s(self._clock.time_s, self.topology.copy_bytes(blocks - hit, instance))
         return Restorable(tier, source, blocks, end)
 
     def first_token_s(self, tokens: int, instance: int, known_blocks: int) -> float:
@@ -387,7 +389,7 @@ class Residency(Copyable):
         self._start(_Load(self, turn, source, keys, copy.source), path, count, turn.instance)
         self.counters.loads[copy.tier] += 1
         self.counters.loaded_blocks[copy.tier] += count
-        self.counters.loaded_bytes += count * self.topology.block_bytes[turn.instance]
+        self.counters.loaded_bytes += self.topology.copy_bytes(count, turn.instance)
         if copy.tier == HBM:
             self.engines[copy.source].reconsider()
         return count, copy.tier
