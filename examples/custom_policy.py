@@ -39,8 +39,8 @@ class Nearest:
         return self._placement(decision)
 
     def _instance(self, decision: RouteDecision) -> int:
-        turns = [view.load().turns for view in decision.cluster.instances]
-        idlest = min(range(len(turns)), key=turns.__getitem__)
+        turns = {view.index: view.load().turns for view in decision.instances}
+        idlest = min(turns, key=turns.__getitem__)
         home = decision.program.home
         if home >= 0 and turns[home] - turns[idlest] <= self.most_extra_turns:
             return home

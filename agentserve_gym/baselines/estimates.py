@@ -48,14 +48,12 @@ def utilization(view: InstanceView) -> float:
 def best_match(decision: RouteDecision) -> tuple[int, int]:
     """The instance that holds most of the prompt (less loaded of equals), and how many tokens."""
     turn = decision.turn
-    best, tokens = -1, -1
-    for view in decision.cluster.instances:
+    best, tokens = decision.instances[0], -1
+    for view in decision.instances:
         cached = view.cached_tokens(turn)
-        if cached > tokens or (
-            cached == tokens and view.sent_turns < decision.cluster.instances[best].sent_turns
-        ):
-            best, tokens = view.index, cached
-    return best, tokens
+        if cached > tokens or (cached == tokens and view.sent_turns < best.sent_turns):
+            best, tokens = view, cached
+    return best.index, tokens
 
 
 def predicted_ttft_s(decision: RouteDecision, instance: int) -> float:

@@ -97,8 +97,10 @@ class IdlenessRanking:
         members = [index for index, at in self._instance.items() if at == instance]
         members.sort(key=lambda index: (self.idleness(live[index], now_s), index))
         hbm = self._budget(cluster, instance)
-        here = cluster.instances[instance].node
-        sharers = sum(view.node == here for view in cluster.instances)
+        here = cluster.instances[instance]
+        sharers = sum(
+            view.node == here.node and view.model == here.model for view in cluster.instances
+        )
         dram = cluster.tier_capacity_tokens("dram", instance) / sharers
         for index in members:
             context = self._context[index]

@@ -9,7 +9,6 @@ import numpy as np
 
 from agentserve_gym.baselines import ComposedPolicy, NamedPolicy, drive, require_valid_answers
 from agentserve_gym.sim import Scenario, Simulation
-from agentserve_gym.sim.ideal import IdealTimes
 from agentserve_gym.sim.metrics import TurnRecord
 from agentserve_gym.workloads.program import Program
 
@@ -141,8 +140,7 @@ def _reduce(
 ) -> Outcome:
     report = simulation.report()
     kept = [record for record in records if record.program_id in window.members]
-    ideal = IdealTimes(simulation.engines)
-    ideal_s = np.array([ideal.jct_s(program) for program in window.programs])
+    ideal_s = np.array([simulation.ideal.jct_s(program) for program in window.programs])
     jct_s = _completion_times(window, kept)
     ttft_s = np.array([record.first_token_s - record.ready_s for record in kept])
     tpot_s = np.array([_tpot_s(record) for record in kept])
@@ -150,7 +148,6 @@ def _reduce(
     within = (ttft_s <= objective.slo_ttft_s) & ~(tpot_s > objective.slo_tpot_s)
     p50_s, p99_s = np.percentile(jct_s, (50, 99))
     moved = report["residency"]
-    gb = simulation.model.kv_bytes_per_token * simulation.scenario.engine.block_size_tokens / 1e9
     rates = report["hit_rate"]
     counters = ";".join(f"{name}={count}" for name, count in policy.counters().items())
     silent = policy.silent_parts() if isinstance(policy, ComposedPolicy) else []
@@ -177,8 +174,8 @@ def _reduce(
         hit_lower=";".join(f"{tier}={rates[tier]!r}" for tier in list(rates)[1:]),
         prompt_tokens=report["prompt_tokens"],
         recomputed_tokens=report["recomputed_tokens"],
-        offloaded_gb=sum(moved["offloaded_blocks"].values()) * gb,
-        loaded_gb=sum(moved["loaded_blocks"].values()) * gb,
+        offloaded_gb=moved["offloaded_bytes"] / 1e9,
+        loaded_gb=moved["loaded_bytes"] / 1e9,
         preemptions=report["preemptions"],
         holds=report["holds"],
         invalid_answers=report["invalid_answers"],

@@ -165,7 +165,7 @@ def _facts(cell: CellResult, stock: str) -> tuple[str, ...]:
     return (
         code(cell.name),
         "control" if cell.is_control else cell.cell.load,
-        f"{', '.join(f'{n} {kind}' for kind, n in kinds.items())}; {cluster.model}",
+        f"{', '.join(f'{n} {kind}' for kind, n in kinds.items())}; {', '.join(cluster.models)}",
         cell.tier_names.replace(" / ", " + "),
         programs,
         str(runs[0].programs),

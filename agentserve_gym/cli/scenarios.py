@@ -68,7 +68,7 @@ def _summary(name: str, scenario: Scenario) -> dict[str, Any]:
     programs = workload.programs
     return {
         "name": name,
-        "model": scenario.cluster.model,
+        "model": ", ".join(scenario.cluster.models),
         "gpus": dict(gpus),
         "programs": len(programs) if isinstance(programs, tuple) else programs,
         "description": scenario.description,

@@ -3,8 +3,9 @@
 A route is the number of an instance, or the last number, hold. A placement counts, in order: keep
 (leave in HBM under LRU), pin for each of the scenario's pin TTLs, offload to each of its lower
 tiers, drop. Of these numbers, one that the mask excludes becomes an answer that is not possible
-either; the simulation then falls back to a safe one (home, else the instance with fewest turns;
-keep) and counts it. Anything else is an error of the caller.
+either; the simulation then falls back to a safe one (home, else of the instances that serve the
+program's model the one with fewest turns; keep) and counts it. Anything else is an error of the
+caller.
 """
 
 from __future__ import annotations
@@ -55,11 +56,13 @@ class RouteActions:
         return self.hold
 
     def write_mask(self, mask: Mask, decision: Decision) -> None:
-        """Write 1 for each possible action, 0 for the rest (padding among them)."""
+        """Write 1 for each possible action, 0 for the rest: padding, instances of other models."""
         assert isinstance(decision, RouteDecision)
-        number = len(decision.cluster.instances)
-        mask[:number] = 1
+        views, number = decision.instances, len(decision.cluster.instances)
+        mask[:number] = len(views) == number
         mask[number:] = 0
+        if len(views) < number:
+            mask[[view.index for view in views]] = 1
         mask[self.hold] = decision.may_hold
 
     def write_unasked(self, mask: Mask) -> None:

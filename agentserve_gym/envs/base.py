@@ -4,7 +4,7 @@ objects of their own, and the simulation knows nothing of them."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         self.observation_space = spaces.Box(0.0, 1.0, (self._builder.layout.size,), np.float32)
         self.action_space = self._make_action_space()
         self._episode: Episode | None = None
-        self._masks: dict[int | None, Mask] = {}
+        self._masks: dict[Hashable, Mask] = {}
         self._mask = self._mask_of(None)
         self._unknown_metrics = EpisodeMetrics.unknown()
 
@@ -121,7 +121,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
     @abstractmethod
     def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
         """Write the mask of possible actions; without a decision, that of no decision. It depends
-        on the kind of decision, ``may_hold`` and ``instance`` alone."""
+        on the kind of decision, ``may_hold``, the program's model and ``instance`` alone."""
 
     @abstractmethod
     def encode(self, answer: Answer) -> Any:
@@ -352,12 +352,11 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
 
     def _mask_of(self, decision: Decision | None) -> Mask:
         """The mask at a decision. There are few different ones, so each is made once."""
-        if decision is None:
-            key = None
-        elif isinstance(decision, RouteDecision):
-            key = int(decision.may_hold)
-        else:
-            key = 2 + decision.instance
+        key: Hashable = None
+        if isinstance(decision, RouteDecision):
+            key = (decision.program.model, decision.may_hold)
+        elif decision is not None:
+            key = decision.instance
         mask = self._masks.get(key)
         if mask is None:
             mask = self._masks[key] = np.zeros(self._mask_size(), np.int8)

@@ -26,9 +26,9 @@ Reward
     minus mean slowdown over ``objective.slowdown_unit``. ``slo``: minus the share of turns that
     miss their objective.
 Invalid actions
-    One inside the action space that the mask excludes falls back to a safe one (home, else the
-    instance with fewest turns; keep) and is counted. One outside is a ``ValueError``, and nothing
-    has run.
+    One inside the action space that the mask excludes falls back to a safe one (home, else of
+    the instances that serve the program's model the one with fewest turns; keep) and is counted.
+    One outside is a ``ValueError``, and nothing has run.
 Episode end
     ``terminated`` when every program is done, ``truncated`` at the scenario's horizon. If no
     decision of the asked kind ever comes, the first step ends the episode whatever the action.

@@ -35,7 +35,7 @@ class Episode:
     def copy(self) -> Episode:
         """An independent copy; immutable parts are shared."""
         simulation = self.simulation
-        shared = (simulation.scenario, simulation.workload, simulation.model)
+        shared = (simulation.scenario, simulation.workload)
         memo: dict[int, Any] = {id(part): part for part in shared}
         return copy.deepcopy(self, memo)
 

@@ -2,76 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from agentserve_gym.hardware import (
     LatencyModel,
     Model,
     hybrid_blocks,
     kv_pool_blocks,
     latency_model,
-    model,
 )
 from agentserve_gym.hardware.pricing.lockstep import SharedExpertLatency, largest_graph_tokens
+from agentserve_gym.sim.instances import Instance
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.host import Host
 from agentserve_gym.sim.kernel.limits import EngineLimits, Footprint
-from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.residency import Residency
 from agentserve_gym.sim.kernel.stepper import LockstepStepper, SingleStepper, Stepper
 from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
 from agentserve_gym.sim.scenario import EngineSpec, InstanceSpec, Scenario
 from agentserve_gym.sim.signals import DelayedSignals, LiveSignals, Signals, StepEndSignals
-from agentserve_gym.sim.topology import ranks
 from agentserve_gym.sim.views import ClusterView, InstanceView
 from agentserve_gym.workloads import GeneratedWorkload, Program, Workload, build_workload
-from agentserve_gym.workloads.build import largest_window_floor
+from agentserve_gym.workloads.build import window_floors
 
 
-def build_engines(scenario: Scenario, clock: Clock, host: Host, *, fused: bool) -> list[Engine]:
+def build_engines(
+    scenario: Scenario, instances: Sequence[Instance], clock: Clock, host: Host, *, fused: bool
+) -> list[Engine]:
     """One engine per instance; those of a group with expert parallelism share a stepper.
 
     Raises:
         ValueError: unknown hardware, or a model that does not fit.
     """
-    spec = scenario.engine
-    limits = EngineLimits(
+    limits: dict[int, EngineLimits] = {}
+    latencies: dict[InstanceSpec, LatencyModel] = {}
+    engines: list[Engine] = []
+    stepper: Stepper | None = None
+    for index, instance in enumerate(instances):
+        spec, kind = instance.spec, instance.kv_kind
+        if kind not in limits:
+            limits[kind] = _limits(scenario.engine, instance.llm)
+        if spec not in latencies:
+            latencies[spec] = _latency(scenario, instance)
+        latency = latencies[spec]
+        if stepper is None or instance.rank == 0 or spec.expert_parallel == 1:
+            stepper = _stepper(spec, latency, clock, scenario.engine, fused)
+        blocks = _kv_blocks(scenario, instance)
+        pool = BlockPool(f"instance {index} hbm", blocks, whole_only=instance.llm.is_hybrid)
+        engines.append(Engine(index, limits[kind], latency, pool, clock, host, stepper))
+    return engines
+
+
+def _limits(spec: EngineSpec, llm: Model) -> EngineLimits:
+    return EngineLimits(
         spec.max_num_seqs,
         spec.max_num_batched_tokens,
         spec.block_size_tokens,
         spec.async_scheduling,
         spec.reclaim_unexpired_pins,
         spec.preemption_victim,
-        Footprint(*hybrid_blocks(_model(scenario), spec.block_size_tokens)),
+        Footprint(*hybrid_blocks(llm, spec.block_size_tokens)),
     )
-    latencies: dict[InstanceSpec, LatencyModel] = {}
-    engines: list[Engine] = []
-    stepper: Stepper | None = None
-    for index, (instance, rank) in enumerate(ranks(scenario.cluster)):
-        if instance not in latencies:
-            latencies[instance] = _latency(scenario, instance)
-        latency = latencies[instance]
-        if stepper is None or rank == 0 or instance.expert_parallel == 1:
-            stepper = _stepper(instance, latency, clock, spec, fused)
-        blocks = _kv_blocks(scenario, instance)
-        pool = BlockPool(f"instance {index} hbm", blocks, whole_only=_model(scenario).is_hybrid)
-        engines.append(Engine(index, limits, latency, pool, clock, host, stepper))
-    return engines
 
 
-def _model(scenario: Scenario) -> Model:
-    return model(scenario.cluster.model, scenario.cluster.kv_dtype)
-
-
-def _latency(scenario: Scenario, instance: InstanceSpec) -> LatencyModel:
+def _latency(scenario: Scenario, instance: Instance) -> LatencyModel:
+    spec = instance.spec
     return latency_model(
-        instance.accelerator,
-        scenario.cluster.model,
-        instance.tensor_parallel,
-        expert_parallel=instance.expert_parallel,
-        data_parallel=instance.data_parallel if instance.expert_parallel > 1 else 1,
-        kv_dtype=scenario.cluster.kv_dtype,
-        source=instance.timing,
+        spec.accelerator,
+        instance.model,
+        spec.tensor_parallel,
+        expert_parallel=spec.expert_parallel,
+        data_parallel=spec.data_parallel if spec.expert_parallel > 1 else 1,
+        kv_dtype=spec.kv_dtype or scenario.cluster.kv_dtype,
+        source=spec.timing,
         software=scenario.engine.software,
     )
 
@@ -87,70 +93,117 @@ def _stepper(
     return SingleStepper(latency, clock, **timing)
 
 
-def _kv_blocks(scenario: Scenario, instance: InstanceSpec) -> int:
-    if instance.kv_blocks is not None:
-        return instance.kv_blocks
+def _kv_blocks(scenario: Scenario, instance: Instance) -> int:
+    spec = instance.spec
+    if spec.kv_blocks is not None:
+        return spec.kv_blocks
     return kv_pool_blocks(
-        instance.accelerator,
-        _model(scenario),
-        instance.tensor_parallel,
-        expert_parallel=instance.expert_parallel,
+        spec.accelerator,
+        instance.llm,
+        spec.tensor_parallel,
+        expert_parallel=spec.expert_parallel,
         memory_utilization=scenario.engine.memory_utilization,
         block_size_tokens=scenario.engine.block_size_tokens,
     )
 
 
-def fitting_workload(scenario: Scenario, engines: list[Engine], seed: int) -> Workload:
-    """The scenario's workload for a seed, with every program known to fit the smallest pool.
+def fitting_workload(
+    scenario: Scenario, instances: Sequence[Instance], engines: Sequence[Engine], seed: int
+) -> Workload:
+    """The scenario's workload for a seed, with every program known to fit the smallest pool of the
+    instances that serve its model.
 
     Generated programs are cut to fit; a listed program that does not fit is refused.
 
     Raises:
-        ValueError: naming program, tokens and pool, or whatever is wrong with the workload.
+        ValueError: naming program, tokens and pool, a model that no instance serves, or whatever is
+            wrong with the workload.
     """
-    smallest = min((engine.pool for engine in engines), key=lambda pool: pool.capacity)
-    size = scenario.engine.block_size_tokens
-    room_tokens = (smallest.capacity - 1 - _most_besides(scenario)) * size
-    spec = scenario.workload
+    rooms = _rooms(scenario, instances, engines)
+    default, spec = scenario.cluster.model, scenario.workload
     if isinstance(spec, GeneratedWorkload):
-        window = spec.max_context_tokens
-        if window is None:
-            name, needed_tokens = largest_window_floor(spec)
-            if room_tokens < needed_tokens:
-                raise ValueError(
-                    f"kv_blocks: {smallest.name} holds {room_tokens} tokens ({smallest.capacity} "
-                    f"blocks of {size}); programs of class {name!r} need at least {needed_tokens}"
-                )
-        if window is not None and window > room_tokens:
-            raise ValueError(
-                f"workload.max_context_tokens is {window}, but {smallest.name} holds "
-                f"{room_tokens} tokens ({smallest.capacity} blocks of {size})"
-            )
-        spec = spec.model_copy(update={"max_context_tokens": window or room_tokens})
-        return build_workload(spec, scenario.arrivals, seed)
+        windows_tokens = _windows_tokens(spec, rooms, default)
+        return build_workload(spec, scenario.arrivals, seed, windows_tokens)
     workload = build_workload(spec, scenario.arrivals, seed)
     for index in range(len(workload)):
-        _check_fits(workload.program(index), room_tokens, smallest.name)
+        _check_fits(workload.program(index), rooms, default)
     return workload
 
 
-def _most_besides(scenario: Scenario) -> int:
-    """Most blocks that a turn needs besides those of its context, as it is admitted."""
+class _Room(NamedTuple):
+    """The longest context that the smallest pool of a model can hold, and that pool."""
+
+    tokens: int
+    pool: BlockPool
+    block_size_tokens: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pool.name} holds {self.tokens} tokens ({self.pool.capacity} blocks of "
+            f"{self.block_size_tokens})"
+        )
+
+
+Rooms = dict[str, _Room]
+"""By model."""
+
+
+def _rooms(scenario: Scenario, instances: Sequence[Instance], engines: Sequence[Engine]) -> Rooms:
     size = scenario.engine.block_size_tokens
-    besides = hybrid_blocks(_model(scenario), size)
-    chunk = scenario.engine.max_num_batched_tokens // size
+    llms = {instance.kv_kind: instance.llm for instance in instances}
+    besides = {kind: _most_besides(scenario.engine, llm) for kind, llm in llms.items()}
+    rooms: Rooms = {}
+    for instance, engine in zip(instances, engines, strict=True):
+        tokens = (engine.pool.capacity - 1 - besides[instance.kv_kind]) * size
+        if instance.model not in rooms or tokens < rooms[instance.model].tokens:
+            rooms[instance.model] = _Room(tokens, engine.pool, size)
+    return rooms
+
+
+def _most_besides(spec: EngineSpec, llm: Model) -> int:
+    """Most blocks that a turn needs besides those of its context, as it is admitted."""
+    besides = hybrid_blocks(llm, spec.block_size_tokens)
+    chunk = spec.max_num_batched_tokens // spec.block_size_tokens
     return besides.windows + besides.states + besides.passing * chunk
 
 
-def _check_fits(program: Program, room_tokens: int, pool: str) -> None:
-    if program.peak_context_tokens > room_tokens:
+def _windows_tokens(spec: GeneratedWorkload, rooms: Rooms, default: str) -> dict[str, int]:
+    """The window of each agent class: the workload's, or what all that it runs on have room for."""
+    given = spec.max_context_tokens
+    windows: dict[str, int] = {}
+    for name, needed_tokens in window_floors(spec).items():
+        own = spec.models.get(name, default)
+        room = min(
+            rooms[own],
+            rooms[spec.sub_agent_models.get(name, own)],
+            key=lambda room: room.tokens,
+        )
+        if given is None and room.tokens < needed_tokens:
+            raise ValueError(
+                f"kv_blocks: {room}; programs of class {name!r} need at least {needed_tokens}"
+            )
+        if given is not None and given > room.tokens:
+            raise ValueError(f"workload.max_context_tokens is {given}, but {room}")
+        windows[name] = given or room.tokens
+    return windows
+
+
+def _check_fits(program: Program, rooms: Rooms, inherited: str) -> None:
+    model = program.model or inherited
+    if model not in rooms:
+        raise ValueError(
+            f"program {program.program_id!r} (class {program.agent_class!r}): model is {model!r}, "
+            f"which no instance serves; allowed: {', '.join(rooms)}"
+        )
+    room = rooms[model]
+    if program.peak_context_tokens > room.tokens:
         raise ValueError(
             f"program {program.program_id!r} needs {program.peak_context_tokens} tokens of KV, but "
-            f"{pool} holds {room_tokens}"
+            f"{room.pool.name} holds {room.tokens}"
         )
     for turn in program.turns:
         for child in turn.children:
-            _check_fits(child, room_tokens, pool)
+            _check_fits(child, rooms, model)
 
 
 def _signals(scenario: Scenario, engine: Engine, clock: Clock) -> Signals:
@@ -164,7 +217,7 @@ def _signals(scenario: Scenario, engine: Engine, clock: Clock) -> Signals:
 
 def build_view(
     scenario: Scenario,
-    topology: Topology,
+    instances: Sequence[Instance],
     engines: list[Engine],
     residency: Residency,
     tools: ToolStatistics,
@@ -175,9 +228,10 @@ def build_view(
     views = [
         InstanceView(
             engine.index,
-            topology.node_of[engine.index],
-            spec.accelerator,
-            spec.tensor_parallel,
+            instance.node,
+            instance.model,
+            instance.spec.accelerator,
+            instance.spec.tensor_parallel,
             engine.latency,
             engine.pool.capacity,
             limits.block_size_tokens,
@@ -185,6 +239,6 @@ def build_view(
             limits.max_num_batched_tokens,
             _signals(scenario, engine, clock),
         )
-        for engine, (spec, _) in zip(engines, ranks(scenario.cluster), strict=True)
+        for instance, engine in zip(instances, engines, strict=True)
     ]
     return ClusterView(views, residency, engines, tools, clock)

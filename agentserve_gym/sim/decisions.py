@@ -11,14 +11,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
-from agentserve_gym.sim.views import ClusterView
+from agentserve_gym.sim.views import ClusterView, InstanceView
 
 
 class RouteDecision(NamedTuple):
     """A turn is ready: on which instance does it run, or does it wait?
 
-    ``may_hold`` is false where holding could stall the simulation; a hold is then answered for by
-    the safe default. ``offers`` counts how often this turn was offered before.
+    ``instances`` are those that it may run on: they serve the program's model. ``may_hold`` is
+    false where holding could stall the simulation; a hold is then answered for by the safe default.
+    ``offers`` counts how often this turn was offered before.
     """
 
     time_s: float
@@ -27,6 +28,10 @@ class RouteDecision(NamedTuple):
     cluster: ClusterView
     may_hold: bool
     offers: int
+
+    @property
+    def instances(self) -> list[InstanceView]:
+        return self.cluster.serving(self.program)
 
 
 class PlacementDecision(NamedTuple):

@@ -109,6 +109,7 @@ class Orchestrator(Copyable):
         metrics: Metrics,
         ideal: IdealTimes,
         block_size_tokens: int,
+        default_model: str,
     ) -> None:
         self.live: dict[int, ProgramState] = {}
         self.arrived = 0
@@ -122,6 +123,7 @@ class Orchestrator(Copyable):
         self._metrics = metrics
         self._ideal = ideal
         self._block_size = block_size_tokens
+        self._default_model = default_model
         self._created = 0
         self._planned = 0
         self._courses: dict[int, _Course] = {}
@@ -195,7 +197,9 @@ class Orchestrator(Copyable):
         self.start(program)
 
     def _create(self, plan: Program, stream: int, parent: ProgramState | None) -> ProgramState:
-        program = ProgramState(plan, self._created, stream, self._block_size, parent)
+        program = ProgramState(
+            plan, self._created, stream, self._block_size, parent, self._default_model
+        )
         self._courses[self._created] = _Course(plan)
         self._created += 1
         return program

@@ -190,7 +190,7 @@ class Router(TurnSink):
         turn = waiting.turn
         if isinstance(answer, Hold) and decision.may_hold and _can_hold(answer):
             self._hold(waiting, answer)
-        elif isinstance(answer, Route) and self._can_route(answer):
+        elif isinstance(answer, Route) and self._can_route(answer, turn.program):
             self._dispatch(waiting, answer)
         else:
             self._metrics.answered_invalidly(decision, answer)
@@ -227,12 +227,13 @@ class Router(TurnSink):
             at_s = self._clock.time_s + float(answer.promote_after_s)
             self._clock.schedule(at_s, _Promotion(engine, request))
 
-    def _can_route(self, answer: Any) -> bool:
+    def _can_route(self, answer: Any, program: ProgramState) -> bool:
         instance, wait = answer.instance, answer.promote_after_s
         try:
             return (
                 _is_integer(instance)
                 and 0 <= instance < len(self._engines)
+                and self._cluster.serves(int(instance), program)
                 and isfinite(answer.priority)
                 and (wait is None or wait >= 0.0)
                 and isinstance(answer.restore, Restore)
@@ -241,11 +242,11 @@ class Router(TurnSink):
             return False
 
     def _safe_instance(self, program: ProgramState) -> int:
-        """Home, else the instance with the fewest turns."""
+        """Home, else of those that serve its model the instance with the fewest turns."""
         if program.home >= 0:
             return program.home
-        views = self._cluster.instances
-        return min(range(len(views)), key=lambda i: (views[i].sent_turns, i))
+        views = self._cluster.serving(program)
+        return min([(view.sent_turns, view.index) for view in views])[1]
 
     def _apply_placement(self, decision: PlacementDecision, answer: object) -> None:
         program = decision.program

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -12,7 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agentserve_gym.messages import unknown, validated
 from agentserve_gym.tables import read_table
-from agentserve_gym.workloads import ArrivalSpec, WorkloadSpec
+from agentserve_gym.workloads import (
+    ArrivalSpec,
+    GeneratedWorkload,
+    InlineWorkload,
+    WorkloadSpec,
+)
+from agentserve_gym.workloads.spec import ModelName
 from agentserve_gym.workloads.validation import MOST_FAILURES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -24,6 +31,7 @@ MOST_INSTANCES = 10_000
 """Of a cluster. A run of so many takes 0.2 GiB before the first program; a wrong digit would take
 all memory."""
 Instances = Annotated[int, Field(gt=0, le=MOST_INSTANCES)]
+KvDtype = Literal["bf16", "fp8"]
 Gibibytes = Annotated[float, Field(gt=0, le=1e9)]
 Eviction = Literal["lru", "arc"]
 
@@ -108,6 +116,7 @@ class InstanceSpec(StrictModel):
         kv_blocks: KV pool of one engine, where it was reported; otherwise it is derived.
         timing: source of iteration times: ``auto``, ``compact``, ``roofline``, a coefficient file
             (``.toml``), or a folder of profile tables.
+        model, kv_dtype: what it serves, and the precision of its KV; default: the cluster's.
     """
 
     accelerator: str
@@ -117,6 +126,8 @@ class InstanceSpec(StrictModel):
     count: Instances = 1
     kv_blocks: PositiveInt | None = None
     timing: str = "auto"
+    model: ModelName | None = None
+    kv_dtype: KvDtype | None = None
 
     @property
     def num_instances(self) -> int:
@@ -146,14 +157,15 @@ class NodeSpec(StrictModel):
 
 
 class ClusterSpec(StrictModel):
-    """One model served by instances on nodes.
+    """Models served by instances on nodes.
 
-    ``kv_dtype`` is the precision of its KV, in engines and tiers: ``bf16`` or ``fp8``; default: the
-    model's own.
+    ``model`` is what instances serve that say nothing else, and what serves programs that name no
+    model. ``kv_dtype`` is the precision of its KV, in engines and tiers: ``bf16`` or ``fp8``;
+    default: the model's own.
     """
 
     model: str
-    kv_dtype: Literal["bf16", "fp8"] | None = None
+    kv_dtype: KvDtype | None = None
     nodes: list[NodeSpec] = Field(min_length=1)
     cxl: CxlSpec | None = None
     tiers: list[TierSpec] = []
@@ -163,6 +175,12 @@ class ClusterSpec(StrictModel):
     def num_instances(self) -> int:
         """Instances that a router sees, over all nodes."""
         return sum(spec.num_instances for node in self.nodes for spec in node.instances)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models served, in the order of instances."""
+        served = [spec.model or self.model for node in self.nodes for spec in node.instances]
+        return tuple(dict.fromkeys(served))
 
     @property
     def tier_names(self) -> tuple[str, ...]:
@@ -180,6 +198,15 @@ class ClusterSpec(StrictModel):
             raise ValueError(
                 f"the nodes have {number} instances (count x data_parallel) together; allowed: at "
                 f"most {MOST_INSTANCES}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _default_is_served(self) -> ClusterSpec:
+        if self.model not in self.models:
+            raise ValueError(
+                f"model is {self.model!r}, which no instance serves; allowed: one of "
+                f"{', '.join(self.models)}, for programs that name no model"
             )
         return self
 
@@ -326,6 +353,28 @@ class Scenario(StrictModel):
     pin_ttls_s: list[Positive] = [2.0, 20.0]
     objective: ObjectiveSpec = ObjectiveSpec()
     horizon_s: Positive | None = None
+
+    @model_validator(mode="after")
+    def _named_models_are_served(self) -> Scenario:
+        served = self.cluster.models
+        for place, model in _named_models(self.workload):
+            if model not in served:
+                raise ValueError(
+                    f"workload.{place} is {model!r}, which no instance serves; allowed: "
+                    f"{', '.join(served)}"
+                )
+        return self
+
+
+def _named_models(workload: WorkloadSpec) -> Iterator[tuple[str, str]]:
+    """Models that a workload maps classes to, each with its place there."""
+    if isinstance(workload, InlineWorkload):
+        return
+    for name, model in workload.models.items():
+        yield f"models.{name}", model
+    if isinstance(workload, GeneratedWorkload):
+        for name, model in workload.sub_agent_models.items():
+            yield f"sub_agent_models.{name}", model
 
 
 def preset_names() -> list[str]:

@@ -15,11 +15,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from agentserve_gym.hardware import model
 from agentserve_gym.sim.construction import build_engines, build_view, fitting_workload
 from agentserve_gym.sim.decisions import Decision
 from agentserve_gym.sim.event_loop import EventLoop
 from agentserve_gym.sim.ideal import IdealTimes
+from agentserve_gym.sim.instances import list_instances
 from agentserve_gym.sim.kernel.answers import Answer
 from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.residency import Residency
@@ -40,7 +40,8 @@ class Simulation:
         scenario, seed: what is simulated.
         clock: the queue of events; ``now_s`` is its time. `SimpyEnvironment` runs SimPy on it.
         engines, residency, router, orchestrator, tools: the parts.
-        cluster: what policies may see. ``metrics``: what happened so far.
+        cluster: what policies may see. ``metrics``: what happened so far. ``ideal``: what
+            programs would take alone.
         timeline: samples for pictures, or ``None``.
     """
 
@@ -63,7 +64,8 @@ class Simulation:
             record_timeline: keep samples of occupancy and statuses.
 
         Raises:
-            ValueError: for unknown hardware, or a program that cannot fit the smallest KV pool.
+            ValueError: for unknown hardware, or a program that cannot fit the smallest KV pool of
+                its model.
         """
         self.scenario = scenario
         self.seed = seed
@@ -71,18 +73,20 @@ class Simulation:
         self.timeline = Timeline() if record_timeline else None
         size = scenario.engine.block_size_tokens
         self._loop = loop = EventLoop(self.clock, size)
-        self.model = model(scenario.cluster.model, scenario.cluster.kv_dtype)
-        topology = build_topology(scenario.cluster, size, self.model)
+        instances = list_instances(scenario.cluster)
+        topology = build_topology(scenario.cluster, size, instances)
         self.metrics = Metrics(scenario.objective, topology.tier_names)
         if record_turns:
             self.metrics.records = []
-        self.engines = build_engines(scenario, self.clock, loop, fused=fused)
-        self.workload = fitting_workload(scenario, self.engines, seed)
+        self.engines = build_engines(scenario, instances, self.clock, loop, fused=fused)
+        self.workload = fitting_workload(scenario, instances, self.engines, seed)
         self.residency = Residency(topology, self.engines, self.clock, loop)
         self.tools = ToolSimulator(scenario.tools, self.clock, seed, loop)
         self.cluster = build_view(
-            scenario, topology, self.engines, self.residency, self.tools.statistics, self.clock
+            scenario, instances, self.engines, self.residency, self.tools.statistics, self.clock
         )
+        models = [instance.model for instance in instances]
+        self.ideal = IdealTimes(self.engines, models, scenario.cluster.model)
         self.router = Router(
             self.engines,
             self.residency,
@@ -93,7 +97,13 @@ class Simulation:
             scenario.router.held_order,
         )
         self.orchestrator = Orchestrator(
-            self.workload, self.clock, self.tools, self.metrics, IdealTimes(self.engines), size
+            self.workload,
+            self.clock,
+            self.tools,
+            self.metrics,
+            self.ideal,
+            size,
+            scenario.cluster.model,
         )
         loop.begin(
             self.engines,
@@ -148,9 +158,7 @@ class Simulation:
 
     def snapshot(self) -> Simulation:
         """An independent copy of the whole state; immutable parts are shared."""
-        memo: dict[int, Any] = {
-            id(part): part for part in (self.scenario, self.workload, self.model)
-        }
+        memo: dict[int, Any] = {id(part): part for part in (self.scenario, self.workload)}
         return copy.deepcopy(self, memo)
 
     def restore(self, snapshot: Simulation) -> None:
@@ -207,6 +215,8 @@ class Simulation:
                 "loads": dict(zip(tiers, counters.loads, strict=True)),
                 "offloaded_blocks": dict(zip(lower, counters.offloaded_blocks[1:], strict=True)),
                 "loaded_blocks": dict(zip(tiers, counters.loaded_blocks, strict=True)),
+                "offloaded_bytes": counters.offloaded_bytes,
+                "loaded_bytes": counters.loaded_bytes,
             },
             "tools": {"failures": self.tools.failures, "timeouts": self.tools.timeouts},
         }

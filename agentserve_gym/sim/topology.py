@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from agentserve_gym.hardware import Model
+from agentserve_gym.sim.instances import Instance
 from agentserve_gym.sim.kernel.arc import ArcPool
 from agentserve_gym.sim.kernel.links import Link, Path
 from agentserve_gym.sim.kernel.memory import Links, Topology
@@ -14,7 +17,7 @@ from agentserve_gym.sim.scenario import (
     GIB,
     ClusterSpec,
     CxlSpec,
-    InstanceSpec,
+    DramSpec,
     LinkSpec,
     NodeSpec,
     TierSpec,
@@ -23,85 +26,35 @@ from agentserve_gym.sim.scenario import (
 GIGA = 1e9
 
 
-def build_topology(cluster: ClusterSpec, block_size_tokens: int, llm: Model) -> Topology:
+def build_topology(
+    cluster: ClusterSpec, block_size_tokens: int, instances: Iterable[Instance]
+) -> Topology:
     """The memories below HBM and the paths between all memories.
 
     A tier holds one copy of KV that an instance's ranks have copies of; each of them loads it over
-    its own link.
+    its own link. Where the instances that reach a memory have KV of several kinds, each kind has a
+    pool of its own there, with the share of the memory that its GPUs have among theirs.
 
     Raises:
         ValueError: a tier holds less than one block.
     """
-    block_bytes = block_size_tokens * llm.kv_bytes_per_token
-    topology = Topology(block_size_tokens, block_bytes, llm.constant_kv_bytes)
-    for number, node in enumerate(cluster.nodes):
-        _build_node(topology, number, node, cluster, llm)
-    drams = _build_dram(topology, cluster, llm.is_hybrid)
+    topology = Topology(block_size_tokens)
+    by_node: list[list[Instance]] = [[] for _ in cluster.nodes]
+    for instance in instances:
+        by_node[instance.node].append(instance)
+    for node, members in zip(cluster.nodes, by_node, strict=True):
+        _build_node(topology, node, cluster, members)
+    drams = _build_dram(topology, cluster, by_node)
     if cluster.cxl is not None:
-        _build_cxl(topology, cluster, cluster.cxl, llm.is_hybrid)
+        _build_cxl(topology, cluster, cluster.cxl, by_node)
     for spec in cluster.tiers:
-        _build_tier(topology, cluster, spec, drams, llm.is_hybrid)
+        _build_tier(topology, cluster, spec, drams, by_node)
     return topology
-
-
-def ranks(cluster: ClusterSpec) -> list[tuple[InstanceSpec, int]]:
-    """Every instance's description and its place in its data-parallel group, in order."""
-    return [
-        (spec, member % spec.data_parallel)
-        for node in cluster.nodes
-        for spec in node.instances
-        for member in range(spec.num_instances)
-    ]
 
 
 def _link(topology: Topology, name: str, gbps: float, latency_us: float = 0.0) -> Link:
     link = topology.links[name] = Link(name, gbps * GIGA, latency_us * 1e-6)
     return link
-
-
-def _blocks(topology: Topology, capacity_gib: float, where: str) -> int:
-    blocks = int(capacity_gib * GIB // topology.block_bytes)
-    if blocks == 0:
-        raise ValueError(
-            f"{where}.capacity_gib is {capacity_gib}: less than one KV block "
-            f"({topology.block_bytes / GIB:.3g} GiB)"
-        )
-    return blocks
-
-
-def _build_node(
-    topology: Topology, number: int, node: NodeSpec, cluster: ClusterSpec, llm: Model
-) -> None:
-    name, peer, network = node.name, node.peer_link, cluster.network
-    topology.peer.append(
-        _link(topology, f"{name} peer", peer.bandwidth_gbps, peer.latency_us) if peer else None
-    )
-    topology.network.append(
-        (
-            (_link(topology, f"{name} network out", network.bandwidth_gbps, network.latency_us),),
-            (_link(topology, f"{name} network in", network.bandwidth_gbps),),
-        )
-        if network is not None
-        else ((), ())
-    )
-    for spec in node.instances:
-        for _ in range(spec.num_instances):
-            _build_instance(topology, number, llm.kv_ranks(spec.tensor_parallel), node.host_link)
-
-
-def _build_instance(topology: Topology, node: int, ranks: int, host: LinkSpec) -> None:
-    """Links of an instance whose KV is spread over so many ranks, each with a host link."""
-    index = len(topology.node_of)
-    gbps = host.bandwidth_gbps * ranks
-    out = _link(topology, f"instance {index} d2h", gbps, host.latency_us)
-    back = _link(topology, f"instance {index} h2d", gbps, host.latency_us)
-    both: Links = ()
-    if host.duplex_gbps is not None:
-        duplex_gbps = host.duplex_gbps * ranks
-        both = (_link(topology, f"instance {index} duplex", duplex_gbps),)
-    topology.node_of.append(node)
-    topology.to_host.append((out, *both))
-    topology.from_host.append((back, *both))
 
 
 def _pool(name: str, blocks: int, eviction: str, hybrid: bool) -> BlockPool:
@@ -120,30 +73,113 @@ def _pool(name: str, blocks: int, eviction: str, hybrid: bool) -> BlockPool:
     return ArcPool(name, blocks)
 
 
-def _build_dram(topology: Topology, cluster: ClusterSpec, hybrid: bool) -> list[Links]:
+Pools = dict[int, BlockPool]
+"""The pools of one memory by kind of KV."""
+
+
+def _pools(
+    size_tokens: int,
+    name: str,
+    spec: DramSpec | CxlSpec | TierSpec,
+    where: str,
+    instances: Sequence[Instance],
+) -> Pools:
+    """Divide a memory among the kinds of KV of the instances that reach it, by their GPUs."""
+    capacity_gib = spec.capacity_gib
+    gpus: Counter[int] = Counter()
+    for instance in instances:
+        gpus[instance.kv_kind] += instance.spec.tensor_parallel
+    llms = {instance.kv_kind: instance.llm for instance in instances}
+    pools: Pools = {}
+    for kind, llm in llms.items():
+        share = gpus[kind] / gpus.total()
+        block_bytes = size_tokens * llm.kv_bytes_per_token
+        blocks = int(capacity_gib * share * GIB // block_bytes)
+        of = _owner(llm, llms.values())
+        if blocks == 0:
+            has = f", of which{of} has {share:.0%}" if of else ""
+            raise ValueError(
+                f"{where}.capacity_gib is {capacity_gib}{has}: less than one KV block "
+                f"({block_bytes / GIB:.3g} GiB)"
+            )
+        pools[kind] = _pool(name + of, blocks, spec.eviction, llm.is_hybrid)
+    return pools
+
+
+def _owner(llm: Model, sharers: Collection[Model]) -> str:
+    """What tells the pool of one kind of KV from the others of a memory."""
+    if len(sharers) == 1:
+        return ""
+    namesakes = sum(other.name == llm.name for other in sharers)
+    return f" {llm.name} {llm.kv_dtype}" if namesakes > 1 else f" {llm.name}"
+
+
+def _build_node(
+    topology: Topology, node: NodeSpec, cluster: ClusterSpec, members: list[Instance]
+) -> None:
+    name, peer, network = node.name, node.peer_link, cluster.network
+    topology.peer.append(
+        _link(topology, f"{name} peer", peer.bandwidth_gbps, peer.latency_us) if peer else None
+    )
+    topology.network.append(
+        (
+            (_link(topology, f"{name} network out", network.bandwidth_gbps, network.latency_us),),
+            (_link(topology, f"{name} network in", network.bandwidth_gbps),),
+        )
+        if network is not None
+        else ((), ())
+    )
+    for instance in members:
+        _build_instance(topology, instance, node.host_link)
+
+
+def _build_instance(topology: Topology, instance: Instance, host: LinkSpec) -> None:
+    """Links of an instance: each rank that its KV is spread over has a host link."""
+    index = len(topology.node_of)
+    ranks = instance.llm.kv_ranks(instance.spec.tensor_parallel)
+    gbps = host.bandwidth_gbps * ranks
+    out = _link(topology, f"instance {index} d2h", gbps, host.latency_us)
+    back = _link(topology, f"instance {index} h2d", gbps, host.latency_us)
+    both: Links = ()
+    if host.duplex_gbps is not None:
+        duplex_gbps = host.duplex_gbps * ranks
+        both = (_link(topology, f"instance {index} duplex", duplex_gbps),)
+    topology.node_of.append(instance.node)
+    topology.kv_kinds.append(instance.kv_kind)
+    topology.block_bytes.append(topology.block_size_tokens * instance.llm.kv_bytes_per_token)
+    topology.besides_bytes.append(instance.llm.constant_kv_bytes)
+    topology.to_host.append((out, *both))
+    topology.from_host.append((back, *both))
+
+
+def _build_dram(
+    topology: Topology, cluster: ClusterSpec, by_node: list[list[Instance]]
+) -> list[Links]:
     """The tier, where any node has it; returns the link of each node's memory, if it is known."""
     drams: list[Links] = []
     reached: list[_Reached | None] = []
-    for node in cluster.nodes:
+    size_tokens = topology.block_size_tokens
+    for node, members in zip(cluster.nodes, by_node, strict=True):
         spec = node.dram
         if spec is None:
             drams.append(())
             reached.append(None)
             continue
         name = f"{node.name} dram"
-        blocks = _blocks(topology, spec.capacity_gib, f"{node.name}.dram")
-        pool = _pool(name, blocks, spec.eviction, hybrid)
+        pools = _pools(size_tokens, name, spec, f"{node.name}.dram", members)
         links: Links = (_link(topology, name, spec.bandwidth_gbps, spec.latency_us),)
         drams.append(links)
-        reached.append(_Reached(pool, links, links))
+        reached.append(_Reached(pools, links, links))
     if any(reached):
         _connect(topology, "dram", reached)
     return drams
 
 
-def _build_cxl(topology: Topology, cluster: ClusterSpec, spec: CxlSpec, hybrid: bool) -> None:
-    blocks = _blocks(topology, spec.capacity_gib, "cluster.cxl")
-    pool = _pool("cxl", blocks, spec.eviction, hybrid)
+def _build_cxl(
+    topology: Topology, cluster: ClusterSpec, spec: CxlSpec, by_node: list[list[Instance]]
+) -> None:
+    members = _members(cluster, spec.nodes, by_node)
+    pools = _pools(topology.block_size_tokens, "cxl", spec, "cluster.cxl", members)
     shared: Links = ()
     if spec.pool_bandwidth_gbps is not None:
         shared = (_link(topology, "cxl pool", spec.pool_bandwidth_gbps),)
@@ -154,18 +190,25 @@ def _build_cxl(topology: Topology, cluster: ClusterSpec, spec: CxlSpec, hybrid: 
             continue
         write = _link(topology, f"{node.name} cxl write", spec.bandwidth_gbps, spec.latency_us)
         read = _link(topology, f"{node.name} cxl read", spec.bandwidth_gbps, spec.latency_us)
-        reached.append(_Reached(pool, (write, *shared), (*shared, read)))
+        reached.append(_Reached(pools, (write, *shared), (*shared, read)))
     _connect(topology, "cxl", reached)
 
 
 def _build_tier(
-    topology: Topology, cluster: ClusterSpec, spec: TierSpec, drams: list[Links], hybrid: bool
+    topology: Topology,
+    cluster: ClusterSpec,
+    spec: TierSpec,
+    drams: list[Links],
+    by_node: list[list[Instance]],
 ) -> None:
     """A further tier; staged transfers cross the node's memory on their way."""
-    blocks = _blocks(topology, spec.capacity_gib, f"cluster.tiers: {spec.name}")
-    common = _pool(spec.name, blocks, spec.eviction, hybrid) if spec.shared else None
+    where, size_tokens = f"cluster.tiers: {spec.name}", topology.block_size_tokens
+    common: Pools = {}
+    if spec.shared:
+        sharers = _members(cluster, spec.nodes, by_node)
+        common = _pools(size_tokens, spec.name, spec, where, sharers)
     reached: list[_Reached | None] = []
-    for node, dram in zip(cluster.nodes, drams, strict=True):
+    for node, dram, members in zip(cluster.nodes, drams, by_node, strict=True):
         if spec.nodes is not None and node.name not in spec.nodes:
             reached.append(None)
             continue
@@ -176,15 +219,28 @@ def _build_tier(
         if spec.mixed_gbps is not None:
             mixed = (_link(topology, f"{name} mixed", spec.mixed_gbps),)
         stage = dram if spec.staged else ()
-        pool = common or _pool(name, blocks, spec.eviction, hybrid)
-        reached.append(_Reached(pool, (*stage, write, *mixed), (*mixed, read, *stage)))
+        pools = common or _pools(size_tokens, name, spec, where, members)
+        reached.append(_Reached(pools, (*stage, write, *mixed), (*mixed, read, *stage)))
     _connect(topology, spec.name, reached)
 
 
-class _Reached(NamedTuple):
-    """What the instances of a node reach of a tier: its pool, and the links to and from it."""
+def _members(
+    cluster: ClusterSpec, nodes: Iterable[str] | None, by_node: list[list[Instance]]
+) -> list[Instance]:
+    """The instances of some nodes, or of all."""
+    names = {node.name for node in cluster.nodes} if nodes is None else set(nodes)
+    return [
+        instance
+        for node, members in zip(cluster.nodes, by_node, strict=True)
+        if node.name in names
+        for instance in members
+    ]
 
-    pool: BlockPool
+
+class _Reached(NamedTuple):
+    """What the instances of a node reach of a tier: its pools, and the links to and from it."""
+
+    pools: Pools
     write: Links
     read: Links
 
@@ -192,11 +248,13 @@ class _Reached(NamedTuple):
 def _connect(topology: Topology, name: str, reached: list[_Reached | None]) -> None:
     """Add a tier that the instances of some nodes reach."""
     tier = topology.add_tier(name)
-    for node, to_host, from_host in zip(
-        topology.node_of, topology.to_host, topology.from_host, strict=True
+    for node, kind, to_host, from_host in zip(
+        topology.node_of, topology.kv_kinds, topology.to_host, topology.from_host, strict=True
     ):
         found = reached[node]
         if found is None:
             tier.connect(None, None, None)
         else:
-            tier.connect(found.pool, Path(to_host + found.write), Path(found.read + from_host))
+            tier.connect(
+                found.pools[kind], Path(to_host + found.write), Path(found.read + from_host)
+            )

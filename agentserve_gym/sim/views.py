@@ -32,7 +32,8 @@ class InstanceView(Copyable):
     """One instance as the router sees it.
 
     Attributes:
-        index, node: numbers. ``accelerator``, ``tensor_parallel``: what it runs on.
+        index, node: numbers. ``model``: what it serves, as the scenario names it.
+        accelerator, tensor_parallel: what it runs on.
         latency: how long its iterations take; known from profiling.
         kv_blocks: HBM pool, blocks of ``block_size_tokens``.
         max_num_seqs, max_num_batched_tokens: its scheduler's limits.
@@ -43,6 +44,7 @@ class InstanceView(Copyable):
 
     index: int
     node: int
+    model: str
     accelerator: str
     tensor_parallel: int
     latency: LatencyModel
@@ -75,7 +77,7 @@ class ClusterView(Copyable):
     """The cluster as the router sees it.
 
     Attributes:
-        instances: one view per instance.
+        instances: one view per instance, by its index; ``serving``: those that a program may use.
         tools: statistics of completed tool calls.
         tiers: names of the memory tiers below HBM, nearest first. Methods that take the name of a
             tier treat one that the cluster lacks as one that no instance reaches.
@@ -103,6 +105,17 @@ class ClusterView(Copyable):
         self._topology = residency.topology
         self._engines = engines
         self._clock = clock
+        self._serving: dict[str, list[InstanceView]] = {}
+        for view in instances:
+            self._serving.setdefault(view.model, []).append(view)
+
+    def serving(self, program: ProgramState) -> list[InstanceView]:
+        """The instances that serve the program's model, by index; not to be changed."""
+        return self._serving[program.model]
+
+    def serves(self, instance: int, program: ProgramState) -> bool:
+        """Whether an instance serves the program's model."""
+        return self.instances[instance].model == program.model
 
     @property
     def now_s(self) -> float:
@@ -186,7 +199,7 @@ class ClusterView(Copyable):
                 return inf
         elif self._pool(tier, instance) is None:
             return inf
-        return self._transfer_s(topology.load_path(number, source, instance), tokens)
+        return self._transfer_s(topology.load_path(number, source, instance), instance, tokens)
 
     def offload_s(self, program: ProgramState, tier: str, tokens: int) -> float:
         """Time to move ``tokens`` from the program's home to a lower tier, as links are queued;
@@ -195,12 +208,12 @@ class ClusterView(Copyable):
             return inf
         topology = self._topology
         path = topology.offload_path(program.home, topology.number_of(tier))
-        return self._transfer_s(path, tokens)
+        return self._transfer_s(path, program.home, tokens)
 
-    def _transfer_s(self, path: Path, tokens: int) -> float:
+    def _transfer_s(self, path: Path, instance: int, tokens: int) -> float:
         topology, now = self._topology, self._clock.time_s
-        size = tokens * topology.block_bytes / topology.block_size_tokens
-        return path.end_s(now, size + topology.besides_bytes) - now
+        size = tokens * topology.block_bytes[instance] / topology.block_size_tokens
+        return path.end_s(now, size + topology.besides_bytes[instance]) - now
 
     def is_pinned(self, program: ProgramState) -> bool:
         """Whether the program's chain is pinned somewhere."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import Protocol
@@ -128,13 +128,20 @@ class Workload(Frozen):
             yield arrival_s / speedup
 
 
-def build_workload(spec: WorkloadSpec, arrivals: ArrivalSpec, seed: int) -> Workload:
+def build_workload(
+    spec: WorkloadSpec,
+    arrivals: ArrivalSpec,
+    seed: int,
+    windows_tokens: Mapping[str, int] | None = None,
+) -> Workload:
     """Build the workload that ``spec`` and ``arrivals`` describe.
 
     Args:
         spec: which programs.
         arrivals: when they arrive.
         seed: at least 0; the same seed gives the same programs and arrivals, whatever the policy.
+        windows_tokens: the window of each agent class of a generated workload; default:
+            ``max_context_tokens`` for all.
 
     Raises:
         ValueError: if the seed is negative, a trace cannot be read or leaves no program, the window
@@ -142,16 +149,18 @@ def build_workload(spec: WorkloadSpec, arrivals: ArrivalSpec, seed: int) -> Work
     """
     if seed < 0:
         raise ValueError(f"seed is {seed}; allowed: an integer of at least 0")
-    source = _source(spec, seed)
+    source = _source(spec, seed, windows_tokens)
     if isinstance(arrivals, TraceArrivals):
         source = _ordered_by_arrival(source, spec)
     return Workload(source, arrivals, seed)
 
 
-def _source(spec: WorkloadSpec, seed: int) -> ProgramSource:
+def _source(
+    spec: WorkloadSpec, seed: int, windows_tokens: Mapping[str, int] | None
+) -> ProgramSource:
     match spec:
         case GeneratedWorkload():
-            return GeneratedPrograms(spec, seed)
+            return GeneratedPrograms(spec, seed, windows_tokens)
         case TraceWorkload():
             return ListedPrograms(tuple(_trace_programs(spec, seed)))
         case InlineWorkload():
@@ -186,7 +195,9 @@ _OWN_TOKENS = 64  # the least that a window leaves beside a shared prefix
 class GeneratedPrograms:
     """Programs drawn on demand, a block at a time; holds no more, so any number costs nothing."""
 
-    def __init__(self, spec: GeneratedWorkload, seed: int) -> None:
+    def __init__(
+        self, spec: GeneratedWorkload, seed: int, windows_tokens: Mapping[str, int] | None = None
+    ) -> None:
         self._spec = spec
         self._seed = seed
         self._block = -1
@@ -194,18 +205,11 @@ class GeneratedPrograms:
         self._classes = tuple(spec.mix)
         weights = np.cumsum(list(spec.mix.values()))
         self._edges = tuple(float(edge) for edge in weights[:-1] / weights[-1])
-        self._settings = DrawSettings(
-            window_tokens=spec.max_context_tokens,
-            max_turns=spec.max_turns,
-            tool_timeout_s=spec.tool_timeout_s,
-            host_factor=spec.host_factor,
-            gap_scale=spec.gap_scale,
-            token_scale=spec.token_scale,
-            human_users=spec.user_gaps == "human",
-            max_user_gap_s=spec.max_user_gap_s,
-            sub_agents=spec.sub_agents,
+        windows: Mapping[str, int | None] = windows_tokens or dict.fromkeys(
+            spec.mix, spec.max_context_tokens
         )
-        _require_window(spec)
+        _require_windows(spec, windows)
+        self._settings = {name: _settings(spec, name, windows[name]) for name in spec.mix}
 
     def __len__(self) -> int:
         return self._spec.programs
@@ -227,7 +231,7 @@ class GeneratedPrograms:
             for name, indices in by_class.items()
             for index, program in zip(
                 indices,
-                draw_programs(load_parameters(name), self._seed, indices, self._settings),
+                draw_programs(load_parameters(name), self._seed, indices, self._settings[name]),
                 strict=True,
             )
         }
@@ -239,11 +243,27 @@ class GeneratedPrograms:
         return self._classes[bisect_right(self._edges, u)]
 
 
-def largest_window_floor(spec: GeneratedWorkload) -> tuple[str, int]:
-    """The class of the mix that needs the largest window for its shared prefix, and that window."""
+def _settings(spec: GeneratedWorkload, name: str, window_tokens: int | None) -> DrawSettings:
+    """What a workload changes about the programs of one of its classes."""
+    return DrawSettings(
+        window_tokens=window_tokens,
+        max_turns=spec.max_turns,
+        tool_timeout_s=spec.tool_timeout_s,
+        host_factor=spec.host_factor,
+        gap_scale=spec.gap_scale,
+        token_scale=spec.token_scale,
+        human_users=spec.user_gaps == "human",
+        max_user_gap_s=spec.max_user_gap_s,
+        sub_agents=spec.sub_agents,
+        model=spec.models.get(name),
+        sub_agent_model=spec.sub_agent_models.get(name),
+    )
+
+
+def window_floors(spec: GeneratedWorkload) -> dict[str, int]:
+    """The smallest window that each class of the mix needs for its shared prefix, largest first."""
     floors = {name: _window_floor(load_parameters(name), spec.token_scale) for name in spec.mix}
-    largest = max(floors, key=lambda name: floors[name])
-    return largest, floors[largest]
+    return dict(sorted(floors.items(), key=lambda item: item[1], reverse=True))
 
 
 def _window_floor(parameters: ClassParameters, token_scale: float) -> int:
@@ -257,15 +277,14 @@ def _window_floor(parameters: ClassParameters, token_scale: float) -> int:
     return max(sizes) + _OWN_TOKENS
 
 
-def _require_window(spec: GeneratedWorkload) -> None:
-    if spec.max_context_tokens is None:
-        return
-    name, floor = largest_window_floor(spec)
-    if spec.max_context_tokens < floor:
-        raise ValueError(
-            f"max_context_tokens is {spec.max_context_tokens}; class {name!r} needs at "
-            f"least {floor}, because its shared prefix has up to {floor - _OWN_TOKENS} tokens"
-        )
+def _require_windows(spec: GeneratedWorkload, windows: Mapping[str, int | None]) -> None:
+    for name, floor in window_floors(spec).items():
+        window = windows[name]
+        if window is not None and window < floor:
+            raise ValueError(
+                f"max_context_tokens is {window}; class {name!r} needs at "
+                f"least {floor}, because its shared prefix has up to {floor - _OWN_TOKENS} tokens"
+            )
 
 
 # ----------------------------------------------------------------------------------- listed: traces
@@ -286,11 +305,15 @@ class ListedPrograms:
 
 def _trace_programs(spec: TraceWorkload, seed: int) -> list[Program]:
     programs: Sequence[Program] = read_programs(spec.path, spec.format)
+    if spec.models:
+        _require_classes(programs, spec)
     if spec.split is not None:
         programs = _keep(programs, f"split:{spec.split}", spec, "split", spec.split)
     if spec.fresh_start_only:
         programs = _keep(programs, "fresh_start", spec, "fresh_start_only", "true")
     cut = [kept for program in programs if (kept := _cut_program(program, spec)) is not None]
+    if spec.models:
+        cut = [_with_model(program, spec.models) for program in cut]
     if not cut:
         raise ValueError(
             f"{spec.path}: no program is left; max_context_tokens is {spec.max_context_tokens}, "
@@ -333,6 +356,35 @@ def _cut_program(program: Program, spec: TraceWorkload) -> Program | None:
     last = kept[-1]
     kept[-1] = Turn(last.input_tokens, last.new_input_tokens, last.output_tokens, last.reuse_tokens)
     return replace(program, turns=tuple(kept))
+
+
+def _require_classes(programs: Iterable[Program], spec: TraceWorkload) -> None:
+    """Refuse models for classes that the file does not have."""
+    classes = {one.agent_class for program in programs for one in _family(program)}
+    for name in spec.models:
+        if name not in classes:
+            raise ValueError(
+                f"{spec.path}: models names class {name!r}; the file has "
+                f"{', '.join(sorted(classes))}"
+            )
+
+
+def _family(program: Program) -> Iterator[Program]:
+    """A program and its sub-agents."""
+    yield program
+    for turn in program.turns:
+        for child in turn.children:
+            yield from _family(child)
+
+
+def _with_model(program: Program, models: Mapping[str, str]) -> Program:
+    """The program, and its sub-agents, with the models of their classes where they name none."""
+    turns = tuple(
+        turn._replace(children=tuple(_with_model(child, models) for child in turn.children))
+        for turn in program.turns
+    )
+    named = program.model or models.get(program.agent_class)
+    return replace(program, turns=turns, model=named)
 
 
 def _with_template(turn: Turn, number: int, spec: TraceWorkload) -> Turn:
@@ -409,6 +461,14 @@ def _inline_program(spec: InlineProgram, name: str) -> Program:
             )
         )
         chain = input_tokens + turn.output_tokens
-    program = Program(program_id, spec.agent_class, tuple(turns), prefix, spec.arrival_s, "inline")
+    program = Program(
+        program_id,
+        spec.agent_class,
+        tuple(turns),
+        prefix,
+        spec.arrival_s,
+        "inline",
+        model=spec.model,
+    )
     validate_program(program)
     return program

@@ -98,7 +98,8 @@ class Program(Frozen):
 
     ``arrival_s`` is ``None`` where an arrival process decides. ``prefix`` lists the levels of the
     shared prefix from the first token on (for instance tool definitions, then system prompt);
-    their tokens are part of every ``Turn.input_tokens``.
+    their tokens are part of every ``Turn.input_tokens``. ``model`` is the model that serves it;
+    ``None``: its parent's, and of a root program the cluster's.
     """
 
     program_id: str
@@ -108,6 +109,7 @@ class Program(Frozen):
     arrival_s: float | None = None
     source: str = ""
     labels: tuple[str, ...] = field(default=())
+    model: str | None = None
 
     @property
     def shared_prefix_tokens(self) -> int:

@@ -21,6 +21,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 GapScale = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 Variation = Annotated[FiniteFloat, Field(ge=1e-3, le=1e3)]
 Programs = Annotated[int, Field(ge=1, le=10**9)]
+ModelName = Annotated[str, Field(min_length=1)]
 Concurrency = Annotated[int, Field(ge=1, le=10**6)]
 """Programs are drawn as they arrive; live ones take some 6 KiB each."""
 
@@ -122,6 +123,8 @@ class GeneratedWorkload(SpecModel):
             from an LLM that played the user (about a second).
         max_user_gap_s: cap on a person's wait.
         sub_agents: whether turns may start sub-agents (children).
+        models: agent class -> the model that its programs name; default: the cluster's.
+        sub_agent_models: agent class -> the model of its sub-agents; default: their parent's.
     """
 
     kind: Literal["generated"] = "generated"
@@ -136,6 +139,8 @@ class GeneratedWorkload(SpecModel):
     user_gaps: Literal["human", "simulated"] = "human"
     max_user_gap_s: PositiveFloat = 43_200.0
     sub_agents: bool = True
+    models: dict[str, ModelName] = {}
+    sub_agent_models: dict[str, ModelName] = {}
 
     @model_validator(mode="after")
     def _known_classes(self) -> GeneratedWorkload:
@@ -144,6 +149,12 @@ class GeneratedWorkload(SpecModel):
                 raise ValueError(
                     f"mix: unknown agent class {name!r}; allowed: {', '.join(AGENT_CLASSES)}"
                 )
+        for field in ("models", "sub_agent_models"):
+            for name in getattr(self, field):
+                if name not in self.mix:
+                    raise ValueError(
+                        f"{field}: {name!r} is not in the mix; allowed: {', '.join(self.mix)}"
+                    )
         return self
 
 
@@ -166,6 +177,7 @@ class TraceWorkload(SpecModel):
             hide approvals by people (up to hours in the coding traces).
         shuffle: order by the workload seed instead of the file's.
         sub_agents: whether children are kept.
+        models: agent class -> model, for programs whose records name none; default: the cluster's.
         template_start_tokens, template_turn_tokens: of a chat template that the file's prompts
             leave out: before the first message, and around the messages of each further turn.
     """
@@ -185,6 +197,7 @@ class TraceWorkload(SpecModel):
     tool_timeout_s: PositiveFloat | None = None
     shuffle: bool = False
     sub_agents: bool = True
+    models: dict[str, ModelName] = {}
     template_start_tokens: NonNegativeInt = 0
     template_turn_tokens: NonNegativeInt = 0
 
@@ -224,10 +237,12 @@ class InlineTurn(SpecModel):
 
 
 class InlineProgram(SpecModel):
-    """A program written out; ``arrival_s`` is the offset in the gap for a child."""
+    """A program written out; ``arrival_s`` is the offset in the gap for a child. ``model``: what
+    serves it; default: its parent's, the cluster's of a root program."""
 
     program_id: str | None = None
     agent_class: str = "inline"
+    model: ModelName | None = None
     arrival_s: NonNegativeFloat | None = None
     prefix: tuple[InlinePrefix, ...] = ()
     turns: tuple[InlineTurn, ...] = Field(min_length=1)

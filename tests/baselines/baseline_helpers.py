@@ -32,6 +32,7 @@ class FakeInstance:
     def __init__(self, index: int, *, node: int = 0, kv_blocks: int = 1000, **load: int) -> None:
         self.index = index
         self.node = node
+        self.model = ""
         self.kv_blocks = kv_blocks
         self.block_size_tokens = BLOCK
         self.max_num_seqs = 128
@@ -83,6 +84,9 @@ class FakeCluster:
         self.now_s = now_s
         self.link_bytes_s = 1e9
         self.dram_tokens = 1_000_000
+
+    def serving(self, program: ProgramState) -> list[FakeInstance]:
+        return [view for view in self.instances if view.model == program.model]
 
     def is_pinned(self, program: ProgramState) -> bool:
         return program.index in self.pinned

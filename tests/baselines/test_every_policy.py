@@ -56,9 +56,10 @@ def test_it_finishes_under_pressure_and_its_defining_event_fires(info: PolicyInf
         assert report["counters"][f"{info.name}.{info.events[0]}"] > 0, report["counters"]
 
 
+@pytest.mark.parametrize("preset", ["default", "mixed-models"])
 @pytest.mark.parametrize("info", LISTED, ids=lambda info: info.name)
-def test_it_finishes_the_default_scenario(info: PolicyInfo) -> None:
-    content = load_scenario("default").model_dump()
+def test_it_finishes_a_preset(info: PolicyInfo, preset: str) -> None:
+    content = load_scenario(preset).model_dump()
     if info.name == "min_completion":
         content["workload"] = {**content["workload"], "programs": 2, "max_turns": 4}
     report = run_named(info.name, load_scenario(content))

@@ -5,15 +5,17 @@ from dataclasses import replace
 import pytest
 from bench_helpers import PLAIN
 
-from agentserve_gym.baselines import list_policies, parse_policy
+from agentserve_gym.baselines import list_policies, parse_policy, run_policy
 from agentserve_gym.bench import load_suite, plan_jobs, suite_names
 from agentserve_gym.bench.suite import (
+    curated_policies,
     find_scenario,
     scenario_names,
     tuning_grids,
     with_tuned_parts,
 )
 from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
+from agentserve_gym.sim import Simulation, load_scenario
 from agentserve_gym.workloads.spec import GammaArrivals
 
 
@@ -42,6 +44,15 @@ def test_standard_spans_what_it_promises(standard):
     assert any(isinstance(s.arrivals, GammaArrivals) and s.arrivals.cv == 3.5 for s in scenarios)
     assert any(s.cluster.cxl is not None for s in scenarios)
     assert any(s.workload.kind == "trace" for s in scenarios)
+
+
+@pytest.mark.parametrize("policy", sorted(set(curated_policies().values())))
+def test_every_policy_sends_turns_to_instances_of_their_model(policy: str):
+    content = load_scenario("mixed-models").model_dump()
+    content["workload"]["programs"] = 2 if "min_completion" in policy else 24
+    report = run_policy(Simulation(load_scenario(content), 0), parse_policy(policy))
+    assert report["unfinished_programs"] == 0
+    assert report["invalid_answers"] == 0
 
 
 def test_every_scenario_is_in_a_suite(standard):

@@ -45,6 +45,35 @@ def test_spaces() -> None:
     assert base(joint).routes.names[-1] == "hold"
 
 
+def test_instances_of_other_models_are_masked_and_change_no_space() -> None:
+    env = gym.make(ROUTING, scenario="mixed-models")
+    unwrapped = base(env)
+    env.reset(seed=3)
+    seen: set[tuple[int, ...]] = set()
+    for step in play(env, random_chooser()):
+        pending = unwrapped.pending
+        if pending is None:
+            break
+        mask = tuple(step.info["action_mask"][:-1])
+        served = [view.model == pending.program.model for view in pending.cluster.instances]
+        assert mask == tuple(map(int, served))
+        seen.add(mask)
+    assert seen == {(1, 0, 0, 1, 0, 0), (0, 1, 1, 0, 1, 1)}
+    assert step.info["invalid_actions"] == 0
+    assert unwrapped.observation_space == base(gym.make(ROUTING, max_instances=6)).observation_space
+
+
+def test_a_route_to_another_model_falls_back_and_is_counted() -> None:
+    env = gym.make(ROUTING, scenario="mixed-models")
+    env.reset(seed=3)
+    program = base(env).pending.program
+    wrong = int(np.flatnonzero(base(env).action_masks() == 0)[0])
+    info = env.step(wrong)[-1]
+    assert info["invalid_actions"] == 1
+    sent = [view.sent_turns for view in base(env).simulation.cluster.serving(program)]
+    assert sum(sent) == 1
+
+
 def test_joint_masks_follow_the_decision() -> None:
     env = gym.make(JOINT, scenario=crowded(), max_instances=5, tiers=["dram", "cxl"])
     env.reset(seed=0)

@@ -15,7 +15,7 @@ from agentserve_gym import ENV_IDS, __version__
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.bench.suite import curated_policies
 from agentserve_gym.compiled import FOLDER
-from agentserve_gym.sim import load_scenario, preset_names
+from agentserve_gym.sim import Simulation, load_scenario, preset_names
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -42,9 +42,10 @@ def test_readme_names_every_environment():
     assert all(f"`{env_id}`" in text for env_id in ENV_IDS)
 
 
-def test_example_scenario_loads():
-    (text,) = blocks(ROOT / "docs" / "scenarios.md", "toml")
-    assert load_scenario(tomllib.loads(text)).name == "mine"
+def test_example_scenarios_load():
+    texts = blocks(ROOT / "docs" / "scenarios.md", "toml")
+    simulations = [Simulation(load_scenario(tomllib.loads(text))) for text in texts]
+    assert [simulation.scenario.name for simulation in simulations] == ["mine", "two-models"]
 
 
 def test_every_preset_is_described():

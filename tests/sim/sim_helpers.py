@@ -227,7 +227,7 @@ class Chooser:
         who, asked = decision.program, decision.program.turns_done
         if isinstance(decision, RouteDecision):
             draws = self._draws(who, asked, 0, min(decision.offers, 3))
-            return self._route(draws)
+            return self._route(draws, decision)
         return self._place(
             self._draws(who, asked, 1, int(decision.elapsed_s > 0)), decision.cluster.tiers
         )
@@ -236,7 +236,9 @@ class Chooser:
         identity = mix(self.seed, who.stream, *parts)
         return lambda number: uniform(identity, number)
 
-    def _route(self, draw: Callable[[int], float]) -> Answer:
+    def _route(self, draw: Callable[[int], float], decision: RouteDecision) -> Answer:
+        serving = [view.index for view in decision.instances]
+        others = [view.index for view in decision.cluster.instances if view.index not in serving]
         if draw(0) < self.invalid:
             wrong: list[Any] = [
                 Route(-1),
@@ -246,6 +248,7 @@ class Chooser:
                 "x",
                 7,
                 Hold(),
+                *map(Route, others),
             ]
             return wrong[int(draw(1) * len(wrong))]  # type: ignore[no-any-return]
         if draw(2) < self.hold:
@@ -253,7 +256,7 @@ class Chooser:
         priority = float(int(draw(3) * 3))
         restore = list(Restore)[int(draw(5) * 3)]
         promote = draw(8) if draw(9) < 0.2 else None
-        return Route(int(draw(4) * self.instances), priority, restore, promote)
+        return Route(serving[int(draw(4) * len(serving))], priority, restore, promote)
 
     def _place(self, draw: Callable[[int], float], tiers: Sequence[str]) -> Answer:
         if draw(0) < self.invalid:

@@ -84,7 +84,18 @@ def peak_tokens(program: dict[str, Any]) -> int:
 
 
 @st.composite
-def nodes(draw: st.DrawFn, name: str, fewest_blocks: int) -> dict[str, Any]:
+def named_models(draw: st.DrawFn, programs: list[dict[str, Any]], models: list[str]) -> None:
+    """Let some programs and sub-agents name one of the models."""
+    for program in programs:
+        program["model"] = draw(st.sampled_from([None, *models]))
+        for turn in program["turns"]:
+            draw(named_models(turn.get("children", []), models))
+
+
+@st.composite
+def nodes(
+    draw: st.DrawFn, name: str, fewest_blocks: int, other_model: str | None
+) -> dict[str, Any]:
     spare = draw(st.sampled_from([1.0, 1.0, 1.3, 2.0, 4.0]))
     node: dict[str, Any] = {
         "name": name,
@@ -100,6 +111,8 @@ def nodes(draw: st.DrawFn, name: str, fewest_blocks: int) -> dict[str, Any]:
             "duplex_gbps": draw(st.sampled_from([None, 30.0])),
         },
     }
+    if other_model is not None:
+        node["instances"].append({**node["instances"][0], "model": other_model})
     if draw(st.booleans()):
         node["dram"] = {"capacity_gib": draw(st.sampled_from([0.1, 0.5, 5.0]))}
     if draw(st.booleans()):
@@ -132,21 +145,32 @@ def tools(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+def most_besides(llm: str, budget: int) -> int:
+    """Most blocks that a turn needs besides those of its context."""
+    besides = hybrid_blocks(model(llm), BLOCK)
+    return besides.windows + besides.states + besides.passing * (budget // BLOCK)
+
+
 @st.composite
 def scenarios(
     draw: st.DrawFn, *, horizon: bool = True, delays: bool = True, most_programs: int = 8
 ) -> Scenario:
-    """A scenario with one to three nodes; HBM pools from just large enough to roomy."""
+    """A scenario with one to three nodes and one or two models; HBM pools from just large enough to
+    roomy."""
     workload = draw(st.lists(programs(), min_size=1, max_size=most_programs))
     llm = draw(st.sampled_from(MODELS))
-    besides = hybrid_blocks(model(llm), BLOCK)
+    other = draw(
+        st.sampled_from([None, None, *(name for name in dict.fromkeys(MODELS) if name != llm)])
+    )
+    if other is not None:
+        draw(named_models(workload, [llm, other]))
     budget = draw(st.sampled_from([64, 256, 2048]))
     fewest = -(-max(map(peak_tokens, workload)) // BLOCK) + 1
-    fewest += besides.windows + besides.states + besides.passing * (budget // BLOCK)
+    fewest += max(most_besides(name, budget) for name in (llm, other or llm))
     names = [f"n{i}" for i in range(draw(st.integers(1, 3)))]
     cluster: dict[str, Any] = {
         "model": llm,
-        "nodes": [draw(nodes(name, fewest)) for name in names],
+        "nodes": [draw(nodes(name, fewest, other)) for name in names],
     }
     if draw(st.booleans()):
         cluster["cxl"] = {

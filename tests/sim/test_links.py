@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentserve_gym.hardware import model
+from agentserve_gym.sim.instances import list_instances
 from agentserve_gym.sim.kernel.links import Link, Path
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.kernel.tiers import HBM
@@ -67,8 +68,12 @@ def cluster(**more: object) -> ClusterSpec:
     )
 
 
+def build(spec: ClusterSpec) -> Topology:
+    return build_topology(spec, 16, list_instances(spec))
+
+
 def topology(**more: object) -> Topology:
-    return build_topology(cluster(**more), 16, model("llama-3.1-8b"))
+    return build(cluster(**more))
 
 
 def test_instances_of_a_node_share_its_dram_but_not_their_host_links() -> None:
@@ -89,8 +94,9 @@ def test_ranks_that_hold_copies_load_them_beside_each_other() -> None:
         for node in spec["nodes"]:
             for instance in node["instances"]:
                 instance["tensor_parallel"] = 4
-        parts = build_topology(ClusterSpec.model_validate(spec), 16, model(name))
-        assert parts.block_bytes == 16 * model(name).kv_bytes_per_token
+        spec["model"] = name
+        parts = build(ClusterSpec.model_validate(spec))
+        assert parts.block_bytes[0] == 16 * model(name).kv_bytes_per_token
         rate = parts.links["instance 0 h2d"].bandwidth
         assert rate == ranks * topology().links["instance 0 h2d"].bandwidth
 
@@ -98,16 +104,16 @@ def test_ranks_that_hold_copies_load_them_beside_each_other() -> None:
 def test_a_copy_moves_windows_and_states_too() -> None:
     for name in ("llama-3.1-8b", "gpt-oss-120b", "qwen3.5-35b-a3b"):
         llm = model(name)
-        parts = build_topology(cluster(), 16, llm)
-        assert parts.copy_bytes(1000) == llm.kv_bytes(16_000)
-    assert parts.copy_bytes(0) == 30 * (llm.linear_state_bytes or 0)
+        parts = topology(model=name)
+        assert parts.copy_bytes(0, 1000) == llm.kv_bytes(16_000)
+    assert parts.copy_bytes(0, 0) == 30 * (llm.linear_state_bytes or 0)
 
 
 def test_both_directions_share_a_duplex_cap() -> None:
     spec = cluster().model_dump()
     for node in spec["nodes"]:
         node["host_link"]["duplex_gbps"] = 15.0
-    parts = build_topology(ClusterSpec.model_validate(spec), 16, model("llama-3.1-8b"))
+    parts = build(ClusterSpec.model_validate(spec))
     parts.offload_path(0, DRAM).start(0.0, 3 * GB)
     # Alone a load of 3 GB takes .3 s; behind the offload the shared 15 GB/s give .4 s for both.
     assert parts.load_path(DRAM, -1, 0).end_s(0.0, 3 * GB) == pytest.approx(0.4)
@@ -173,7 +179,7 @@ def test_migration_goes_over_the_peer_link_the_host_or_the_network() -> None:
     assert networked.load_path(HBM, 0, 2).end_s(0.0, 1 * GB) == pytest.approx(0.2)
     spec = cluster().model_dump()
     spec["nodes"][0]["peer_link"] = {"bandwidth_gbps": 100.0, "latency_us": 0.0}
-    peers = build_topology(ClusterSpec.model_validate(spec), 16, model("llama-3.1-8b"))
+    peers = build(ClusterSpec.model_validate(spec))
     assert peers.load_path(HBM, 0, 1).end_s(0.0, 1 * GB) == pytest.approx(0.01)
 
 
@@ -187,5 +193,5 @@ def test_lower_tiers_hold_whole_blocks_of_all_ranks() -> None:
 def test_host_bandwidth_grows_with_the_ranks_of_an_instance() -> None:
     spec = cluster().model_dump()
     spec["nodes"][0]["instances"][0]["tensor_parallel"] = 2
-    parts = build_topology(ClusterSpec.model_validate(spec), 16, model("llama-3.1-8b"))
+    parts = build(ClusterSpec.model_validate(spec))
     assert parts.load_path(DRAM, -1, 0).end_s(0.0, 1 * GB) == pytest.approx(0.05)

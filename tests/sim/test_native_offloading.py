@@ -51,7 +51,7 @@ def test_every_full_block_is_written_once_whatever_policies_place():
     assert dram.capacity - dram.free == written
     assert dram.held == 0
     moved = simulation.residency.topology.links["instance 0 d2h"].moved_bytes
-    assert moved == written * simulation.residency.topology.block_bytes
+    assert moved == written * simulation.residency.topology.block_bytes[0]
     assert simulate(2, kv_blocks=1000, native=False).residency.counters.offloaded_blocks[1] == 0
 
 

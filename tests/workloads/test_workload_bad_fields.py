@@ -22,7 +22,7 @@ CALL = {"t": 0.0, "in": 100, "out": 3, "hash_runs": [[1, 2]]}
 GOOD: dict[str, dict[str, Any]] = {
     "agentserve": {
         "schema": "agentserve/1", "program_id": "p", "agent_class": "c", "arrival_s": 0.0,
-        "prefix": [["k", 4]], "labels": ["a"], "source": "s",
+        "prefix": [["k", 4]], "labels": ["a"], "source": "s", "model": "m",
         "turns": [{**TURN, **GAP, "children": [CHILD]}, LAST],
     },
     "agentprog": {

@@ -65,6 +65,7 @@ def test_own_format_round_trip_is_lossless(tmp_path: Path, name: str) -> None:
             arrival_s=0.1 + 0.2,
             source="here",
             labels=("x", "split:test"),
+            model="llama-3.1-8b",
         )
     )
     path = tmp_path / name

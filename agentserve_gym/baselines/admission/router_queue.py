@@ -26,7 +26,7 @@ class RouterQueue(Admission):
     def admits(self, decision: RouteDecision, instance: int) -> bool:  # noqa: ARG002
         return any(
             view.load().prefill_backlog_tokens <= self.threshold * view.max_num_batched_tokens
-            for view in decision.cluster.instances
+            for view in decision.instances
         )
 
     def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002

@@ -35,14 +35,14 @@ class MinCompletion(Foresight, Routing):
     decisions: int = number(200, low=1)
 
     def choose(self, decision: RouteDecision) -> Choice:
-        views = decision.cluster.instances
+        views = decision.instances
         tried: dict[tuple[Any, ...], float] = {}
-        ends = []
+        ends: dict[int, float] = {}
         for view in views:
             likeness = _likeness(view, decision)
             if likeness not in tried:
                 tried[likeness] = self._end_s(decision, view.index)
-            ends.append(tried[likeness])
+            ends[view.index] = tried[likeness]
         best = min(views, key=lambda view: (ends[view.index], view.sent_turns, view.index)).index
         home = decision.program.home
         if home < 0:
@@ -70,7 +70,7 @@ def _likeness(view: InstanceView, decision: RouteDecision) -> tuple[Any, ...]:
     """What makes two idle instances the same to this turn; a busy one is like no other."""
     busy = view.index if view.sent_turns else -1
     cached = view.cached_tokens(decision.turn)
-    return (busy, view.node, view.accelerator, view.tensor_parallel, view.load(), cached)
+    return (busy, view.node, id(view.latency), view.kv_blocks, view.load(), cached)
 
 
 def _completion_s(copy: Simulation, gap_started_s: float, completed: bool) -> float:
@@ -83,5 +83,5 @@ def _stock(decision: Decision) -> Answer:
     """Session affinity and LRU."""
     if isinstance(decision, RouteDecision):
         home = decision.program.home
-        return Route(home if home >= 0 else least_loaded(decision.cluster.instances))
+        return Route(home if home >= 0 else least_loaded(decision.instances))
     return KEEP

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from agentserve_gym.baselines.estimates import least_loaded
 from agentserve_gym.baselines.parts import Choice, Routing, number
 from agentserve_gym.baselines.registry import register
-from agentserve_gym.sim import RouteDecision
+from agentserve_gym.sim import InstanceView, RouteDecision
 from agentserve_gym.sim.kernel.randomness import uniform
 
 
 @register("round_robin", "instances in turn", "folklore", ("cycles",))
 @dataclass
 class RoundRobin(Routing):
-    """The next instance in cyclic order."""
+    """The next instance in cyclic order, of those that serve the turn's model."""
 
     def reset(self) -> None:
         super().reset()
-        self._next = 0
+        self._last: dict[str, int] = {}
 
     def choose(self, decision: RouteDecision) -> Choice:
-        return Choice(self._next % len(decision.cluster.instances), "cycles")
+        views = decision.instances
+        last = self._last.get(decision.program.model, -1)
+        following = bisect_right(views, last, key=lambda view: view.index)
+        return Choice(views[following % len(views)].index, "cycles")
 
     def dispatched(self, decision: RouteDecision, instance: int) -> None:
-        self._next = (instance + 1) % len(decision.cluster.instances)
+        self._last[decision.program.model] = instance
 
 
 def draw(seed: int, decision: RouteDecision, number_of_draw: int, count: int) -> int:
@@ -42,7 +46,8 @@ class Random(Routing):
     seed: int = number(0)
 
     def choose(self, decision: RouteDecision) -> Choice:
-        return Choice(draw(self.seed, decision, 0, len(decision.cluster.instances)), "draws")
+        views = decision.instances
+        return Choice(views[draw(self.seed, decision, 0, len(views))].index, "draws")
 
 
 @register(
@@ -56,7 +61,7 @@ class LeastLoaded(Routing):
     """The instance with the fewest unfinished turns."""
 
     def choose(self, decision: RouteDecision) -> Choice:
-        return Choice(least_loaded(decision.cluster.instances), "choices")
+        return Choice(least_loaded(decision.instances), "choices")
 
 
 @register(
@@ -72,18 +77,18 @@ class PowerOfTwo(Routing):
     seed: int = number(0)
 
     def choose(self, decision: RouteDecision) -> Choice:
-        views = decision.cluster.instances
         first, second = sample_two(self.seed, decision)
-        if views[second].sent_turns < views[first].sent_turns:
-            return Choice(second, "second_taken")
-        return Choice(first, "first_taken")
+        if second.sent_turns < first.sent_turns:
+            return Choice(second.index, "second_taken")
+        return Choice(first.index, "first_taken")
 
 
-def sample_two(seed: int, decision: RouteDecision) -> tuple[int, int]:
+def sample_two(seed: int, decision: RouteDecision) -> tuple[InstanceView, InstanceView]:
     """Two different instances at random; the same one twice where there is only one."""
-    count = len(decision.cluster.instances)
+    views = decision.instances
+    count = len(views)
     first = draw(seed, decision, 0, count)
     if count == 1:
-        return first, first
+        return views[first], views[first]
     second = draw(seed, decision, 1, count - 1)
-    return first, second + (second >= first)
+    return views[first], views[second + (second >= first)]

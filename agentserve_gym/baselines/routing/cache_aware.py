@@ -28,7 +28,7 @@ class SGLangCacheAware(Routing):
     ratio: float = number(1.0001, low=1.0)
 
     def choose(self, decision: RouteDecision) -> Choice:
-        views = decision.cluster.instances
+        views = decision.instances
         loads = [view.sent_turns for view in views]
         most, least = max(loads), min(loads)
         if most - least > self.difference and most > self.ratio * least:
@@ -55,11 +55,12 @@ class RayPrefixAware(Routing):
     seed: int = number(0)
 
     def choose(self, decision: RouteDecision) -> Choice:
-        views = decision.cluster.instances
+        views = decision.instances
         loads = [view.sent_turns for view in views]
         if max(loads) - min(loads) >= self.imbalanced_threshold:
             first, second = sample_two(self.seed, decision)
-            return Choice(second if loads[second] < loads[first] else first, "imbalanced")
+            better = second if second.sent_turns < first.sent_turns else first
+            return Choice(better.index, "imbalanced")
         best, tokens = best_match(decision)
         if tokens >= self.match * decision.turn.prompt_tokens:
             return Choice(best, "matched")
@@ -82,11 +83,11 @@ class LLMDWeighted(Routing):
     queue: float = number(2.0)
 
     def choose(self, decision: RouteDecision) -> Choice:
-        views, turn = decision.cluster.instances, decision.turn
+        views, turn = decision.instances, decision.turn
         waiting = [view.load().queued_turns for view in views]
         longest, shortest = max(waiting), min(waiting)
         span = max(longest - shortest, 1)
-        best, best_key, most = 0, (-1.0, 0, 0), 0
+        best, best_key, most = views[0], (-1.0, 0, 0), 0
         for view, queued in zip(views, waiting, strict=True):
             matched = view.cached_tokens(turn)
             most = max(most, matched)
@@ -94,6 +95,6 @@ class LLMDWeighted(Routing):
             score = self.prefix * matched / turn.prompt_tokens + self.queue * room
             key = (score, -view.sent_turns, -view.index)
             if key > best_key:
-                best, best_key = view.index, key
-        hit = most > 0 and views[best].cached_tokens(turn) == most
-        return Choice(best, "matched" if hit else "unmatched")
+                best, best_key = view, key
+        hit = most > 0 and best.cached_tokens(turn) == most
+        return Choice(best.index, "matched" if hit else "unmatched")

@@ -13,11 +13,12 @@ from agentserve_gym.sim.kernel.randomness import uniform
 
 
 def cheapest(costs: list[float], decision: RouteDecision) -> int:
-    """Least cost; of equals the instance with fewer turns, then the first."""
+    """The place among ``decision.instances`` of the least cost, of which ``costs`` has one each; of
+    equals that of the instance with fewer turns, then the first."""
     least = min(costs)
     if costs.count(least) == 1:
         return costs.index(least)
-    views = decision.cluster.instances
+    views = decision.instances
     equals = [i for i, cost in enumerate(costs) if cost == least]
     return min(equals, key=lambda i: (views[i].sent_turns, i))
 
@@ -44,7 +45,7 @@ class Dynamo(Routing):
     def choose(self, decision: RouteDecision) -> Choice:
         costs, covered = [], []
         cluster, turn = decision.cluster, decision.turn
-        for view in cluster.instances:
+        for view in decision.instances:
             size = view.block_size_tokens
             device, load = view.look(turn)
             host, pool = lower_credit_tokens(cluster, turn, view.index, device)
@@ -55,7 +56,8 @@ class Dynamo(Routing):
             costs.append(self.prefill_load * max(prefill + prompt - credit, 0.0) + decode + prompt)
             covered.append(credit)
         chosen = self._pick(costs, decision)
-        return Choice(chosen, "overlapped" if covered[chosen] > 0.0 else "plain")
+        instance = decision.instances[chosen].index
+        return Choice(instance, "overlapped" if covered[chosen] > 0.0 else "plain")
 
     def _pick(self, costs: list[float], decision: RouteDecision) -> int:
         """Argmin, or a softmax draw over costs normalised to [0, 1]."""
@@ -86,16 +88,18 @@ class LMetric(Routing):
     def choose(self, decision: RouteDecision) -> Choice:
         costs = lmetric_costs(decision)
         chosen = cheapest(costs, decision)
-        hit = decision.cluster.instances[chosen].cached_tokens(decision.turn) > 0
-        return Choice(chosen, "matched" if hit else "unmatched")
+        view = decision.instances[chosen]
+        hit = view.cached_tokens(decision.turn) > 0
+        return Choice(view.index, "matched" if hit else "unmatched")
 
 
 def lmetric_costs(decision: RouteDecision) -> list[float]:
-    """(Queued prefill tokens + this prompt's uncached tokens) x (running and queued turns + 1)."""
+    """(Queued prefill tokens + this prompt's uncached tokens) x (running and queued turns + 1), of
+    each of ``decision.instances``."""
     turn = decision.turn
     prompt = turn.prompt_tokens
     costs = []
-    for view in decision.cluster.instances:
+    for view in decision.instances:
         cached, load = view.look(turn)
         work = load.prefill_backlog_tokens + prompt - cached
         costs.append(float(work * (load.turns + 1)))

@@ -39,15 +39,15 @@ class _Scored(Routing):
     seed: int = number(0)
 
     def scores(self, decision: RouteDecision) -> list[float]:
-        """Weighted sum of the queue's and the pool's scores, per instance."""
-        views = decision.cluster.instances
+        """Weighted sum of the queue's and the pool's scores, of each of ``decision.instances``."""
+        views = decision.instances
         return [
             self.queue * room + self.kv * (1.0 - utilization(view))
             for room, view in zip(queue_scores(views), views, strict=True)
         ]
 
     def best(self, scores: list[float], decision: RouteDecision) -> int:
-        """The instance with the highest score."""
+        """The place of the highest score."""
         highest = max(scores)
         equals = [index for index, score in enumerate(scores) if score == highest]
         if len(equals) == 1:
@@ -68,7 +68,7 @@ class LLMDLoad(_Scored):
     def choose(self, decision: RouteDecision) -> Choice:
         scores = self.scores(decision)
         event = "told_apart" if max(scores) > min(scores) else "equal"
-        return Choice(self.best(scores, decision), event)
+        return Choice(decision.instances[self.best(scores, decision)].index, event)
 
 
 @dataclass
@@ -79,14 +79,14 @@ class _PrefixScored(_Scored):
 
     @abstractmethod
     def prefix_scores(self, decision: RouteDecision) -> list[float]:
-        """How much of the prompt each instance is believed to hold, 0 to 1."""
+        """How much of the prompt each of ``decision.instances`` is believed to hold, 0 to 1."""
 
     def choose(self, decision: RouteDecision) -> Choice:
         matches = self.prefix_scores(decision)
         pairs = zip(self.scores(decision), matches, strict=True)
         chosen = self.best([load + self.prefix * match for load, match in pairs], decision)
         hit = matches[chosen] > 0.0 and matches[chosen] == max(matches)
-        return Choice(chosen, "matched" if hit else "unmatched")
+        return Choice(decision.instances[chosen].index, "matched" if hit else "unmatched")
 
 
 @register(
@@ -110,7 +110,7 @@ class LLMDDefault(_PrefixScored):
     def prefix_scores(self, decision: RouteDecision) -> list[float]:
         return [
             self._to(view.index).matched_share(decision.turn, view.block_size_tokens)
-            for view in decision.cluster.instances
+            for view in decision.instances
         ]
 
     def dispatched(self, decision: RouteDecision, instance: int) -> None:
@@ -136,7 +136,7 @@ class LLMDPrecise(_PrefixScored):
     """KV events tell the router what every instance holds."""
 
     def prefix_scores(self, decision: RouteDecision) -> list[float]:
-        held = [view.cached_tokens(decision.turn) for view in decision.cluster.instances]
+        held = [view.cached_tokens(decision.turn) for view in decision.instances]
         most = max(held)
         least = min((tokens for tokens in held if tokens), default=0)
         if most == least:

@@ -27,14 +27,14 @@ class Owner(Routing):
         home, turn = decision.program.home, decision.turn
         views = decision.cluster.instances
         if home < 0:
-            return Choice(least_loaded(views), "new")
+            return Choice(least_loaded(decision.instances), "new")
         copy = max(
             views[home].cached_tokens(turn),
             decision.cluster.tier_tokens(turn, home, "dram"),
         )
         if copy and copy >= self.kept * turn.reuse_tokens:
             return Choice(home, "kept_home")
-        best = least_loaded(views)
+        best = least_loaded(decision.instances)
         if views[best].sent_turns == views[home].sent_turns:
             best = home
         return Choice(best, "kept_home" if best == home else "rehomed")

@@ -29,11 +29,12 @@ class SMetric(Routing):
 
     def choose(self, decision: RouteDecision) -> Choice:
         if decision.turn.number == 0:
-            return Choice(cheapest(lmetric_costs(decision), decision), "first_turn")
+            chosen = cheapest(lmetric_costs(decision), decision)
+            return Choice(decision.instances[chosen].index, "first_turn")
         best, _ = best_match(decision)
         if predicted_ttft_s(decision, best) <= self.slo_s * self.slack:
             return Choice(best, "matched")
-        return Choice(least_loaded(decision.cluster.instances), "relieved")
+        return Choice(least_loaded(decision.instances), "relieved")
 
 
 @register(
@@ -61,13 +62,14 @@ class DualMap(Routing):
         return Choice(relief, "affine" if relief == affine else "relieved")
 
     def _pair(self, decision: RouteDecision) -> tuple[int, int]:
-        count = len(decision.cluster.instances)
+        views = decision.instances
+        count = len(views)
         identity = decision.program.stream
         first = mix(self.seed, identity, 1) % count
         if count == 1:
-            return first, first
+            return views[first].index, views[first].index
         second = mix(self.seed, identity, 2) % (count - 1)
-        return first, second + (second >= first)
+        return views[first].index, views[second + (second >= first)].index
 
 
 @register(
@@ -85,9 +87,10 @@ class Mooncake(Routing):
     ratio: float = number(1.5, low=1.0)
 
     def choose(self, decision: RouteDecision) -> Choice:
-        estimates = [self._estimate(decision, view) for view in decision.cluster.instances]
+        estimates = [self._estimate(decision, view) for view in decision.instances]
         chosen = cheapest([seconds for seconds, _ in estimates], decision)
-        return Choice(chosen, "transfers" if estimates[chosen][1] else "local")
+        instance = decision.instances[chosen].index
+        return Choice(instance, "transfers" if estimates[chosen][1] else "local")
 
     def _estimate(self, decision: RouteDecision, view: InstanceView) -> tuple[float, bool]:
         """Seconds to the first token, and whether they include a transfer."""
@@ -129,15 +132,16 @@ class Preble(Routing):
 
     def choose(self, decision: RouteDecision) -> Choice:
         best, cached = best_match(decision)
-        views = decision.cluster.instances
+        views = decision.instances
         if cached > decision.turn.prompt_tokens - cached:
             loads = [self._window(view.index, decision.time_s).load_s for view in views]
             lightest = cheapest(loads, decision)
-            if decision.turn.number or loads[best] <= self.imbalance * loads[lightest]:
+            load_s = self._window(best, decision.time_s).load_s
+            if decision.turn.number or load_s <= self.imbalance * loads[lightest]:
                 return Choice(best, "exploited")
-            return Choice(lightest, "rebalanced")
+            return Choice(views[lightest].index, "rebalanced")
         costs = [self._cost(decision, view) for view in views]
-        return Choice(cheapest(costs, decision), "explored")
+        return Choice(views[cheapest(costs, decision)].index, "explored")
 
     def _cost(self, decision: RouteDecision, view: InstanceView) -> float:
         cached = view.cached_tokens(decision.turn)

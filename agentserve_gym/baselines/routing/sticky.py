@@ -24,7 +24,7 @@ class SessionAffinity(Routing):
         home = decision.program.home
         if home >= 0:
             return Choice(home, "kept_home")
-        return Choice(least_loaded(decision.cluster.instances), "new")
+        return Choice(least_loaded(decision.instances), "new")
 
 
 @register(
@@ -43,10 +43,10 @@ class AffinityWithCap(Routing):
         views = decision.cluster.instances
         home = decision.program.home
         if home < 0:
-            return Choice(least_loaded(views), "new")
+            return Choice(least_loaded(decision.instances), "new")
         if views[home].sent_turns < self.cap:
             return Choice(home, "kept_home")
-        return Choice(least_loaded(views), "moved")
+        return Choice(least_loaded(decision.instances), "moved")
 
 
 @register(
@@ -65,10 +65,12 @@ class StickyUntilSaturated(Routing):
         views = decision.cluster.instances
         home = decision.program.home
         if home < 0:
-            return Choice(least_loaded(views), "new")
+            return Choice(least_loaded(decision.instances), "new")
         if views[home].load().prefill_backlog_tokens <= self.tokens:
             return Choice(home, "kept_home")
-        best = min(views, key=lambda view: (view.load().prefill_backlog_tokens, view.index))
+        best = min(
+            decision.instances, key=lambda view: (view.load().prefill_backlog_tokens, view.index)
+        )
         return Choice(best.index, "kept_home" if best.index == home else "moved")
 
 
@@ -89,4 +91,4 @@ class Autellix(Routing):
         if decision.turn.prompt_tokens > self.tokens and home >= 0:
             return Choice(home, "kept_home")
         event = "short" if decision.turn.prompt_tokens <= self.tokens else "new"
-        return Choice(least_loaded(decision.cluster.instances), event)
+        return Choice(least_loaded(decision.instances), event)

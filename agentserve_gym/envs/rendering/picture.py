@@ -49,6 +49,7 @@ _PANEL_HEIGHT = 122
 _ROW = 26
 _SQUARE = 12
 _LABEL_WIDTH = 72
+_LONGEST_CONTEXT = "context 999.9k"
 
 
 def draw(scene: Scene) -> NDArray[np.uint8]:
@@ -113,8 +114,10 @@ def _instance(canvas: Canvas, x: int, y: int, instance: InstanceScene, asked: bo
     canvas.box(x, y, _PANEL_WIDTH, _PANEL_HEIGHT, _PANEL, _INK if asked else _EDGE)
     left, right = x + 12, x + _PANEL_WIDTH - 12
     end = canvas.text(left, y + 12, instance.name, _INK)
-    canvas.text(end + 14, y + 12, instance.hardware, _FAINT)
-    canvas.text_right(right, y + 12, f"context {_thousands(instance.context_tokens)}", _FAINT)
+    context = f"context {_thousands(instance.context_tokens)}"
+    room = right - text_width(_LONGEST_CONTEXT, 2) - end - 28
+    canvas.text(end + 14, y + 12, _fitting(instance.hardware, room), _FAINT)
+    canvas.text_right(right, y + 12, context, _FAINT)
     batch = [(instance.prefilling, _PREFILL), (instance.decoding, _DECODE)]
     queue = [(instance.loading, _LOADING), (instance.queued, _QUEUED)]
     for row, (name, squares) in enumerate((("batch", batch), ("queue", queue))):

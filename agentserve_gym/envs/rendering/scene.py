@@ -34,7 +34,8 @@ class PoolScene:
 
 @dataclass(frozen=True, slots=True)
 class InstanceScene:
-    """One instance: what it runs on, turns in each state, its HBM pool."""
+    """One instance: what it runs on (and before it, where they differ, the model that it serves),
+    turns in each state, its HBM pool."""
 
     name: str
     hardware: str
@@ -109,9 +110,11 @@ def _instance(simulation: Simulation, number: int) -> InstanceScene:
     engine = simulation.engines[number]
     engine.synchronize()
     ranks = f" x{view.tensor_parallel}" if view.tensor_parallel > 1 else ""
+    several = len(simulation.scenario.cluster.models) > 1
+    model = f"{view.model} " if several else ""
     return InstanceScene(
         name=f"{number}",
-        hardware=view.accelerator + ranks,
+        hardware=model + view.accelerator + ranks,
         queued=len(engine.waiting),
         loading=len(engine.loading),
         prefilling=len(engine.prefilling),

@@ -17,8 +17,10 @@ class Topology(Copyable):
     """Lower tiers and the paths between memories.
 
     Attributes:
-        block_size_tokens: of every pool. ``block_bytes``: KV bytes of one block over all ranks.
-        besides_bytes: of a context besides its blocks, in windows and states.
+        block_size_tokens: of every pool. ``block_bytes``: KV bytes of one block of an instance
+            over all its ranks, per instance.
+        besides_bytes: of a context besides its blocks, in windows and states, per instance.
+        kv_kinds: per instance; KV can move between those of one kind, which serve one model.
         tiers: below HBM, in the scenario's order; the first is number 1.
         links: every link by name, for reports.
         node_of: per instance.
@@ -29,15 +31,14 @@ class Topology(Copyable):
 
     __slots__ = (
         "_moves", "_numbers", "besides_bytes", "block_bytes", "block_size_tokens", "from_host",
-        "links", "network", "node_of", "peer", "tiers", "to_host",
+        "kv_kinds", "links", "network", "node_of", "peer", "tiers", "to_host",
     )  # fmt: skip
 
-    def __init__(
-        self, block_size_tokens: int, block_bytes: float, besides_bytes: float = 0.0
-    ) -> None:
+    def __init__(self, block_size_tokens: int) -> None:
         self.block_size_tokens = block_size_tokens
-        self.block_bytes = block_bytes
-        self.besides_bytes = besides_bytes
+        self.block_bytes: list[float] = []
+        self.besides_bytes: list[float] = []
+        self.kv_kinds: list[int] = []
         self.tiers: list[LowerTier] = []
         self.links: dict[str, Link] = {}
         self.node_of: list[int] = []
@@ -48,9 +49,10 @@ class Topology(Copyable):
         self._moves: dict[tuple[int, int], Path] = {}
         self._numbers = {HBM_NAME: HBM}
 
-    def copy_bytes(self, blocks: int) -> float:
-        """What a copy of so many of a context's blocks moves; its windows and states go with it."""
-        return blocks * self.block_bytes + self.besides_bytes
+    def copy_bytes(self, instance: int, blocks: int) -> float:
+        """What a copy of so many blocks of an instance's context moves; its windows and states go
+        with it."""
+        return blocks * self.block_bytes[instance] + self.besides_bytes[instance]
 
     def add_tier(self, name: str) -> LowerTier:
         """A further tier, below those there are."""
@@ -105,6 +107,8 @@ class Topology(Copyable):
         )
 
     def can_migrate(self, source: int, instance: int) -> bool:
-        """Whether KV can move between two instances: on one node always, else over a network."""
+        """Whether KV can move between two instances: of one kind, on one node or over a network."""
+        if self.kv_kinds[source] != self.kv_kinds[instance]:
+            return False
         origin, node = self.node_of[source], self.node_of[instance]
         return origin == node or bool(self.network[origin][0])

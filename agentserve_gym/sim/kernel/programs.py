@@ -58,6 +58,8 @@ class ProgramState(Copyable):
         index: number of the program in order of creation; keys its own KV chain in every pool.
         stream: identity for random draws, the same under every policy.
         parent: the program that started this one as a sub-agent, if any.
+        model: what serves it, as the scenario names it: what it named, or its parent's, or the
+            cluster's.
         status: see ``ProgramStatus``.
         arrival_s: when its first turn was ready.
         turns_done, generated_tokens, context_tokens: past turns, tokens generated in them, and
@@ -90,6 +92,7 @@ class ProgramState(Copyable):
         "home",
         "index",
         "last_gap_s",
+        "model",
         "parent",
         "phase_s",
         "pinned_at",
@@ -109,6 +112,7 @@ class ProgramState(Copyable):
         stream: int,
         block_size_tokens: int,
         parent: ProgramState | None,
+        default_model: str = "",
     ) -> None:
         self.index = index
         self.stream = stream
@@ -131,7 +135,9 @@ class ProgramState(Copyable):
         self.phase_s = [0.0] * len(Phase)
         self.pinned_at = -1
         self.version = 0
-        self._share(_prefix_in_blocks(plan, block_size_tokens))
+        self.model: str = plan.model or (default_model if parent is None else parent.model)
+        owner = "" if self.model == default_model else f"{self.model}/"
+        self._share(_prefix_in_blocks(plan, block_size_tokens, owner))
         self._phase = QUEUE
         self._phase_since_s = 0.0
 
@@ -199,15 +205,16 @@ class ProgramState(Copyable):
         return self.parent is not None
 
 
-def _prefix_in_blocks(plan: Program, block_size_tokens: int) -> Prefix:
-    """The levels of the shared prefix that fill whole blocks."""
+def _prefix_in_blocks(plan: Program, block_size_tokens: int, owner: str) -> Prefix:
+    """The levels of the shared prefix that fill whole blocks. ``owner`` begins their keys: the KV
+    of one text differs between models."""
     levels: list[tuple[str, int]] = []
     tokens = counted = 0
     for segment in plan.prefix:
         tokens += segment.tokens
         whole = tokens // block_size_tokens - counted
         if whole > 0:
-            levels.append((segment.key, whole))
+            levels.append((owner + segment.key, whole))
             counted += whole
     return tuple(levels)
 

@@ -44,12 +44,13 @@ class ResidencyCounters(Copyable):
 
     Attributes:
         offloads, offloaded_blocks, loads, loaded_blocks: by number of the tier; loads from HBM come
-            from another instance's.
+            from another instance's. ``offloaded_bytes``, ``loaded_bytes``: over all tiers.
     """
 
     __slots__ = (
-        "drops", "loaded_blocks", "loads", "offloaded_blocks", "offloads", "pins", "pins_expired",
-        "pins_used", "prefetched_blocks", "prefetches", "refused_offloads", "refused_prefetches",
+        "drops", "loaded_blocks", "loaded_bytes", "loads", "offloaded_blocks", "offloaded_bytes",
+        "offloads", "pins", "pins_expired", "pins_used", "prefetched_blocks", "prefetches",
+        "refused_offloads", "refused_prefetches",
     )  # fmt: skip
 
     def __init__(self, tiers: int) -> None:
@@ -58,9 +59,11 @@ class ResidencyCounters(Copyable):
         self.pins_used = 0
         self.offloads = [0] * tiers
         self.offloaded_blocks = [0] * tiers
+        self.offloaded_bytes = 0.0
         self.refused_offloads = 0
         self.loads = [0] * tiers
         self.loaded_blocks = [0] * tiers
+        self.loaded_bytes = 0.0
         self.drops = 0
         self.prefetches = 0
         self.prefetched_blocks = 0
@@ -207,7 +210,7 @@ class Residency(Copyable):
         copy = self._copy_down(program, home, blocks, tier, stay_warm)
         if copy is not None:
             copy.hold_source()
-            self._start(copy, self.topology.offload_path(home, tier), copy.taken)
+            self._start(copy, self.topology.offload_path(home, tier), copy.taken, home)
             engine.reconsider()
 
     def write_through(self, request: Request) -> None:
@@ -220,7 +223,8 @@ class Residency(Copyable):
                 copy = self._copy_down(request.program, instance, blocks, tier, stay_warm=True)
                 if copy is not None:
                     path = self.topology.offload_path(instance, tier)
-                    path.start(self._clock.time_s, self.topology.copy_bytes(copy.taken))
+                    size_bytes = self.topology.copy_bytes(instance, copy.taken)
+                    path.start(self._clock.time_s, size_bytes)
                     copy.store()
                 return
 
@@ -239,6 +243,7 @@ class Residency(Copyable):
             return None
         self.counters.offloads[tier] += 1
         self.counters.offloaded_blocks[tier] += copy.taken
+        self.counters.offloaded_bytes += copy.taken * self.topology.block_bytes[instance]
         return copy
 
     def offload_ended(self, copy: _Offload) -> None:
@@ -272,7 +277,8 @@ class Residency(Copyable):
         copy.hold_source()
         self.counters.prefetches += 1
         self.counters.prefetched_blocks += copy.taken
-        self._start(copy, self.topology.load_path(tier, -1, program.home), copy.taken)
+        path = self.topology.load_path(tier, -1, program.home)
+        self._start(copy, path, copy.taken, program.home)
         engine.reconsider()
 
     def prefetch_ended(self, copy: _Prefetch) -> None:
@@ -283,9 +289,9 @@ class Residency(Copyable):
         copy.source.release(copy.source_keys)
         self._freed(engine)
 
-    def _start(self, event: Event, path: Path, blocks: int) -> None:
-        """Begin a transfer whose end is the event."""
-        end = path.start(self._clock.time_s, self.topology.copy_bytes(blocks))
+    def _start(self, event: Event, path: Path, blocks: int, instance: int) -> None:
+        """Begin a transfer of an instance's blocks whose end is the event."""
+        end = path.start(self._clock.time_s, self.topology.copy_bytes(instance, blocks))
         self._clock.schedule(end, event)
 
     def _longest_copy(self, program: ProgramState) -> tuple[int, int]:
@@ -338,7 +344,7 @@ class Residency(Copyable):
         self, tier: int, source: int, instance: int, hit: int, blocks: int
     ) -> Restorable:
         path = self.topology.load_path(tier, source, instance)
-        end = path.end_s(self._clock.time_s, self.topology.copy_bytes(blocks - hit))
+        end = path.end_s(self._clock.time_s, self.topology.copy_bytes(instance, blocks - hit))
         return Restorable(tier, source, blocks, end)
 
     def first_token_s(self, tokens: int, instance: int, known_blocks: int) -> float:
@@ -380,9 +386,10 @@ class Residency(Copyable):
         keys = tuple(source.matched_keys(turn.program, copy.blocks))
         source.hold(keys)
         path = self.topology.load_path(copy.tier, copy.source, turn.instance)
-        self._start(_Load(self, turn, source, keys, copy.source), path, count)
+        self._start(_Load(self, turn, source, keys, copy.source), path, count, turn.instance)
         self.counters.loads[copy.tier] += 1
         self.counters.loaded_blocks[copy.tier] += count
+        self.counters.loaded_bytes += count * self.topology.block_bytes[turn.instance]
         if copy.tier == HBM:
             self.engines[copy.source].reconsider()
         return count, copy.tier

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from agentserve_gym.baselines import parse_policy, run_policy
-from agentserve_gym.hardware import link, model
+from agentserve_gym.hardware import link
 from agentserve_gym.sim import Scenario, Simulation, load_scenario
+from agentserve_gym.sim.instances import list_instances
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.topology import build_topology
 from agentserve_gym.validation.trends.setup import (
@@ -168,9 +169,9 @@ def _topology(host_gbps: float) -> tuple[Topology, float]:
     scenario: Scenario = cluster(
         programs, model="llama-3.1-70b", accelerator="b200", dram_gib=512, host_gbps=host_gbps
     )
-    llm = model(scenario.cluster.model, scenario.cluster.kv_dtype)
-    moved_bytes = float(_MOVED_TOKENS * llm.kv_bytes_per_token)
-    return build_topology(scenario.cluster, 16, llm), moved_bytes
+    instances = list_instances(scenario.cluster)
+    moved_bytes = float(_MOVED_TOKENS * instances[0].llm.kv_bytes_per_token)
+    return build_topology(scenario.cluster, 16, instances), moved_bytes
 
 
 def _offload_s(host_gbps: float) -> float:

@@ -86,7 +86,12 @@ def draw_programs(
         turns = _turns(parameters, outline, of_turns, of_gaps, children, settings)
         programs.append(
             Program(
-                _name(parameters, index), parameters.name, turns, outline.prefix, source=_SOURCE
+                _name(parameters, index),
+                parameters.name,
+                turns,
+                outline.prefix,
+                source=_SOURCE,
+                model=settings.model,
             )
         )
     return programs
@@ -212,6 +217,7 @@ def _draw_sub_agents(
                 arrival_s=0.0,
                 source=_SOURCE,
                 labels=("sub_agent",),
+                model=settings.sub_agent_model,
             )
         )
     return programs

@@ -26,7 +26,10 @@ _UNLIMITED_TOKENS = 1 << 40
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """What a scenario changes about every drawn program (see `GeneratedWorkload`)."""
+    """What a scenario changes about every drawn program of a class (see `GeneratedWorkload`).
+
+    ``model``, ``sub_agent_model``: what programs and their sub-agents name, if anything.
+    """
 
     window_tokens: int | None = None
     max_turns: int | None = None
@@ -37,6 +40,8 @@ class DrawSettings:
     human_users: bool = True
     max_user_gap_s: float = 43_200.0
     sub_agents: bool = True
+    model: str | None = None
+    sub_agent_model: str | None = None
 
     @property
     def window(self) -> int:

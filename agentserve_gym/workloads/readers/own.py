@@ -1,9 +1,10 @@
 """``agentserve/1``: our own format, one program per line, lossless.
 
 Each line is a JSON object with the fields of `Program`: ``{"schema": "agentserve/1", "program_id",
-"agent_class", "source", "labels", "arrival_s", "prefix": [[key, tokens], ..], "turns": [..]}``; a
-turn has the fields of `Turn`, with ``tools`` and ``children`` left out where empty, and the last
-turn's gap left out. Numbers are written so that they read back exactly.
+"agent_class", "source", "labels", "arrival_s", "prefix": [[key, tokens], ..], "turns": [..]}``, and
+``model`` where the program names one; a turn has the fields of `Turn`, with ``tools`` and
+``children`` left out where empty, and the last turn's gap left out. Numbers are written so that
+they read back exactly.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def _program(record: Record) -> Program:
         arrival_s=record.optional_number("arrival_s"),
         source=record.text("source") if record.has("source") else "",
         labels=tuple(labels),
+        model=record.text("model") if record.has("model") else None,
     )
 
 
@@ -140,6 +142,8 @@ def _as_table(program: Program) -> dict[str, Any]:
         "prefix": [[segment.key, segment.tokens] for segment in program.prefix],
         "turns": [_turn_table(turn) for turn in program.turns],
     }
+    if program.model is not None:
+        table["model"] = program.model
     return table
 
 
