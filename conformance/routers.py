@@ -116,5 +116,5 @@ class Decision:
 
     @property
     def instances(self) -> list[View]:
-        """Where it may be sent: to any."""
+        """All: they serve one model."""
         return self.cluster.instances

@@ -57,38 +57,6 @@ def _link(topology: Topology, name: str, gbps: float, latency_us: float = 0.0) -
     return link
 
 
-Pools = dict[int, BlockPool]
-"""The pools of one memory by kind of KV."""
-
-
-def _pools(
-    size_tokens: int,
-    name: str,
-    spec: DramSpec | CxlSpec | TierSpec,
-    where: str,
-    instances: Sequence[Instance],
-) -> Pools:
-    """Divide a memory among the kinds of KV of the instances that reach it, by their GPUs."""
-    gpus: Counter[int] = Counter()
-    for instance in instances:
-        gpus[instance.kv_kind] += instance.spec.tensor_parallel
-    llms = {instance.kv_kind: instance.llm for instance in instances}
-    pools: Pools = {}
-    for kind, llm in llms.items():
-        share = gpus[kind] / gpus.total()
-        block_bytes = size_tokens * llm.kv_bytes_per_token
-        blocks = int(spec.capacity_gib * share * GIB // block_bytes)
-        of = _owner(llm, llms.values())
-        if blocks == 0:
-            has = f", of which{of} has {share:.0%}" if of else ""
-            raise ValueError(
-                f"{where}.capacity_gib is {spec.capacity_gib}{has}: less than one KV block "
-                f"({block_bytes / GIB:.3g} GiB)"
-            )
-        pools[kind] = _pool(name + of, blocks, spec.eviction, llm.is_hybrid)
-    return pools
-
-
 def _pool(name: str, blocks: int, eviction: str, hybrid: bool) -> BlockPool:
     """A tier's pool by how it evicts; ``hybrid``: a context is of use as a whole only.
 
@@ -103,6 +71,39 @@ def _pool(name: str, blocks: int, eviction: str, hybrid: bool) -> BlockPool:
             "windows or linear attention only whole contexts are of use; allowed: 'lru'"
         )
     return ArcPool(name, blocks)
+
+
+Pools = dict[int, BlockPool]
+"""The pools of one memory by kind of KV."""
+
+
+def _pools(
+    size_tokens: int,
+    name: str,
+    spec: DramSpec | CxlSpec | TierSpec,
+    where: str,
+    instances: Sequence[Instance],
+) -> Pools:
+    """Divide a memory among the kinds of KV of the instances that reach it, by their GPUs."""
+    capacity_gib = spec.capacity_gib
+    gpus: Counter[int] = Counter()
+    for instance in instances:
+        gpus[instance.kv_kind] += instance.spec.tensor_parallel
+    llms = {instance.kv_kind: instance.llm for instance in instances}
+    pools: Pools = {}
+    for kind, llm in llms.items():
+        share = gpus[kind] / gpus.total()
+        block_bytes = size_tokens * llm.kv_bytes_per_token
+        blocks = int(capacity_gib * share * GIB // block_bytes)
+        of = _owner(llm, llms.values())
+        if blocks == 0:
+            has = f", of which{of} has {share:.0%}" if of else ""
+            raise ValueError(
+                f"{where}.capacity_gib is {capacity_gib}{has}: less than one KV block "
+                f"({block_bytes / GIB:.3g} GiB)"
+            )
+        pools[kind] = _pool(name + of, blocks, spec.eviction, llm.is_hybrid)
+    return pools
 
 
 def _owner(llm: Model, sharers: Collection[Model]) -> str:

@@ -104,8 +104,8 @@ def test_ranks_that_hold_copies_load_them_beside_each_other() -> None:
 def test_a_copy_moves_windows_and_states_too() -> None:
     for name in ("llama-3.1-8b", "gpt-oss-120b", "qwen3.5-35b-a3b"):
         llm = model(name)
-        parts = build(cluster(model=name))
-        assert parts.copy_bytes(1000, 0) == llm.kv_bytes(16_000)
+        parts = topology(model=name)
+        assert parts.copy_bytes(0, 1000) == llm.kv_bytes(16_000)
     assert parts.copy_bytes(0, 0) == 30 * (llm.linear_state_bytes or 0)
 
 

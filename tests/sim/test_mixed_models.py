@@ -433,3 +433,19 @@ def test_programs_of_a_trace_name_their_model_or_get_that_of_their_class(tmp_pat
     workload["models"] = {"helper": "qwen3-32b"}
     with pytest.raises(ValueError, match=r"workload\.models\.helper is 'qwen3-32b'"):
         load_scenario(config)
+
+
+def test_counted_bytes_are_those_that_links_move() -> None:
+    """Windows and states of a context move with its blocks, and count."""
+    for of in (SMALL, "gpt-oss-120b", "qwen3.5-35b-a3b"):
+        config = scenario(
+            [program((1600, 16, 60.0), (16, 1))],
+            model=of,
+            accelerator="h200",
+            kv_blocks=6000,
+            node={"dram": {"capacity_gib": 32.0}},
+        )
+        report = drive(
+            simulate(config), on_instances(lambda _: 0, lambda _: offload("dram"))
+        ).report()
+        assert report["residency"]["offloaded_bytes"] == report["moved_bytes"]["n0 dram"] > 0

@@ -17,9 +17,9 @@ class Topology(Copyable):
     """Lower tiers and the paths between memories.
 
     Attributes:
-        block_size_tokens: of every pool.
-        block_bytes, besides_bytes: per instance, KV bytes of one block over all ranks, and of a
-            context besides its blocks, in windows and states.
+        block_size_tokens: of every pool. ``block_bytes``: KV bytes of one block of an instance
+            over all its ranks, per instance.
+        besides_bytes: of a context besides its blocks, in windows and states, per instance.
         kv_kinds: per instance; KV can move between those of one kind, which serve one model.
         tiers: below HBM, in the scenario's order; the first is number 1.
         links: every link by name, for reports.
@@ -49,9 +49,9 @@ class Topology(Copyable):
         self._moves: dict[tuple[int, int], Path] = {}
         self._numbers = {HBM_NAME: HBM}
 
-    def copy_bytes(self, blocks: int, instance: int) -> float:
-        """What a copy of so many of a context's blocks moves from or to an instance; its windows
-        and states go with it."""
+    def copy_bytes(self, instance: int, blocks: int) -> float:
+        """What a copy of so many blocks of an instance's context moves; its windows and states go
+        with it."""
         return blocks * self.block_bytes[instance] + self.besides_bytes[instance]
 
     def add_tier(self, name: str) -> LowerTier:

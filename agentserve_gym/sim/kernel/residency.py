@@ -44,7 +44,8 @@ class ResidencyCounters(Copyable):
 
     Attributes:
         offloads, offloaded_blocks, loads, loaded_blocks: by number of the tier; loads from HBM come
-            from another instance's. ``offloaded_bytes``, ``loaded_bytes``: over all tiers.
+            from another instance's.
+        offloaded_bytes, loaded_bytes: over all tiers, windows and states included.
     """
 
     __slots__ = (
@@ -223,7 +224,7 @@ class Residency(Copyable):
                 copy = self._copy_down(request.program, instance, blocks, tier, stay_warm=True)
                 if copy is not None:
                     path = self.topology.offload_path(instance, tier)
-                    size_bytes = self.topology.copy_bytes(copy.taken, instance)
+                    size_bytes = self.topology.copy_bytes(instance, copy.taken)
                     path.start(self._clock.time_s, size_bytes)
                     copy.store()
                 return
@@ -243,7 +244,7 @@ class Residency(Copyable):
             return None
         self.counters.offloads[tier] += 1
         self.counters.offloaded_blocks[tier] += copy.taken
-        self.counters.offloaded_bytes += self.topology.copy_bytes(copy.taken, instance)
+        self.counters.offloaded_bytes += self.topology.copy_bytes(instance, copy.taken)
         return copy
 
     def offload_ended(self, copy: _Offload) -> None:
@@ -291,7 +292,7 @@ class Residency(Copyable):
 
     def _start(self, event: Event, path: Path, blocks: int, instance: int) -> None:
         """Begin a transfer of an instance's blocks whose end is the event."""
-        end = path.start(self._clock.time_s, self.topology.copy_bytes(blocks, instance))
+        end = path.start(self._clock.time_s, self.topology.copy_bytes(instance, blocks))
         self._clock.schedule(end, event)
 
     def _longest_copy(self, program: ProgramState) -> tuple[int, int]:
@@ -344,7 +345,7 @@ class Residency(Copyable):
         self, tier: int, source: int, instance: int, hit: int, blocks: int
     ) -> Restorable:
         path = self.topology.load_path(tier, source, instance)
-        end = path.end_s(self._clock.time_s, self.topology.copy_bytes(blocks - hit, instance))
+        end = path.end_s(self._clock.time_s, self.topology.copy_bytes(instance, blocks - hit))
         return Restorable(tier, source, blocks, end)
 
     def first_token_s(self, tokens: int, instance: int, known_blocks: int) -> float:
@@ -389,7 +390,7 @@ class Residency(Copyable):
         self._start(_Load(self, turn, source, keys, copy.source), path, count, turn.instance)
         self.counters.loads[copy.tier] += 1
         self.counters.loaded_blocks[copy.tier] += count
-        self.counters.loaded_bytes += self.topology.copy_bytes(count, turn.instance)
+        self.counters.loaded_bytes += self.topology.copy_bytes(turn.instance, count)
         if copy.tier == HBM:
             self.engines[copy.source].reconsider()
         return count, copy.tier

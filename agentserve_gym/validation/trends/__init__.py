@@ -11,9 +11,11 @@ from collections.abc import Callable
 from agentserve_gym.validation.trends.gating import (
     cliff_of_hits,
     decay_of_idle_programs,
+    decode_by_sessions,
     gate_under_saturation,
     host_tier_and_gate,
 )
+from agentserve_gym.validation.trends.host_tiers import cliff_and_host_tier, nvme_behind_dram
 from agentserve_gym.validation.trends.retention import best_ttl, pins_in_saturation, recompute_share
 from agentserve_gym.validation.trends.routing import (
     multiplicative_scorer,
@@ -51,6 +53,9 @@ SOFT_TRENDS: dict[str, Callable[[], Trend]] = {
     "R2": gate_under_saturation,
     "R3": host_tier_and_gate,
     "R4": decay_of_idle_programs,
+    "R5": cliff_and_host_tier,
+    "R6": nvme_behind_dram,
+    "R7": decode_by_sessions,
 }
 """By number, in the published order: C of papers, R of real runs whose figures alone are known."""
 

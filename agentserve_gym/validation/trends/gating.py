@@ -1,4 +1,4 @@
-"""Soft trends of gates against routing, on recorded-like coding sessions: R1 to R4.
+"""Soft trends of gates against routing, on recorded-like coding sessions: R1 to R4, R7.
 
 The real runs are zetxqx's (github.com/zetxqx/thunderagent-original-verification, Sep and Oct 2026):
 vLLM 0.28, Qwen3-Coder-30B-A3B in FP8 with fp8 KV (49,152 bytes a token), two H100 a pod, 2,237,040
@@ -13,12 +13,14 @@ from typing import Any
 
 from agentserve_gym.sim import Scenario, load_scenario
 from agentserve_gym.validation.trends.setup import hit_share, report
-from agentserve_gym.validation.trends.trend import Trend
+from agentserve_gym.validation.trends.trend import Trend, listed
 
 _SOURCE = "zetxqx, gates against routing"
 _ROUTER, _GATE = "llmd_default", "thunderagent"
 _SESSIONS = (48, 96, 128, 192)
 _POD_SESSIONS = (32, 128, 256)
+_TOKEN_GAPS_MS = {4: 10.0, 8: 15.0, 12: 20.0, 16: 29.0, 24: 38.0}
+"""Measured, by sessions of a pod."""
 _POD_TOKENS = 2_237_040
 _WATCHED_S = 2400.0
 _HOST_GIB = 400.0
@@ -40,7 +42,7 @@ def cliff_of_hits() -> Trend:
         f"4 pods, generated coding sessions, the first {_WATCHED_S / 60:.0f} minutes; llm-d's "
         "default scorers, alone and with ThunderAgent's gate",
         "falls at every step, the gate within .05 at 48 and ahead from 128 on",
-        f"default {_list(plain)}; gate {_list(gated)}",
+        f"default {listed(plain)}; gate {listed(gated)}",
         all(more > fewer for more, fewer in pairwise(plain))
         and abs(plain[0] - gated[0]) <= 0.05
         and all(gate > none for gate, none in list(zip(gated, plain, strict=True))[2:]),
@@ -61,7 +63,7 @@ def gate_under_saturation() -> Trend:
         _SOURCE,
         "as R1",
         "at most 5 % at 48 and 96, more at 128 and 192",
-        f"default {_list(plain, 0)}; gate {_list(gated, 0)}",
+        f"default {listed(plain, 0)}; gate {listed(gated, 0)}",
         max(abs(gains[0]), abs(gains[1])) <= 0.05 and min(gains[2], gains[3]) > 0.05,
         _values("default", _SESSIONS, plain) | _values("gate", _SESSIONS, gated),
     )
@@ -91,8 +93,8 @@ def host_tier_and_gate() -> Trend:
         _SOURCE,
         f"1 pod, as R1, and DRAM behind {2 * _HOST_GBPS:g} GB/s that every turn is copied to",
         "gains of the tier: most at 128, least at 256; the gate at most 2 % behind anywhere",
-        f"without tier {_list(rates[False, False], 0)}, gate {_list(rates[False, True], 0)}; with "
-        f"tier {_list(rates[True, False], 0)}, gate {_list(rates[True, True], 0)}",
+        f"without tier {listed(rates[False, False], 0)}, gate {listed(rates[False, True], 0)}; "
+        f"with tier {listed(rates[True, False], 0)}, gate {listed(rates[True, True], 0)}",
         by_tier[1] > by_tier[0] > by_tier[2] and min(by_gate) >= 0.98,
         {
             f"{'tier' if tier else 'hbm'}_{'gate' if gate else 'default'}_{sessions}": rate
@@ -122,9 +124,39 @@ def decay_of_idle_programs() -> Trend:
     )
 
 
+def decode_by_sessions() -> Trend:
+    """R7."""
+    tpot_ms, bf16_ms = _tpot_ms("fp8"), _tpot_ms("bf16")
+    ratio = tpot_ms[-1] / tpot_ms[0]
+    return Trend(
+        "R7",
+        "the gap between tokens rises nearly with the sessions of a pod: p50 10, 15, 20, 29 and 38 "
+        "ms at 4, 8, 12, 16 and 24, prompts of 95,000 to 70,000 tokens",
+        _SOURCE,
+        "1 pod, as R1, no gate; p50 over turns of the time per output token",
+        "rises at every step, 24 sessions at 3 to 5 times the 4",
+        f"{listed(tpot_ms, 1)} ms, {ratio:.1f} times; {_of_theirs(tpot_ms)} of theirs, and "
+        f"{_of_theirs(bf16_ms)} if attention took as long as over bf16 KV",
+        all(fewer < more for fewer, more in pairwise(tpot_ms)) and 3.0 <= ratio <= 5.0,
+        _values("tpot_ms", tuple(_TOKEN_GAPS_MS), tpot_ms)
+        | _values("bf16_kv_ms", tuple(_TOKEN_GAPS_MS), bf16_ms),
+    )
+
+
 @cache
 def _four_pods(sessions: int, policy: str) -> dict[str, Any]:
     return report(_sessions(sessions, pods=4), policy)
+
+
+def _tpot_ms(kv_dtype: str) -> list[float]:
+    """Of one pod with the same tokens of KV in this precision, by sessions."""
+    pods = [_sessions(sessions, kv_dtype=kv_dtype) for sessions in _TOKEN_GAPS_MS]
+    return [1e3 * float(report(pod, _ROUTER)["tpot_s"]["p50"]) for pod in pods]
+
+
+def _of_theirs(gaps_ms: list[float]) -> str:
+    shares = [here / there for here, there in zip(gaps_ms, _TOKEN_GAPS_MS.values(), strict=True)]
+    return f"{min(shares):.2f} to {max(shares):.2f}"
 
 
 def _one_pod(sessions: int, tier: bool, gate: bool) -> dict[str, Any]:
@@ -132,11 +164,14 @@ def _one_pod(sessions: int, tier: bool, gate: bool) -> dict[str, Any]:
     return report(_sessions(sessions, host_gib=_HOST_GIB if tier else None), policy)
 
 
-def _sessions(sessions: int, pods: int = 1, host_gib: float | None = None) -> Scenario:
+def _sessions(
+    sessions: int, pods: int = 1, host_gib: float | None = None, kv_dtype: str = "fp8"
+) -> Scenario:
     """So many coding sessions at once, never running out within the time that is watched."""
     return _pods(
         pods,
         host_gib,
+        kv_dtype,
         workload={
             "kind": "generated",
             "mix": {"coding_interactive": 1.0},
@@ -157,12 +192,12 @@ def _short_programs() -> Scenario:
         for new, gap_s in ((60_400, 2.0), (300, 2.0), (300, 0.0))
     ]
     programs = [{"arrival_s": 0.0, "turns": turns} for _ in range(_SHORT_PROGRAMS)]
-    return _pods(
-        1, None, workload={"kind": "inline", "programs": programs}, arrivals={"kind": "trace"}
-    )
+    return _pods(1, workload={"kind": "inline", "programs": programs}, arrivals={"kind": "trace"})
 
 
-def _pods(count: int, host_gib: float | None, **parts: Any) -> Scenario:
+def _pods(
+    count: int, host_gib: float | None = None, kv_dtype: str = "fp8", **parts: Any
+) -> Scenario:
     """Nodes of two H100 each."""
     node: dict[str, Any] = {
         "instances": [
@@ -177,7 +212,7 @@ def _pods(count: int, host_gib: float | None, **parts: Any) -> Scenario:
             "name": "trend",
             "cluster": {
                 "model": "qwen3-coder-30b-a3b-fp8",
-                "kv_dtype": "fp8",
+                "kv_dtype": kv_dtype,
                 "nodes": [{**node, "name": f"pod{number}"} for number in range(count)],
             },
             "engine": {"max_num_seqs": 256, "max_num_batched_tokens": 8192},
@@ -189,10 +224,6 @@ def _pods(count: int, host_gib: float | None, **parts: Any) -> Scenario:
 
 def _tokens_per_s(outcome: dict[str, Any]) -> float:
     return float(outcome["output_tokens"] / outcome["simulated_s"])
-
-
-def _list(numbers: list[float], digits: int = 2) -> str:
-    return ", ".join(f"{number:,.{digits}f}" for number in numbers)
 
 
 def _values(name: str, sessions: tuple[int, ...], numbers: list[float]) -> dict[str, float]:

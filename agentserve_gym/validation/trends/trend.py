@@ -40,3 +40,8 @@ class Trend:
             "within": self.within,
             "values": self.values,
         }
+
+
+def listed(numbers: list[float], digits: int = 2) -> str:
+    """Numbers with so many digits after the point, in words."""
+    return ", ".join(f"{number:,.{digits}f}" for number in numbers)
