@@ -113,3 +113,8 @@ class Decision:
 
     turn: Turn
     cluster: Cluster
+
+    @property
+    def instances(self) -> list[View]:
+        """All: they serve one model."""
+        return self.cluster.instances
