@@ -209,7 +209,12 @@ def table_errors() -> tuple[type[Exception], ...]:
 
 
 def kernel_source(on: str, llm: Model, tensor_parallel: int, kernels: str = "vLLM backend") -> str:
-    """One line on what an import rests on; ``kernels``: whose were summed."""
+    """One line on what an import rests on; ``kernels``: whose were summed.
+
+    Raises:
+        ValueError: aiconfigurator-core is not installed.
+    """
+    _aiconfigurator()
     from importlib.metadata import version
 
     kv = "" if llm.is_bf16 else f", {llm.kv_dtype} KV"
