@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -56,12 +57,18 @@ def print_closed_loop(settings: ClosedLoop, title: str, *, json: bool) -> None:
         _table(run, title).print(console())
 
 
-def _table(run: ClosedLoopRun, title: str) -> Figures:
-    figures = run.as_dict()
+def latency_table(figures: Mapping[str, Any], title: str) -> Figures:
+    """TTFT, TPOT and E2E of a replay's ``as_dict``, without remarks."""
     statistics = ("mean", "p50", "p90", "p99")
     table = Figures(f"{title}: {figures['turns']} requests", ["", *statistics])
     for name, label in (("ttft_ms", "TTFT, ms"), ("tpot_ms", "TPOT, ms"), ("e2e_s", "E2E, s")):
         table.rows.append([label, *(f"{figures[name][key]:,.2f}" for key in statistics)])
+    return table
+
+
+def _table(run: ClosedLoopRun, title: str) -> Figures:
+    figures = run.as_dict()
+    table = latency_table(figures, title)
     usage = figures["kv_usage_pct"]
     table.remarks += [
         f"{figures['requests_per_s']:.3f} requests/s, {figures['output_tokens_per_s']:,.0f} output "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from agentserve_gym.cli.closed_loop_replay import (
     HostGibOption,
     RequestsOption,
     ThinkSecondsOption,
+    latency_table,
     print_closed_loop,
 )
 from agentserve_gym.cli.figures import Figures
@@ -35,6 +37,7 @@ from agentserve_gym.cli.router_replay import (
 from agentserve_gym.validation.closed_loop import ClosedLoop
 from agentserve_gym.validation.replay import Replay, ReplaySettings
 from agentserve_gym.validation.replay import replay as replay_workload
+from agentserve_gym.workloads import rereadable
 from agentserve_gym.workloads.shared_prefixes import LoadStage, SharedPrefixLoad
 
 _LIMITS = (128, 2048)
@@ -125,8 +128,13 @@ def replay(
         print_router_replay(settings, router, instances, load, stages, warm_up, seed, json=json)
         return
     if clients is not None:
-        loop = ClosedLoop(settings, clients, requests, think_s, host_gb)
-        print_closed_loop(loop, workload.name, json=json)
+        if host_gb is not None and host_gb <= 0:
+            raise ValueError(f"--host-gb is {host_gb}; allowed: more than 0")
+        with rereadable(workload) as source:
+            loop = ClosedLoop(
+                replace(settings, workload=source), clients, requests, think_s, host_gb
+            )
+            print_closed_loop(loop, workload.name, json=json)
         return
     replayed = replay_workload(settings)
     if json:
@@ -137,10 +145,7 @@ def replay(
 
 def _table(replayed: Replay, title: str) -> Figures:
     figures = replayed.as_dict()
-    statistics = ("mean", "p50", "p90", "p99")
-    table = Figures(f"{title}: {figures['turns']} requests", ["", *statistics])
-    for name, label in (("ttft_ms", "TTFT, ms"), ("tpot_ms", "TPOT, ms"), ("e2e_s", "E2E, s")):
-        table.rows.append([label, *(f"{figures[name][key]:,.2f}" for key in statistics)])
+    table = latency_table(figures, title)
     table.remarks.append(
         f"makespan {figures['makespan_s']:.2f} s, {figures['output_tokens_per_s']:,.0f} output "
         f"tokens/s, {figures['preemptions']} preemptions, "

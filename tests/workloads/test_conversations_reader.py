@@ -49,6 +49,7 @@ def test_it_may_be_packed_and_say_how_long_clients_think(tmp_path: Path) -> None
     ("text", "message"),
     [
         ("conversation,turn,prompt_tokens\n", "unknown format|not valid JSON"),
+        (f"{HEADER}\n", "bad.csv: no row follows the header"),
         (f"{HEADER}\n1,0,10\n", "line 2: 3 cells; the header has 4 columns"),
         (f"{HEADER}\n1,1,10,5\n", "line 2: turn is 1; allowed: 0, the next turn"),
         (f"{HEADER}\n1,0,many,5\n", "line 2: prompt_tokens is 'many'; allowed: an integer"),

@@ -21,8 +21,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """The rows of a plain or gzip CSV file whose header names at least ``columns``.
 
     Raises:
-        TraceError: as `read_lines`, for a column that is missing, and for a row that has other
-            columns than the header.
+        TraceError: as `read_lines`, for a column that is missing, for a header that no row
+            follows, and for a row that has other columns than the header.
     """
     lines = read_lines(path)
     number, header = next(lines)
@@ -33,9 +33,13 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                 f"{path}, line {number}: column {column!r} is missing; the header must name "
                 f"{', '.join(columns)}"
             )
+    empty = True
     for number, line in lines:
+        empty = False
         where = f"{path}, line {number}"
         cells = [cell.strip() for cell in next(csv.reader([line]))]
         if len(cells) != len(names):
             raise TraceError(f"{where}: {len(cells)} cells; the header has {len(names)} columns")
         yield Row(dict(zip(names, cells, strict=True)), where)
+    if empty:
+        raise TraceError(f"{path}: no row follows the header")
