@@ -180,7 +180,7 @@ def _ordered_by_arrival(source: ProgramSource, spec: WorkloadSpec) -> ListedProg
         if program.arrival_s is None:
             raise ValueError(
                 f"arrivals: kind is 'trace', but program {program.program_id!r} has no arrival_s; "
-                "use poisson, gamma, diurnal or closed_loop arrivals"
+                "use poisson, gamma, diurnal or closed_loop arrivals (agentserve replay: --clients)"
             )
     return ListedPrograms(tuple(sorted(programs, key=lambda p: p.arrival_s or 0.0)))
 

@@ -168,3 +168,14 @@ def test_a_pipe_in_the_way_of_a_picture_is_written_through(agentserve, tmp_path)
         content = reader.communicate(timeout=20)[0]
     assert content.startswith(b"\x89PNG")
     assert stat.S_ISFIFO(picture.stat().st_mode)
+
+
+def test_replay_reads_conversations_from_a_pipe():
+    options = ("--accelerator", "rtx-4090", "--model", "llama-3.1-8b", "--clients", "1", "--json")
+    content = b"conversation,turn,prompt_tokens,output_tokens\n1,0,100,5\n1,1,200,5\n"
+    finished = piped(content, "replay", "-", *options)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["turns"] == 2
+    finished = piped(content, "replay", "-", *options, "--host-gb", "0")
+    assert finished.stderr == b"agentserve: --host-gb is 0.0; allowed: more than 0\n"
+    assert b"agentserve replay: --clients" in piped(content, "replay", "-", *options[:4]).stderr
