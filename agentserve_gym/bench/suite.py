@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.bench.luck import NUDGED_OF
 from agentserve_gym.datasets import data_folder
 from agentserve_gym.messages import unknown, validated
 from agentserve_gym.sim.scenario import PositiveInt, Scenario, StrictModel, load_scenario
@@ -73,6 +74,19 @@ class Entry(StrictModel):
         return self
 
 
+class LuckPlan(StrictModel):
+    """Runs that measure luck in every cell: see ``bench.luck``.
+
+    Attributes:
+        policies: labels of the suite's policies to nudge.
+        seeds: on how many of the first seeds. ``nudges``: how often on each; 0 measures no luck.
+    """
+
+    policies: list[str] = Field(default=[])
+    seeds: PositiveInt = 2
+    nudges: Annotated[int, Field(ge=0, le=NUDGED_OF)] = 4
+
+
 class SuiteFile(StrictModel):
     """What a suite file says; ``policies`` are labels of ``policies.toml``."""
 
@@ -82,6 +96,7 @@ class SuiteFile(StrictModel):
     first_seed: NonNegativeInt
     reference: str = "random"
     stock: str = "affinity"
+    luck: LuckPlan = LuckPlan()
     cells: list[Cell] = Field(min_length=1)
     policies: list[str] = Field(min_length=1)
 
@@ -91,6 +106,7 @@ class Suite(StrictModel):
 
     Attributes:
         reference: label whose score is 0. ``stock``: label that levers are measured against.
+        luck: which policies are nudged; those that a part of the suite leaves out are not.
         skipped: cells that cannot run here, with the reason.
     """
 
@@ -100,6 +116,7 @@ class Suite(StrictModel):
     first_seed: NonNegativeInt
     reference: str = "random"
     stock: str = "affinity"
+    luck: LuckPlan = LuckPlan()
     cells: list[Cell] = Field(min_length=1)
     policies: list[Entry] = Field(min_length=1)
     skipped: dict[str, str] = Field(default={})

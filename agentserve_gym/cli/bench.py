@@ -19,6 +19,7 @@ from agentserve_gym.bench import (
     run_jobs,
     write_report,
 )
+from agentserve_gym.bench.facts import FACTS, cell_facts
 from agentserve_gym.bench.report import require_report, summary
 from agentserve_gym.bench.results import key
 from agentserve_gym.bench.suite import tuning_grids
@@ -62,6 +63,13 @@ def bench(
         bool,
         typer.Option("--tune", help="Tune baselines instead, on seeds of their own: tuned.toml."),
     ] = False,
+    facts: Annotated[
+        bool,
+        typer.Option(
+            "--facts",
+            help="Only what each cell is like: pressure under the stock policy, and luck.",
+        ),
+    ] = False,
     docs: Annotated[
         Path | None, typer.Option(help="Write the report to this folder, too (docs).")
     ] = None,
@@ -77,7 +85,8 @@ def bench(
         return
     require_report(out, *([docs] if docs is not None else []))
     allow_local_modules()
-    chosen = load_suite(suite, traces).only(scenario or [], policy or [], seeds)
+    whole = load_suite(suite, traces)
+    chosen = whole.only(scenario or [], policy or (whole.luck.policies if facts else []), seeds)
     for name, reason in chosen.skipped.items():
         note(f"{name} is left out: {reason}")
     planned = plan_jobs(chosen, traces)
@@ -89,6 +98,8 @@ def bench(
         note(f"report: {write_report(study, docs)}")
     if json:
         print_json(summary(study))
+    elif facts:
+        _print_facts(study)
     else:
         _print(study)
 
@@ -151,6 +162,12 @@ def _resume_command() -> str:
     """The command that was given, with ``--resume``."""
     given = sys.argv[1:]
     return shlex.join(["agentserve", *given, *([] if "--resume" in given else ["--resume"])])
+
+
+def _print_facts(study: Study) -> None:
+    table = Figures(f"{study.suite.name}: {plural(len(study.cells), 'cell')}", list(FACTS))
+    table.rows = [[cell.name, *cell_facts(cell, study.suite.stock)] for cell in study.cells]
+    table.print(console())
 
 
 def _print(study: Study) -> None:

@@ -35,7 +35,7 @@ def diurnal_times(spec: DiurnalArrivals, rng: np.random.Generator) -> Iterator[f
 
 
 def staged_times(spec: StagedArrivals, rng: np.random.Generator) -> Iterator[float]:
-    """Endless arrival times of a Gamma renewal process in a clock that runs at the stages' rates."""
+    """Endless arrival times of a Gamma renewal process in a clock that runs at stages' rates."""
     lengths_s = [stage.duration_s for stage in spec.stages]
     expected = [stage.duration_s * stage.rate_per_s for stage in spec.stages]
     times = np.concatenate([[0.0], np.cumsum(lengths_s)])

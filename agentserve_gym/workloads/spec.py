@@ -116,7 +116,7 @@ class StagedArrivals(SpecModel):
     @model_validator(mode="after")
     def _programs_arrive(self) -> StagedArrivals:
         if not any(stage.rate_per_s for stage in self.stages):
-            raise ValueError("stages: rate_per_s is 0 in all of them; allowed: more in at least one")
+            raise ValueError("stages: rate_per_s is 0 in all; allowed: more in one at least")
         return self
 
 
