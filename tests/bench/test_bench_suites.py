@@ -35,15 +35,32 @@ def test_windows_leave_programs_that_keep_the_load_up(name: str):
 def test_standard_spans_what_it_promises(standard):
     names = {cell.scenario for cell in standard.cells} | set(standard.skipped)
     scenarios = [find_scenario(name) for name in names]
-    assert len(names) >= 10
+    assert len(names) >= 16
     assert {cell.load for cell in standard.cells} == {"light", "near saturation", "saturated"}
     assert standard.seeds >= 10
     instances = {s.cluster.num_instances for s in scenarios}
     assert instances >= {1, 2, 4, 8, 16}
     assert {s.cluster.model for s in scenarios} == {"llama-3.1-8b", "llama-3.1-70b"}
     assert any(isinstance(s.arrivals, GammaArrivals) and s.arrivals.cv == 3.5 for s in scenarios)
-    assert any(s.cluster.cxl is not None for s in scenarios)
+    assert {s.arrivals.kind for s in scenarios} >= {"poisson", "closed_loop", "staged"}
+    tiers = {tier for s in scenarios for tier in s.cluster.tier_names}
+    assert tiers == {"dram", "cxl", "nvme"}
+    assert sum(not s.cluster.tier_names for s in scenarios) >= 4
     assert any(s.workload.kind == "trace" for s in scenarios)
+    assert any("swe_bench" in s.workload.mix for s in scenarios if s.workload.kind == "generated")
+
+
+def test_programs_are_whole():
+    """A cut at a number of turns keeps contexts short, and HBM from filling."""
+    for name in scenario_names():
+        assert find_scenario(name).workload.max_turns is None, name
+
+
+def test_luck_is_measured_of_policies_that_suites_have(standard):
+    for suite in (standard, load_suite("quick")):
+        assert suite.luck.nudges >= 3
+        assert set(suite.luck.policies) <= {entry.label for entry in suite.policies}
+        assert suite.stock in suite.luck.policies
 
 
 @pytest.mark.parametrize("policy", sorted(set(curated_policies().values())))
