@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from baseline_helpers import (
     FakeCluster,
     FakeInstance,
@@ -127,7 +128,7 @@ def test_router_queue_holds_only_while_every_worker_is_busy() -> None:
     assert admits(rule, one_free)
     assert not admits(rule, all_busy)
     assert rule.hold(route(all_busy), 0) == Hold()
-    wspt = admission("router_queue(order=wspt)")
+    wspt = admission("router_queue(order=shortest_context)")
     short, long = make_program(0, prompt=10), make_program(1, prompt=1000)
     holds = [wspt.hold(route(all_busy, program), 0) for program in (short, long)]
     assert holds[0].priority < holds[1].priority
@@ -191,6 +192,44 @@ def test_mori_gate_offers_the_least_idle_first() -> None:
         program.status = ProgramStatus.HELD
         priorities.append(rule.hold(route(cluster, program), 0).priority)
     assert priorities[0] < priorities[1]
+
+
+@pytest.mark.parametrize(
+    "gate", ["gate", "working_set", "concur", "thunderagent", "mori_gate", "router_queue"]
+)
+def test_the_order_of_release_is_the_gates_choice(gate: str) -> None:
+    """An old program with a long prompt that was ready late, and a young one with a short one."""
+    cluster = FakeCluster(FakeInstance(0, cached=900))
+    old, young = make_program(0, prompt=3000), make_program(1, prompt=1000, arrival_s=5.0)
+
+    def first(order: str, partner: str = "fcfs") -> set[int]:
+        rule = admission(f"{gate}(order={order})+{partner}")
+        held = {
+            program.index: rule.hold(route(cluster, program, time_s=time_s), 0).priority
+            for program, time_s in ((old, 9.0), (young, 7.0))
+        }
+        return {index for index, place in held.items() if place == min(held.values())}
+
+    assert first("program_arrival") == {0}
+    assert first("shortest_context") == first("turn_arrival") == {1}
+    assert first("scenario") == first("queue") == {0, 1}  # the scenario decides among equals
+    assert first("queue", "program_fcfs") == {0}
+    assert first("queue", "shortest_prefill") == {1}
+
+
+def test_held_turns_leave_in_the_gates_order() -> None:
+    """One large program fills the pool; a middle-sized and a small one wait for its end."""
+    large, middle, small = (
+        inline_program((size, 40, 0.0), arrival_s=0.01 * number)
+        for number, size in enumerate((14_000, 8_000, 4_000))
+    )
+    scenario = inline([large, middle, small], kv_blocks=1000)
+    ends = {}
+    for order in ("turn_arrival", "shortest_context"):
+        report = run_named(f"working_set(order={order})", scenario)
+        assert report["holds"] > 0
+        ends[order] = report["jct_s"]["mean"]
+    assert ends["shortest_context"] < ends["turn_arrival"]
 
 
 def test_a_gate_raises_the_hit_rate_where_contexts_do_not_fit() -> None:

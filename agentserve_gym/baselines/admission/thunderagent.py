@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentserve_gym.baselines.parts import Admission, number
+from agentserve_gym.baselines.admission.gate import Gate, release_order
+from agentserve_gym.baselines.parts import number
 from agentserve_gym.baselines.registry import register, register_bundle
-from agentserve_gym.sim import ClusterView, Hold, ProgramState, ProgramStatus, RouteDecision
+from agentserve_gym.sim import ClusterView, ProgramState, ProgramStatus, RouteDecision
 
 
 @register(
@@ -17,13 +18,15 @@ from agentserve_gym.sim import ClusterView, Hold, ProgramState, ProgramStatus, R
     ("paused", "restored", "started"),
 )
 @dataclass
-class ThunderAgent(Admission):
+class ThunderAgent(Gate):
     """Every ``interval_s``, each instance's demand is compared with its HBM: contexts of reasoning
     programs count whole, those of acting ones halve every ``half_life_s`` of their gap. Above
     ``most`` of HBM, programs are paused by 1 / context + 1 if acting, highest first; a paused or
     new one is let in where demand stays below ``least``. A reasoning program pauses at its next
-    turn boundary."""
+    turn boundary. Restored is by 1 / context + 1 if reasoning, highest first: a program that waits
+    for a turn reasons, so that is the shortest context first."""
 
+    order: str = release_order("shortest_context")
     interval_s: float = number(1.0, low=1e-3)
     half_life_s: float = number(1.0, low=1e-3)
     most: float = number(1.0, low=1e-3)
@@ -103,8 +106,8 @@ class ThunderAgent(Admission):
         self._context = {i: tokens for i, tokens in self._context.items() if i in live}
         self._paused &= live.keys()
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
-        return Hold(priority=float(decision.turn.prompt_tokens))
+    def lane(self, instance: int) -> int:  # noqa: ARG002
+        return 0
 
     def dispatched(self, decision: RouteDecision, instance: int) -> None:
         index = decision.program.index

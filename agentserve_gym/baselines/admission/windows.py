@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentserve_gym.baselines.admission.gate import Gate
 from agentserve_gym.baselines.estimates import utilization
-from agentserve_gym.baselines.parts import Admission, number
+from agentserve_gym.baselines.parts import number
 from agentserve_gym.baselines.registry import register
-from agentserve_gym.sim import Hold, InstanceView, RouteDecision
+from agentserve_gym.sim import InstanceView, RouteDecision
 
 
 @dataclass(slots=True)
@@ -28,7 +29,7 @@ class _Window:
     ("paused", "grown", "cut"),
 )
 @dataclass
-class Concur(Admission):
+class Concur(Gate):
     """Additive increase, multiplicative decrease, at most once per ``interval_s``. Agents pause at
     turn boundaries only: one more than the window allows stops when its next turn is ready. The
     hit rate is that of the tokens admitted since the last tick. Programs arrive over time here, so
@@ -75,9 +76,6 @@ class Concur(Admission):
             window.size = max(window.size * self.beta, 1.0)
             self.count("cut")
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
-        return Hold(lane=instance)
-
     def turn_held(self, decision: RouteDecision) -> None:
         if decision.offers == 0:
             self.count("paused")
@@ -98,7 +96,7 @@ class Concur(Admission):
     ("held", "started", "later_turns"),
 )
 @dataclass
-class WorkingSet(Admission):
+class WorkingSet(Gate):
     """Contexts of all started programs count, whether they run or wait for tools. Later turns are
     always admitted."""
 
@@ -120,9 +118,6 @@ class WorkingSet(Admission):
         )
         room = self.share * view.kv_blocks * view.block_size_tokens - used
         return used == 0 or decision.turn.prompt_tokens <= room
-
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
-        return Hold(lane=instance)
 
     def turn_held(self, decision: RouteDecision) -> None:
         if decision.offers == 0:
