@@ -5,9 +5,18 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from baseline_helpers import BLOCK, FakeCluster, FakeInstance, gap, make_program, route
+from baseline_helpers import (
+    BLOCK,
+    FakeCluster,
+    FakeInstance,
+    StepLatency,
+    gap,
+    make_program,
+    route,
+)
 
 from agentserve_gym.baselines import Routing, parse_policy
+from agentserve_gym.hardware import BatchStep
 from agentserve_gym.sim import Phase
 
 
@@ -252,6 +261,43 @@ def test_preble_counts_what_would_be_evicted_and_decode_time() -> None:
     for _ in range(3):
         rule.dispatched(decision, 0)
     assert rule.choose(decision).instance == 1
+
+
+def test_greedy_counts_the_delay_of_others_and_what_it_evicts() -> None:
+    """1000 tokens take .1 s; a step takes 10 ms and 10 us a token."""
+    busy = FakeCluster(*instances(2, cached=[990, 0], decoding_turns=[0, 40]))
+    assert chosen("greedy", busy) == (0, "new")
+    # At home 400 uncached tokens hold up ten turns: .4 s, which saves .06 s of prefill.
+    program = make_program(turns_done=1, home=0)
+    crowd = FakeCluster(*instances(2, cached=[600, 0], decoding_turns=[10, 0]))
+    assert chosen("greedy", crowd, program) == (1, "moved")
+    assert chosen("sglang", crowd, program) == (0, "matched")
+    # Both queues are empty, but instance 1 would have to evict what others come back to.
+    full = [FakeInstance(0, cached=500), FakeInstance(1, cached=500, free_blocks=0)]
+    full[0].state = full[0].state._replace(prefill_backlog_tokens=100)
+    full[1].state = full[1].state._replace(cached_blocks=1000)
+    assert chosen("greedy", FakeCluster(*full)) == (0, "new")
+    assert chosen("greedy(eviction=0)", FakeCluster(*full)) == (1, "new")
+
+
+def test_greedy_prices_a_load_where_a_copy_can_be_restored() -> None:
+    cluster = FakeCluster(*instances(2, prefill_backlog_tokens=[300, 0]))
+    program = make_program(turns_done=1, home=0)
+    assert chosen("greedy", cluster, program) == (1, "moved")
+    cluster.copies[0] = [SimpleNamespace(tier=1, source=-1, blocks=62, end_s=0.01)]
+    assert chosen("greedy", cluster, program) == (0, "kept_home")
+    assert chosen("lmetric", cluster, program)[0] == 1
+
+
+def test_greedy_sends_work_to_the_faster_of_unequal_instances() -> None:
+    class Slow(StepLatency):
+        def step_s(self, step: BatchStep) -> float:
+            return 4.0 * super().step_s(step)
+
+    cluster = FakeCluster(*instances(2, decoding_turns=[0, 1]))
+    cluster.instances[0].latency = Slow()
+    assert chosen("greedy", cluster)[0] == 1
+    assert chosen("lmetric", cluster)[0] == 0
 
 
 def test_owner_keeps_home_while_a_copy_is_there() -> None:
