@@ -19,7 +19,7 @@ from agentserve_gym.sim import (
     load_scenario,
 )
 from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
-from agentserve_gym.workloads.program import Program, Turn
+from agentserve_gym.workloads.program import PrefixSegment, Program, Turn
 
 BLOCK = 16
 PREFILL_S = 1e-4
@@ -134,8 +134,10 @@ def make_program(
     arrival_s: float = 0.0,
     gap_s: float = 1.0,
     parent: ProgramState | None = None,
+    shared: int = 0,
 ) -> ProgramState:
-    """A program whose turns all have the same prompt; past turns are set by hand."""
+    """A program whose turns all have the same prompt, the first ``shared`` tokens of which are
+    everyone's; past turns are set by hand."""
     plan = Program(
         f"p{index}",
         "test",
@@ -147,6 +149,7 @@ def make_program(
             )
             for number in range(turns)
         ),
+        prefix=(PrefixSegment("system", shared),) if shared else (),
     )  # fmt: skip
     program = ProgramState(plan, index, index + 100, BLOCK, parent)
     _PLANS[program] = plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from baseline_helpers import (
+    BLOCK,
     FakeCluster,
     FakeInstance,
     gap,
@@ -15,6 +16,7 @@ from baseline_helpers import (
 )
 
 from agentserve_gym.baselines import Admission, parse_policy
+from agentserve_gym.baselines.contexts import SharedContexts
 from agentserve_gym.sim import Hold, ProgramStatus
 
 
@@ -178,7 +180,48 @@ def test_mori_gate_blocks_who_does_not_rank_into_hbm() -> None:
     assert not admits(rule, cluster, idle)  # no room beside the first
     del cluster.programs[0]
     assert admits(rule, cluster, idle)
-    assert rule.counts == {"blocked": 1, "ranked_in": 0, "let_in": 2}
+    assert rule.counts["let_in"] == 1
+    assert rule.counts["blocked"] == 1
+
+
+def test_mori_ranks_newcomers_with_the_others() -> None:
+    """One that has not run yet is less idle than one that waits for a slow tool."""
+    verdicts = {}
+    for name in ("mori_gate", "working_set(share=0.9)"):
+        cluster = FakeCluster(FakeInstance(0), now_s=100.0)
+        rule = admission(name)
+        slow = make_program(0, prompt=8000, context=8000)
+        assert admits(rule, cluster, slow)
+        slow.turns_done, slow.home, slow.gap_total_s = 1, 0, 50.0
+        rule.gap_began(gap(cluster, slow, time_s=101.0))
+        young = make_program(1, prompt=8000)
+        assert not admits(rule, cluster, young, time_s=102.0)
+        cluster.now_s = 106.0  # the next ranking
+        verdicts[name] = admits(rule, cluster, young, time_s=106.0)
+    assert verdicts == {"mori_gate": True, "working_set(share=0.9)": False}
+
+
+@pytest.mark.parametrize("name", ["working_set", "mori_gate", "thunderagent"])
+def test_a_shared_prefix_takes_room_once(name: str) -> None:
+    """Three contexts of 6,000 tokens in 16,000: they fit if 4,000 of each are the same."""
+    fit = {}
+    for shared in (0, 4000):
+        cluster = FakeCluster(FakeInstance(0))
+        rule = admission(name)
+        programs = [make_program(index, prompt=6000, shared=shared) for index in range(3)]
+        fit[shared] = [admits(rule, cluster, program) for program in programs]
+    assert fit == {0: [True, True, False], 4000: [True, True, True]}
+
+
+def test_shared_levels_count_with_the_largest_weight() -> None:
+    used = SharedContexts(BLOCK)
+    old, young = (make_program(index, prompt=6000, shared=4000) for index in range(2))
+    used.add(old, 6000, weight=0.5)
+    assert used.tokens == 3000
+    assert used.added(young, 6000) == 2000 + 2000
+    used.add(young, 6000)
+    assert used.tokens == 0.5 * 2000 + 2000 + 4000
+    assert used.added(old, 3000) == 0  # all of it is shared
 
 
 def test_mori_gate_offers_the_least_idle_first() -> None:

@@ -19,7 +19,7 @@ from agentserve_gym.sim import PlacementDecision, RouteDecision
 )
 @dataclass
 class MoriGate(Gate):
-    """Least idle first among those who wait."""
+    """Least idle first among those who wait. Newcomers are ranked with the others."""
 
     order: str = release_order("least_idle")
     interval_s: float = number(5.0, low=1e-3)
@@ -34,9 +34,11 @@ class MoriGate(Gate):
 
     def admits(self, decision: RouteDecision, instance: int) -> bool:
         program, cluster = decision.program, decision.cluster
+        tokens = decision.turn.prompt_tokens
+        self._ranking.waits(program, instance, tokens)
         if self._ranking.tier(cluster, program, instance) == "hbm":
             return True
-        return self._ranking.has_room(cluster, program, instance, decision.turn.prompt_tokens)
+        return self._ranking.has_room(cluster, program, instance, tokens)
 
     def release_priority(self, decision: RouteDecision, instance: int) -> float:
         if self.order == "least_idle":

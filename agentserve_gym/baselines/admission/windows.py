@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentserve_gym.baselines.admission.gate import Gate
+from agentserve_gym.baselines.admission.gate import Gate, release_order
+from agentserve_gym.baselines.contexts import SharedContexts
 from agentserve_gym.baselines.estimates import utilization
 from agentserve_gym.baselines.parts import number
 from agentserve_gym.baselines.registry import register
@@ -97,9 +98,11 @@ class Concur(Gate):
 )
 @dataclass
 class WorkingSet(Gate):
-    """Contexts of all started programs count, whether they run or wait for tools. Later turns are
-    always admitted."""
+    """Contexts of all started programs count, whether they run or wait for tools, a prefix that
+    they share once. Later turns are always admitted. Newcomers start shortest first: one that does
+    not fit would keep the others waiting."""
 
+    order: str = release_order("shortest_context")
     share: float = number(1.0, low=1e-3)
 
     def reset(self) -> None:
@@ -111,13 +114,13 @@ class WorkingSet(Gate):
             return True
         view = decision.cluster.instances[instance]
         live = decision.cluster.programs
-        used = sum(
-            max(tokens, live[index].context_tokens)
-            for index, (at, tokens) in self._started.items()
-            if at == instance and index in live
-        )
-        room = self.share * view.kv_blocks * view.block_size_tokens - used
-        return used == 0 or decision.turn.prompt_tokens <= room
+        used = SharedContexts(view.block_size_tokens)
+        for index, (at, tokens) in self._started.items():
+            if at == instance and index in live:
+                used.add(live[index], max(tokens, live[index].context_tokens))
+        room = self.share * view.kv_blocks * view.block_size_tokens - used.tokens
+        more = used.added(decision.program, decision.turn.prompt_tokens)
+        return not used.tokens or more <= room
 
     def turn_held(self, decision: RouteDecision) -> None:
         if decision.offers == 0:
