@@ -81,6 +81,7 @@ class FakeCluster:
         self.pinned: set[int] = set()
         self.tier: dict[tuple[int, str], int] = {}
         self.copies: dict[int, list[Any]] = {}
+        self.chains: dict[tuple[int, str], int] = {}
         self.now_s = now_s
         self.link_bytes_s = 1e9
         self.dram_tokens = 1_000_000
@@ -109,6 +110,12 @@ class FakeCluster:
     def offload_s(self, program: ProgramState, tier: str, tokens: int) -> float:
         slower = 4.0 if tier == "cxl" else 1.0
         return slower * tokens * 131072 / self.link_bytes_s
+
+    def load_s(self, instance: int, tier: str, tokens: int) -> float:
+        return tokens * 131072 / self.link_bytes_s
+
+    def chain_tokens(self, program: ProgramState, instance: int, tier: str) -> int:
+        return self.chains.get((program.index, tier), 0)
 
     def restorables(self, turn: TurnState, instance: int) -> list[Any]:
         return self.copies.get(instance, [])
