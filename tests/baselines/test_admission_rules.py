@@ -119,6 +119,18 @@ def test_concur_leaves_a_warm_cache_alone_and_pauses_at_boundaries() -> None:
     assert admits(rule, cluster, programs[1], time_s=12.0)
 
 
+def test_short_queue_lets_one_turn_wait_at_an_engine() -> None:
+    for load, expected in (({}, True), ({"queued_turns": 1, "sent_turns": 1}, False)):
+        cluster = FakeCluster(FakeInstance(0, **load))
+        rule = admission("short_queue")
+        assert admits(rule, cluster) is expected
+        assert rule.counts == {"held": int(not expected), "sent": int(expected)}
+        assert admits(admission("short_queue(turns=2)"), cluster, make_program(1))
+    unseen = FakeCluster(FakeInstance(0, sent_turns=1))  # late signals: it counts as waiting
+    assert not admits(admission("short_queue"), unseen)
+    assert admits(admission("gate"), unseen)
+
+
 def test_router_queue_holds_only_while_every_worker_is_busy() -> None:
     rule = admission("router_queue(threshold=1.0)")
     one_free = FakeCluster(
