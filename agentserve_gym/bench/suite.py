@@ -29,6 +29,10 @@ LEVERS: tuple[Lever, ...] = (
 )  # fmt: skip
 
 
+FOUND = "found"
+"""Among a suite's policies: all that a search found."""
+
+
 class Cell(StrictModel):
     """One scenario of a suite.
 
@@ -74,7 +78,7 @@ class Entry(StrictModel):
 
 
 class SuiteFile(StrictModel):
-    """What a suite file says; ``policies`` are labels of ``policies.toml``."""
+    """What a suite file says; ``policies`` are labels of ``policies.toml``, and ``found``."""
 
     name: str
     description: str
@@ -192,7 +196,9 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
     where = name if name.endswith(".toml") else f"suite {name!r}"
     file = validated(SuiteFile, content, where)
     entries = _curated_entries()
-    for label in file.policies:
+    found = list(found_policies())
+    labels = [label for name in file.policies for label in (found if name == FOUND else [name])]
+    for label in labels:
         if label not in entries:
             raise ValueError(f"{where}: {unknown('policy', label, entries)}")
     cells, skipped = [], {}
@@ -204,18 +210,21 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
             skipped[cell.scenario] = reason
     if not cells:
         raise ValueError(f"{where}: no cell can run here; {next(iter(skipped.values()))}")
-    policies = [entries[label] for label in file.policies]
+    policies = [entries[label] for label in dict.fromkeys(labels)]
     whole = {**file.model_dump(), "policies": policies, "cells": cells, "skipped": skipped}
     return validated(Suite, whole, where)
 
 
 def _curated_entries() -> dict[str, dict[str, Any]]:
-    """Label -> entry of policies.toml, with tuned parameters."""
+    """Label -> entry of policies.toml, with tuned parameters, and of what a search found."""
     tuned = tuned_parts()
-    return {
+    entries = {
         entry["label"]: {**entry, "policy": with_tuned_parts(entry["policy"], tuned)}
         for entry in _data("policies.toml")["policies"]
     }
+    for label, policy in found_policies().items():
+        entries[label] = {"label": label, "policy": policy, "lever": "mixed"}
+    return entries
 
 
 def tuned_parts() -> dict[str, str]:
@@ -234,9 +243,20 @@ def tuning_record() -> dict[str, Any]:
     return _data("tuned.toml")
 
 
+def found_policies() -> dict[str, str]:
+    """Label -> policy of the combinations that ``agentserve bench --search`` found."""
+    found = _data("found.toml").get("found", {})
+    return {record["policy"]: record["policy"] for record in found.values()}
+
+
 def curated_policies() -> dict[str, str]:
     """Label -> policy with its default parameters."""
     return {entry["label"]: entry["policy"] for entry in _data("policies.toml")["policies"]}
+
+
+def search_space() -> dict[str, Any]:
+    """Which parts a search combines, and on which seeds."""
+    return _data("search.toml")
 
 
 def tuning_grids() -> dict[str, Any]:

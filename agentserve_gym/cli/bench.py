@@ -21,7 +21,15 @@ from agentserve_gym.bench import (
 )
 from agentserve_gym.bench.report import require_report, summary
 from agentserve_gym.bench.results import key
-from agentserve_gym.bench.suite import tuning_grids
+from agentserve_gym.bench.search import (
+    combinations,
+    found_document,
+    read_rungs,
+    rung_suite,
+    searched_cells,
+    survivors,
+)
+from agentserve_gym.bench.suite import Suite, search_space, tuning_grids
 from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
 from agentserve_gym.cli.driving import allow_local_modules
 from agentserve_gym.cli.figures import Figures
@@ -33,6 +41,7 @@ from agentserve_gym.report.markdown import interval, plural
 
 RESULTS = "results.csv"
 TUNED = "tuned.toml"
+FOUND = "found.toml"
 
 
 def bench(
@@ -62,6 +71,14 @@ def bench(
         bool,
         typer.Option("--tune", help="Tune baselines instead, on seeds of their own: tuned.toml."),
     ] = False,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Search the best combination of parts in each cell instead, on seeds of its own: "
+            "found.toml.",
+        ),
+    ] = False,
     docs: Annotated[
         Path | None, typer.Option(help="Write the report to this folder, too (docs).")
     ] = None,
@@ -72,8 +89,14 @@ def bench(
     json: JsonOption = False,
 ) -> None:
     """Run a benchmark suite and report who is better where, and by how much."""
+    if tune and search:
+        raise ValueError("--tune and --search are two commands: give one of them")
     if tune:
         _tune(out, jobs, resume=resume, traces=traces)
+        return
+    if search:
+        part = load_suite(suite, traces).only(scenario or [], [], None)
+        _search(part, out, jobs, resume=resume, traces=traces)
         return
     require_report(out, *([docs] if docs is not None else []))
     allow_local_modules()
@@ -104,6 +127,22 @@ def _tune(out: Path, workers: int, *, resume: bool, traces: Path | None) -> None
     document = tuned_document(tuning, grids, results.outcomes)
     write_file(out / TUNED, document)
     note(f"tuned parameters: {out / TUNED} (to use them, replace agentserve_gym/bench/{TUNED})")
+
+
+def _search(suite: Suite, out: Path, workers: int, *, resume: bool, traces: Path | None) -> None:
+    require_replaceable(out / FOUND, "# Written by `agentserve bench --search`", "found by bench")
+    content = search_space()
+    part = searched_cells(suite)
+    candidates = tried = combinations(content, part)
+    results = _open(out, resume=resume)
+    for rung in read_rungs(content):
+        running = rung_suite(content, part, candidates, rung)
+        _work(plan_jobs(running, traces), results, workers)
+        candidates = survivors(running, candidates, rung.keep, results.outcomes)
+    stock = part.entry(part.stock).policy
+    document = found_document(running, stock, tried, candidates, results.outcomes)
+    write_file(out / FOUND, document)
+    note(f"combinations: {out / FOUND} (to use them, replace agentserve_gym/bench/{FOUND})")
 
 
 def _open(out: Path, *, resume: bool) -> ResultsFile:
