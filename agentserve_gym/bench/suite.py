@@ -228,9 +228,17 @@ def _curated_entries() -> dict[str, dict[str, Any]]:
 
 
 def tuned_parts() -> dict[str, str]:
-    """Policy with default parameters -> with those that ``agentserve bench --tune`` found."""
-    chosen = tuning_record().get("tuned", {})
-    return {record["default"]: record["policy"] for record in chosen.values()}
+    """Part or bundle with default parameters -> with those that ``agentserve bench --tune`` found.
+
+    Parts that were tuned together in a system are used so by other compositions, too, unless they
+    were tuned alone.
+    """
+    chosen = list(tuning_record().get("tuned", {}).values())
+    tuned = {record["default"]: record["policy"] for record in chosen}
+    for record in chosen:
+        for part in record["policy"].split("+"):
+            tuned.setdefault(part.split("(")[0], part)
+    return tuned
 
 
 def with_tuned_parts(policy: str, tuned: dict[str, str]) -> str:

@@ -49,8 +49,8 @@ def bench(
     scenario: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this scenario of the suite, or any other; repeat it for more. A horizon is "
-            "left out: programs run to their end."
+            help="Only this scenario of the suite (with --tune: instead of its cells), or any other; "
+            "repeat it for more. A horizon is left out: programs run to their end."
         ),
     ] = None,
     policy: Annotated[
@@ -92,7 +92,7 @@ def bench(
     if tune and search:
         raise ValueError("--tune and --search are two commands: give one of them")
     if tune:
-        _tune(out, jobs, resume=resume, traces=traces)
+        _tune(scenario or [], out, jobs, resume=resume, traces=traces)
         return
     if search:
         part = load_suite(suite, traces).only(scenario or [], [], None)
@@ -116,9 +116,13 @@ def bench(
         _print(study)
 
 
-def _tune(out: Path, workers: int, *, resume: bool, traces: Path | None) -> None:
+def _tune(
+    scenarios: list[str], out: Path, workers: int, *, resume: bool, traces: Path | None
+) -> None:
     require_replaceable(out / TUNED, "# Written by `agentserve bench --tune`", "tuned by bench")
     content = tuning_grids()
+    if scenarios:
+        content["cells"] = scenarios
     grids = read_grids(content)
     tuning = tuning_suite(content, grids, traces)
     planned = tuning_jobs(tuning, grids, traces)
