@@ -49,8 +49,8 @@ def bench(
     scenario: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this scenario of the suite (with --tune: instead of its cells), or any other; "
-            "repeat it for more. A horizon is left out: programs run to their end."
+            help="Only this scenario of the suite, or any other; repeat it for more (with --tune: "
+            "instead of its cells). A horizon is left out: programs run to their end."
         ),
     ] = None,
     policy: Annotated[
