@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ def release_order(*first: str) -> Any:
 
 
 @dataclass
-class Gate(Admission, ABC):
+class Gate(Admission):
     """Admission that holds turns, and says which of them it releases first.
 
     ``order``: ``scenario`` leaves it to the scenario's ``router.held_order``, which also decides
