@@ -73,7 +73,8 @@ def combinations(content: Mapping[str, Any], suite: Suite) -> Candidates:
         residency = content["residency_with_tiers" if tiers else "residency"]
         crossed: dict[str, str] = {}
         for parts in product(content["routing"], residency, content["admission"], content["order"]):
-            policy = with_tuned_parts("+".join(part for part in parts if part), tuned)
+            named = "+".join(part for part in parts if part not in ("", "lru"))
+            policy = with_tuned_parts(named, tuned)
             crossed.setdefault(parse_policy(policy).name, policy)
         found[cell.scenario] = list(crossed.values())
     return found

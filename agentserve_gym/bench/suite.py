@@ -196,7 +196,8 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
     where = name if name.endswith(".toml") else f"suite {name!r}"
     file = validated(SuiteFile, content, where)
     entries = _curated_entries()
-    found = list(found_policies())
+    label_of = {entry["policy"]: label for label, entry in entries.items()}
+    found = [label_of[policy] for policy in found_policies()]
     labels = [label for name in file.policies for label in (found if name == FOUND else [name])]
     for label in labels:
         if label not in entries:
@@ -222,8 +223,10 @@ def _curated_entries() -> dict[str, dict[str, Any]]:
         entry["label"]: {**entry, "policy": with_tuned_parts(entry["policy"], tuned)}
         for entry in _data("policies.toml")["policies"]
     }
-    for label, policy in found_policies().items():
-        entries[label] = {"label": label, "policy": policy, "lever": "mixed"}
+    curated = {entry["policy"] for entry in entries.values()}
+    for policy in found_policies():
+        if policy not in curated:
+            entries[policy] = {"label": policy, "policy": policy, "lever": "mixed"}
     return entries
 
 
@@ -251,10 +254,10 @@ def tuning_record() -> dict[str, Any]:
     return _data("tuned.toml")
 
 
-def found_policies() -> dict[str, str]:
-    """Label -> policy of the combinations that ``agentserve bench --search`` found."""
+def found_policies() -> list[str]:
+    """The combinations that ``agentserve bench --search`` found, each once."""
     found = _data("found.toml").get("found", {})
-    return {record["policy"]: record["policy"] for record in found.values()}
+    return list(dict.fromkeys(record["policy"] for record in found.values()))
 
 
 def curated_policies() -> dict[str, str]:
