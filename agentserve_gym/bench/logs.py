@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,20 +13,15 @@ Run = tuple[str, int]
 """A cell's scenario and a seed."""
 
 
-@dataclass
 class JctLogs:
-    """Logarithms of mean JCT by candidate, cell and seed."""
+    """Logarithms of mean JCT by candidate, cell and seed, of outcomes whose labels are the
+    candidates."""
 
-    _logs: dict[str, dict[Run, float]] = field(default_factory=lambda: defaultdict(dict))
-
-    @classmethod
-    def of(cls, outcomes: Iterable[Outcome]) -> JctLogs:
-        """Those of outcomes whose labels are the candidates."""
-        logs = cls()
+    def __init__(self, outcomes: Iterable[Outcome]) -> None:
+        self._logs: dict[str, dict[Run, float]] = defaultdict(dict)
         for outcome in outcomes:
             run = (outcome.scenario, outcome.seed)
-            logs._logs[outcome.label][run] = float(np.log(outcome.jct_mean_s))
-        return logs
+            self._logs[outcome.label][run] = float(np.log(outcome.jct_mean_s))
 
     def mean(self, candidate: str, runs: Collection[Run]) -> float:
         """The logarithm of a candidate's geometric mean.

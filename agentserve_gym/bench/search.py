@@ -113,7 +113,7 @@ def survivors(
     Raises:
         ValueError: if one has not run on every seed of the rung.
     """
-    logs = JctLogs.of(outcomes)
+    logs = JctLogs(outcomes)
     kept: Candidates = {}
     for scenario, policies in candidates.items():
         runs = _runs(scenario, rung)
@@ -126,7 +126,7 @@ def found_document(
     rung: Suite, stock: str, tried: Candidates, best: Candidates, outcomes: Iterable[Outcome]
 ) -> str:
     """``found.toml``: the best of every cell after the last rung, and where that comes from."""
-    logs = JctLogs.of(outcomes)
+    logs = JctLogs(outcomes)
     lines = [
         "# Written by `agentserve bench --search` from search.toml: per cell the combination of",
         "# parts with the smallest geometric mean of JCT, and `change`, that mean relative to the",

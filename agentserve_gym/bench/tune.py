@@ -83,7 +83,7 @@ def tuned_document(suite: Suite, grids: list[Grid], outcomes: Iterable[Outcome])
     Raises:
         ValueError: if a candidate has not run everywhere.
     """
-    logs = JctLogs.of(outcomes)
+    logs = JctLogs(outcomes)
     runs = [(cell.scenario, seed) for cell in suite.cells for seed in suite.seed_numbers()]
     lines = [
         "# Written by `agentserve bench --tune` from grids.toml: per label the parameters with the",
