@@ -30,6 +30,10 @@ LEVERS: tuple[Lever, ...] = (
 )  # fmt: skip
 
 
+FOUND = "found"
+"""Among a suite's policies: all that a search found."""
+
+
 class Cell(StrictModel):
     """One scenario of a suite.
 
@@ -88,7 +92,7 @@ class LuckPlan(StrictModel):
 
 
 class SuiteFile(StrictModel):
-    """What a suite file says; ``policies`` are labels of ``policies.toml``."""
+    """What a suite file says; ``policies`` are labels of ``policies.toml``, and ``found``."""
 
     name: str
     description: str
@@ -209,7 +213,10 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
     where = name if name.endswith(".toml") else f"suite {name!r}"
     file = validated(SuiteFile, content, where)
     entries = _curated_entries()
-    for label in file.policies:
+    label_of = {entry["policy"]: label for label, entry in entries.items()}
+    found = [label_of[policy] for policy in found_policies()]
+    labels = [label for name in file.policies for label in (found if name == FOUND else [name])]
+    for label in labels:
         if label not in entries:
             raise ValueError(f"{where}: {unknown('policy', label, entries)}")
     cells, skipped = [], {}
@@ -221,24 +228,37 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
             skipped[cell.scenario] = reason
     if not cells:
         raise ValueError(f"{where}: no cell can run here; {next(iter(skipped.values()))}")
-    policies = [entries[label] for label in file.policies]
+    policies = [entries[label] for label in dict.fromkeys(labels)]
     whole = {**file.model_dump(), "policies": policies, "cells": cells, "skipped": skipped}
     return validated(Suite, whole, where)
 
 
 def _curated_entries() -> dict[str, dict[str, Any]]:
-    """Label -> entry of policies.toml, with tuned parameters."""
+    """Label -> entry of policies.toml, with tuned parameters, and of what a search found."""
     tuned = tuned_parts()
-    return {
+    entries = {
         entry["label"]: {**entry, "policy": with_tuned_parts(entry["policy"], tuned)}
         for entry in _data("policies.toml")["policies"]
     }
+    curated = {entry["policy"] for entry in entries.values()}
+    for policy in found_policies():
+        if policy not in curated:
+            entries[policy] = {"label": policy, "policy": policy, "lever": "mixed"}
+    return entries
 
 
 def tuned_parts() -> dict[str, str]:
-    """Policy with default parameters -> with those that ``agentserve bench --tune`` found."""
-    chosen = tuning_record().get("tuned", {})
-    return {record["default"]: record["policy"] for record in chosen.values()}
+    """Part or bundle with default parameters -> with those that ``agentserve bench --tune`` found.
+
+    Parts that were tuned together in a system are used so by other compositions, too, unless they
+    were tuned alone.
+    """
+    chosen = list(tuning_record().get("tuned", {}).values())
+    tuned = {record["default"]: record["policy"] for record in chosen}
+    for record in chosen:
+        for part in record["policy"].split("+"):
+            tuned.setdefault(part.split("(")[0], part)
+    return tuned
 
 
 def with_tuned_parts(policy: str, tuned: dict[str, str]) -> str:
@@ -251,9 +271,20 @@ def tuning_record() -> dict[str, Any]:
     return _data("tuned.toml")
 
 
+def found_policies() -> list[str]:
+    """The combinations that ``agentserve bench --search`` found, each once."""
+    found = _data("found.toml").get("found", {})
+    return list(dict.fromkeys(record["policy"] for record in found.values()))
+
+
 def curated_policies() -> dict[str, str]:
     """Label -> policy with its default parameters."""
     return {entry["label"]: entry["policy"] for entry in _data("policies.toml")["policies"]}
+
+
+def search_space() -> dict[str, Any]:
+    """Which parts a search combines, and on which seeds."""
+    return _data("search.toml")
 
 
 def tuning_grids() -> dict[str, Any]:

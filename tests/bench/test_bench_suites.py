@@ -7,6 +7,7 @@ from bench_helpers import PLAIN
 
 from agentserve_gym.baselines import list_policies, parse_policy, run_policy
 from agentserve_gym.bench import load_suite, plan_jobs, suite_names
+from agentserve_gym.bench import suite as suites
 from agentserve_gym.bench.suite import (
     curated_policies,
     find_scenario,
@@ -98,7 +99,7 @@ def test_curated_policies_name_most_parts(standard):
     left_out = {
         "power_of_two", "evict", "searched", "pin_offload", "saga_lru", "dram_cxl", "none",
         "router_queue", "autellix", "saga", "mori", "mori_gate", "owner", "lru", "min_completion",
-        "llmd_load", "llmd_default", "llmd_precise",
+        "llmd_load", "llmd_default", "llmd_precise", "work_stealing", "short_queue",
     }  # fmt: skip
     named = "+".join(entry.policy for entry in standard.policies)
     for part in list_policies():
@@ -149,6 +150,19 @@ def test_tuned_parts_replace_parts_with_defaults_alone():
     tuned = {"sglang": "sglang(match=0.2)"}
     assert with_tuned_parts("sglang+write_through", tuned) == "sglang(match=0.2)+write_through"
     assert with_tuned_parts("sglang(match=0.4)", tuned) == "sglang(match=0.4)"
+
+
+def test_parts_tuned_in_a_system_are_used_in_other_compositions(monkeypatch):
+    record = {"tuned": {
+        "a": {"default": "mori_system", "policy": "owner+mori(hbm_share=1.0)+mori_gate"},
+        "b": {"default": "mori", "policy": "mori(hbm_share=0.8)"},
+    }}  # fmt: skip
+    monkeypatch.setattr(suites, "tuning_record", lambda: record)
+    tuned = suites.tuned_parts()
+    assert with_tuned_parts("mori_system", tuned) == "owner+mori(hbm_share=1.0)+mori_gate"
+    assert with_tuned_parts("lmetric+mori", tuned) == "lmetric+mori(hbm_share=0.8)"
+    del record["tuned"]["b"]
+    assert with_tuned_parts("lmetric+mori", suites.tuned_parts()) == "lmetric+mori(hbm_share=1.0)"
 
 
 def test_tuning_uses_seeds_of_its_own(standard):
