@@ -21,10 +21,11 @@ from agentserve_gym.sim.kernel.events import Clock, Event
 from agentserve_gym.sim.kernel.host import Host
 from agentserve_gym.sim.kernel.links import Path
 from agentserve_gym.sim.kernel.memory import Topology
-from agentserve_gym.sim.kernel.pools import BlockPool, Key, Pin
+from agentserve_gym.sim.kernel.pools import BlockPool, Pin
 from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus
 from agentserve_gym.sim.kernel.request import Prompt, Request
 from agentserve_gym.sim.kernel.tiers import HBM
+from agentserve_gym.sim.kernel.transfers import Load, Offload, PinDeadline, Prefetch, TransferHost
 
 HbmBlocks = Callable[[Prompt, int], int]
 
@@ -72,7 +73,7 @@ class ResidencyCounters(Copyable):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Residency(Copyable):
+class Residency(TransferHost):
     """The KV residency model of one cluster."""
 
     def __init__(
@@ -174,7 +175,7 @@ class Residency(Copyable):
         if pin is not None:
             program.pinned_at = program.home
             self.counters.pins += 1
-            self._clock.schedule(deadline, _PinDeadline(self, program, pin))
+            self._clock.schedule(deadline, PinDeadline(self, program, pin))
             engine.reconsider()
 
     def pin_expired(self, program: ProgramState, pin: Pin) -> None:
@@ -231,14 +232,14 @@ class Residency(Copyable):
 
     def _copy_down(
         self, program: ProgramState, instance: int, blocks: int, tier: int, stay_warm: bool
-    ) -> _Offload | None:
+    ) -> Offload | None:
         """A copy of a chain's first ``blocks``, for which the tier has made room; ``None`` where it
         has no room, or there is nothing of the program's own to copy."""
         pool = self.topology.pool(tier, instance)
         if pool is None or blocks <= program.shared_blocks:
             return None
         source, keys = self.engines[instance].pool, program.chain_keys
-        copy = _Offload(self, program, instance, source, keys, pool, blocks, stay_warm)
+        copy = Offload(self, program, instance, source, keys, pool, blocks, stay_warm)
         if not copy.reserve():
             self.counters.refused_offloads += 1
             return None
@@ -247,7 +248,7 @@ class Residency(Copyable):
         self.counters.offloaded_bytes += self.topology.copy_bytes(instance, copy.taken)
         return copy
 
-    def offload_ended(self, copy: _Offload) -> None:
+    def offload_ended(self, copy: Offload) -> None:
         """The copy in a lower tier is complete; the one in HBM gives way first, unless it is to
         stay, or the program returned meanwhile."""
         program = copy.program
@@ -271,7 +272,7 @@ class Residency(Copyable):
         if source is None or blocks <= max(hit, program.shared_blocks):
             return
         keys = tuple(source.matched_keys(program, blocks))
-        copy = _Prefetch(self, program, program.home, source, keys, pool, blocks)
+        copy = Prefetch(self, program, program.home, source, keys, pool, blocks)
         if not copy.reserve():
             self.counters.refused_prefetches += 1
             return
@@ -282,7 +283,7 @@ class Residency(Copyable):
         self._start(copy, path, copy.taken, program.home)
         engine.reconsider()
 
-    def prefetch_ended(self, copy: _Prefetch) -> None:
+    def prefetch_ended(self, copy: Prefetch) -> None:
         """The copy in HBM is complete."""
         engine = self.engines[copy.instance]
         engine.synchronize()
@@ -387,7 +388,7 @@ class Residency(Copyable):
         keys = tuple(source.matched_keys(turn.program, copy.blocks))
         source.hold(keys)
         path = self.topology.load_path(copy.tier, copy.source, turn.instance)
-        self._start(_Load(self, turn, source, keys, copy.source), path, count, turn.instance)
+        self._start(Load(self, turn, source, keys, copy.source), path, count, turn.instance)
         self.counters.loads[copy.tier] += 1
         self.counters.loaded_blocks[copy.tier] += count
         self.counters.loaded_bytes += self.topology.copy_bytes(turn.instance, count)
@@ -395,7 +396,7 @@ class Residency(Copyable):
             self.engines[copy.source].reconsider()
         return count, copy.tier
 
-    def load_ended(self, load: _Load) -> None:
+    def load_ended(self, load: Load) -> None:
         """The KV that a turn waited for is in its instance's HBM."""
         if load.instance >= 0:
             self.engines[load.instance].synchronize()
@@ -403,124 +404,3 @@ class Residency(Copyable):
         if load.instance >= 0:
             self.engines[load.instance].reconsider()
         self.engines[load.turn.instance].load_finished(load.turn)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class _PinDeadline(Event):
-    """The time for which a chain was pinned is over."""
-
-    __slots__ = ("_pin", "_program", "_residency")
-
-    def __init__(self, residency: Residency, program: ProgramState, pin: Pin) -> None:
-        self._residency = residency
-        self._program = program
-        self._pin = pin
-
-    def fire(self) -> None:
-        self._residency.pin_expired(self._program, self._pin)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class _Copy(Event):
-    """A copy of a program's KV from one pool to another, on its way; it fires when it is complete.
-
-    Attributes:
-        source, source_keys: entries that are held until then.
-        destination, taken: where, and how many blocks were taken there.
-        targets: how much each entry of the destination will hold at least.
-        stay_warm: whether the source keeps its place among the cached entries.
-        instance: whose HBM it leaves or enters. ``version``, ``gap``: the program's when it began.
-            What ends later may find another chain, or another gap.
-    """
-
-    __slots__ = (
-        "_residency", "destination", "gap", "instance", "program", "source", "source_keys",
-        "stay_warm", "taken", "targets", "version",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        residency: Residency,
-        program: ProgramState,
-        instance: int,
-        source: BlockPool,
-        source_keys: tuple[Key, ...],
-        destination: BlockPool,
-        blocks: int,
-        stay_warm: bool = False,
-    ) -> None:
-        self._residency = residency
-        self.program = program
-        self.stay_warm = stay_warm
-        self.source = source
-        self.source_keys = source_keys
-        self.destination = destination
-        own = (program.index, blocks - program.shared_blocks)
-        self.targets: tuple[tuple[Key, int], ...] = (*program.prefix, own)
-        self.taken = 0
-        self.instance = instance
-        self.version = program.version
-        self.gap = program.gaps
-
-    def reserve(self) -> bool:
-        """Take the blocks that the destination lacks; else do nothing."""
-        taken = self.destination.make_room(self.targets)
-        if taken < 0:
-            return False
-        self.taken = taken
-        return True
-
-    def hold_source(self) -> None:
-        """Keep the source until the copy is complete."""
-        self.source.hold(self.source_keys)
-
-    def store(self) -> None:
-        """Make the blocks that arrived part of their entries."""
-        program = self.program
-        stale = program.index if self.version != program.version else None
-        self.destination.fill(self.targets, self.taken, stale)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class _Offload(_Copy):
-    """HBM to a lower tier."""
-
-    __slots__ = ()
-
-    def fire(self) -> None:
-        self._residency.offload_ended(self)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class _Prefetch(_Copy):
-    """A lower tier to HBM, before the program returns."""
-
-    __slots__ = ()
-
-    def fire(self) -> None:
-        self._residency.prefetch_ended(self)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class _Load(Event):
-    """KV on its way to a turn that has reserved its place in HBM. ``instance``: from whose HBM it
-    comes, -1 from a lower tier."""
-
-    __slots__ = ("_residency", "instance", "source", "source_keys", "turn")
-
-    def __init__(
-        self,
-        residency: Residency,
-        turn: Request,
-        source: BlockPool,
-        source_keys: tuple[Key, ...],
-        instance: int,
-    ) -> None:
-        self._residency = residency
-        self.turn = turn
-        self.source = source
-        self.source_keys = source_keys
-        self.instance = instance
-
-    def fire(self) -> None:
-        self._residency.load_ended(self)

@@ -1,0 +1,158 @@
+"""KV on its way from one pool to another, and pins that end by time.
+
+They are events: each fires when it is over, and tells the residency model.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.kernel.copying import Copyable
+from agentserve_gym.sim.kernel.events import Event
+from agentserve_gym.sim.kernel.pools import BlockPool, Key, Pin
+from agentserve_gym.sim.kernel.programs import ProgramState
+from agentserve_gym.sim.kernel.request import Request
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class TransferHost(Copyable):
+    """Whom transfers and pins tell that they have ended."""
+
+    @abstractmethod
+    def offload_ended(self, copy: Offload) -> None:
+        """The copy in a lower tier is complete."""
+
+    @abstractmethod
+    def prefetch_ended(self, copy: Prefetch) -> None:
+        """The copy in HBM is complete."""
+
+    @abstractmethod
+    def load_ended(self, load: Load) -> None:
+        """The KV that a turn waited for is in its instance's HBM."""
+
+    @abstractmethod
+    def pin_expired(self, program: ProgramState, pin: Pin) -> None:
+        """A pin's deadline is over; it may have ended before, or outlast it."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class PinDeadline(Event):
+    """The time for which a chain was pinned is over."""
+
+    __slots__ = ("_host", "_pin", "_program")
+
+    def __init__(self, host: TransferHost, program: ProgramState, pin: Pin) -> None:
+        self._host = host
+        self._program = program
+        self._pin = pin
+
+    def fire(self) -> None:
+        self._host.pin_expired(self._program, self._pin)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class PoolCopy(Event):
+    """A copy of a program's KV from one pool to another, on its way; it fires when it is complete.
+
+    Attributes:
+        source, source_keys: entries that are held until then.
+        destination, taken: where, and how many blocks were taken there.
+        targets: how much each entry of the destination will hold at least.
+        stay_warm: whether the source keeps its place among the cached entries.
+        instance: whose HBM it leaves or enters. ``version``, ``gap``: the program's when it began.
+            What ends later may find another chain, or another gap.
+    """
+
+    __slots__ = (
+        "_host", "destination", "gap", "instance", "program", "source", "source_keys",
+        "stay_warm", "taken", "targets", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        host: TransferHost,
+        program: ProgramState,
+        instance: int,
+        source: BlockPool,
+        source_keys: tuple[Key, ...],
+        destination: BlockPool,
+        blocks: int,
+        stay_warm: bool = False,
+    ) -> None:
+        self._host = host
+        self.program = program
+        self.stay_warm = stay_warm
+        self.source = source
+        self.source_keys = source_keys
+        self.destination = destination
+        own = (program.index, blocks - program.shared_blocks)
+        self.targets: tuple[tuple[Key, int], ...] = (*program.prefix, own)
+        self.taken = 0
+        self.instance = instance
+        self.version = program.version
+        self.gap = program.gaps
+
+    def reserve(self) -> bool:
+        """Take the blocks that the destination lacks; else do nothing."""
+        taken = self.destination.make_room(self.targets)
+        if taken < 0:
+            return False
+        self.taken = taken
+        return True
+
+    def hold_source(self) -> None:
+        """Keep the source until the copy is complete."""
+        self.source.hold(self.source_keys)
+
+    def store(self) -> None:
+        """Make the blocks that arrived part of their entries."""
+        program = self.program
+        stale = program.index if self.version != program.version else None
+        self.destination.fill(self.targets, self.taken, stale)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Offload(PoolCopy):
+    """HBM to a lower tier."""
+
+    __slots__ = ()
+
+    def fire(self) -> None:
+        self._host.offload_ended(self)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Prefetch(PoolCopy):
+    """A lower tier to HBM, before the program returns."""
+
+    __slots__ = ()
+
+    def fire(self) -> None:
+        self._host.prefetch_ended(self)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Load(Event):
+    """KV on its way to a turn that has reserved its place in HBM. ``instance``: from whose HBM it
+    comes, -1 from a lower tier."""
+
+    __slots__ = ("_host", "instance", "source", "source_keys", "turn")
+
+    def __init__(
+        self,
+        host: TransferHost,
+        turn: Request,
+        source: BlockPool,
+        source_keys: tuple[Key, ...],
+        instance: int,
+    ) -> None:
+        self._host = host
+        self.turn = turn
+        self.source = source
+        self.source_keys = source_keys
+        self.instance = instance
+
+    def fire(self) -> None:
+        self._host.load_ended(self)
