@@ -46,7 +46,8 @@ class StrictModel(BaseModel):
 
 
 class LinkSpec(StrictModel):
-    """A channel. ``duplex_gbps`` caps the sum of both directions where the hardware does."""
+    """A channel. ``duplex_gbps`` caps the sum of both directions where the hardware does; they
+    share it fairly while both have work."""
 
     bandwidth_gbps: Positive = Field(description="gigabytes per second, each direction")
     latency_us: NonNegative = 10.0
@@ -54,8 +55,8 @@ class LinkSpec(StrictModel):
 
 
 class DramSpec(StrictModel):
-    """Host memory of a node that may hold KV; its bandwidth is shared by the node's instances.
-    ``eviction``: see `TierSpec`."""
+    """Host memory of a node that may hold KV; its bandwidth is shared by the node's instances,
+    and by writes and reads. ``eviction``: see `TierSpec`."""
 
     capacity_gib: Gibibytes
     bandwidth_gbps: Positive = 256.0
@@ -84,7 +85,8 @@ class TierSpec(StrictModel):
         nodes: who has it; default: every node.
         shared: one pool that its nodes share, instead of one per node.
         capacity_gib: of each pool.
-        read_gbps, write_gbps: of each node, gigabytes per second; ``mixed_gbps`` caps their sum.
+        read_gbps, write_gbps: of each node, gigabytes per second; ``mixed_gbps`` caps their sum,
+            which both share fairly.
         latency_us: per transfer.
         staged: transfers also cross the DRAM of the node. Without it, devices reach HBM directly
             (GPUDirect Storage).

@@ -17,7 +17,7 @@ from mypy_extensions import mypyc_attr
 from agentserve_gym.sim.kernel.answers import Place, PlacementKind, Restore
 from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
-from agentserve_gym.sim.kernel.events import Clock, Event
+from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.host import Host
 from agentserve_gym.sim.kernel.links import Path
 from agentserve_gym.sim.kernel.memory import Topology
@@ -25,7 +25,14 @@ from agentserve_gym.sim.kernel.pools import BlockPool, Pin
 from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus
 from agentserve_gym.sim.kernel.request import Prompt, Request
 from agentserve_gym.sim.kernel.tiers import HBM
-from agentserve_gym.sim.kernel.transfers import Load, Offload, PinDeadline, Prefetch, TransferHost
+from agentserve_gym.sim.kernel.transfers import (
+    Load,
+    Offload,
+    PinDeadline,
+    Prefetch,
+    Transfer,
+    TransferHost,
+)
 
 HbmBlocks = Callable[[Prompt, int], int]
 
@@ -291,10 +298,9 @@ class Residency(TransferHost):
         copy.source.release(copy.source_keys)
         self._freed(engine)
 
-    def _start(self, event: Event, path: Path, blocks: int, instance: int) -> None:
-        """Begin a transfer of an instance's blocks whose end is the event."""
-        end = path.start(self._clock.time_s, self.topology.copy_bytes(instance, blocks))
-        self._clock.schedule(end, event)
+    def _start(self, transfer: Transfer, path: Path, blocks: int, instance: int) -> None:
+        """Let an instance's blocks set out."""
+        transfer.start(self._clock, path, self.topology.copy_bytes(instance, blocks))
 
     def _longest_copy(self, program: ProgramState) -> tuple[int, int]:
         """Most blocks of the chain in a lower tier, and the first tier that has them; 0, 0."""

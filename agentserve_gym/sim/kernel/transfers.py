@@ -10,7 +10,8 @@ from abc import abstractmethod
 from mypy_extensions import mypyc_attr
 
 from agentserve_gym.sim.kernel.copying import Copyable
-from agentserve_gym.sim.kernel.events import Event
+from agentserve_gym.sim.kernel.events import Clock, Event
+from agentserve_gym.sim.kernel.links import Passage, Path
 from agentserve_gym.sim.kernel.pools import BlockPool, Key, Pin
 from agentserve_gym.sim.kernel.programs import ProgramState
 from agentserve_gym.sim.kernel.request import Request
@@ -53,8 +54,41 @@ class PinDeadline(Event):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class PoolCopy(Event):
-    """A copy of a program's KV from one pool to another, on its way; it fires when it is complete.
+class Transfer(Event):
+    """KV on its way. It fires when it should have arrived, and again where it was slowed."""
+
+    __slots__ = ("_clock", "_host", "_passage")
+
+    def __init__(self, host: TransferHost) -> None:
+        self._host = host
+        self._clock: Clock
+        self._passage: Passage
+
+    def start(self, clock: Clock, path: Path, size_bytes: float) -> None:
+        """Set out now."""
+        self._clock = clock
+        self._passage = Passage(path, clock.time_s, size_bytes)
+        clock.schedule(self._passage.end_s(), self)
+
+    def end_s(self) -> float:
+        """When it arrives, as far as is known."""
+        return self._passage.end_s()
+
+    def fire(self) -> None:
+        end_s = self._passage.end_s()
+        if end_s > self._clock.time_s:
+            self._clock.schedule(end_s, self)
+        else:
+            self.arrived()
+
+    @abstractmethod
+    def arrived(self) -> None:
+        """Tell whoever waits for it."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class PoolCopy(Transfer):
+    """A copy of a program's KV from one pool to another, on its way; it arrives as a whole.
 
     Attributes:
         source, source_keys: entries that are held until then.
@@ -66,7 +100,7 @@ class PoolCopy(Event):
     """
 
     __slots__ = (
-        "_host", "destination", "gap", "instance", "program", "source", "source_keys",
+        "destination", "gap", "instance", "program", "source", "source_keys",
         "stay_warm", "taken", "targets", "version",
     )  # fmt: skip
 
@@ -81,7 +115,7 @@ class PoolCopy(Event):
         blocks: int,
         stay_warm: bool = False,
     ) -> None:
-        self._host = host
+        super().__init__(host)
         self.program = program
         self.stay_warm = stay_warm
         self.source = source
@@ -119,7 +153,7 @@ class Offload(PoolCopy):
 
     __slots__ = ()
 
-    def fire(self) -> None:
+    def arrived(self) -> None:
         self._host.offload_ended(self)
 
 
@@ -129,16 +163,16 @@ class Prefetch(PoolCopy):
 
     __slots__ = ()
 
-    def fire(self) -> None:
+    def arrived(self) -> None:
         self._host.prefetch_ended(self)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Load(Event):
+class Load(Transfer):
     """KV on its way to a turn that has reserved its place in HBM. ``instance``: from whose HBM it
     comes, -1 from a lower tier."""
 
-    __slots__ = ("_host", "instance", "source", "source_keys", "turn")
+    __slots__ = ("instance", "source", "source_keys", "turn")
 
     def __init__(
         self,
@@ -148,11 +182,11 @@ class Load(Event):
         source_keys: tuple[Key, ...],
         instance: int,
     ) -> None:
-        self._host = host
+        super().__init__(host)
         self.turn = turn
         self.source = source
         self.source_keys = source_keys
         self.instance = instance
 
-    def fire(self) -> None:
+    def arrived(self) -> None:
         self._host.load_ended(self)
