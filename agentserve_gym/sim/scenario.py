@@ -54,6 +54,13 @@ class LinkSpec(StrictModel):
     duplex_gbps: Positive | None = None
 
 
+class HostLinkSpec(LinkSpec):
+    """The link between a GPU and its host. ``to_host_gbps`` is the rate of that direction where it
+    is not that of the other."""
+
+    to_host_gbps: Positive | None = None
+
+
 class DramSpec(StrictModel):
     """Host memory of a node that may hold KV; its bandwidth is shared by the node's instances,
     and by writes and reads. ``eviction``: see `TierSpec`."""
@@ -148,12 +155,13 @@ class InstanceSpec(StrictModel):
 
 
 class NodeSpec(StrictModel):
-    """A host: instances that share DRAM. ``host_link`` is per GPU; ``peer_link`` joins instances of
-    the node directly (NVLink), otherwise KV moves through the host."""
+    """A host: instances that share DRAM. ``host_link`` is per GPU; default: that of each
+    accelerator in the catalogue. ``peer_link`` joins instances of the node directly (NVLink),
+    otherwise KV moves through the host."""
 
     name: str
     instances: list[InstanceSpec] = Field(min_length=1)
-    host_link: LinkSpec = LinkSpec(bandwidth_gbps=50.0, duplex_gbps=83.4)
+    host_link: HostLinkSpec | None = None
     peer_link: LinkSpec | None = None
     dram: DramSpec | None = None
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from agentserve_gym.hardware import Model
+from agentserve_gym.hardware import Model, accelerator, link
 from agentserve_gym.sim.instances import Instance
 from agentserve_gym.sim.kernel.arc import ArcPool
 from agentserve_gym.sim.kernel.links import Link, Path, join
@@ -18,7 +18,7 @@ from agentserve_gym.sim.scenario import (
     ClusterSpec,
     CxlSpec,
     DramSpec,
-    LinkSpec,
+    HostLinkSpec,
     NodeSpec,
     TierSpec,
 )
@@ -148,16 +148,27 @@ def _build_node(
         else ((), ())
     )
     for instance in members:
-        _build_instance(topology, instance, node.host_link)
+        _build_instance(topology, instance, node.host_link or _host_link(instance.spec.accelerator))
 
 
-def _build_instance(topology: Topology, instance: Instance, host: LinkSpec) -> None:
+def _host_link(gpu: str) -> HostLinkSpec:
+    """The catalogue's link between a GPU and its host."""
+    found = link(accelerator(gpu).host_link)
+    return HostLinkSpec(
+        bandwidth_gbps=found.to_device_gb_per_s,
+        to_host_gbps=found.from_device_gb_per_s,
+        duplex_gbps=found.bidirectional_gb_per_s,
+        latency_us=found.latency_s * 1e6,
+    )
+
+
+def _build_instance(topology: Topology, instance: Instance, host: HostLinkSpec) -> None:
     """Links of an instance: each rank that its KV is spread over has a host link."""
     index = len(topology.node_of)
     ranks = instance.llm.kv_ranks(instance.spec.tensor_parallel)
-    gbps = host.bandwidth_gbps * ranks
-    out = _link(topology, f"instance {index} d2h", gbps, host.latency_us)
-    back = _link(topology, f"instance {index} h2d", gbps, host.latency_us)
+    to_host_gbps = host.to_host_gbps or host.bandwidth_gbps
+    out = _link(topology, f"instance {index} d2h", to_host_gbps * ranks, host.latency_us)
+    back = _link(topology, f"instance {index} h2d", host.bandwidth_gbps * ranks, host.latency_us)
     if host.duplex_gbps is not None:
         join(out, back, host.duplex_gbps * ranks * GIGA)
     topology.node_of.append(instance.node)

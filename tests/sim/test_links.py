@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentserve_gym.hardware import model
+from agentserve_gym.hardware import accelerator, link, list_accelerators, model
 from agentserve_gym.sim.instances import list_instances
 from agentserve_gym.sim.kernel.links import Link, Passage, Path
 from agentserve_gym.sim.kernel.memory import Topology
@@ -120,6 +120,41 @@ def test_both_directions_share_a_duplex_cap() -> None:
     load = Passage(parts.load_path(DRAM, -1, 0), 0.0, 3 * GB)
     assert load.end_s() == pytest.approx(0.4)
     assert offload.end_s() == pytest.approx(0.7)
+
+
+def rates_gbps(accelerator: str, **node: object) -> tuple[float, float]:
+    """To the host and from it, for an instance of two ranks."""
+    spec = cluster().model_dump()
+    for one in spec["nodes"]:
+        one["host_link"] = None
+        one["instances"] = [{"accelerator": accelerator, "tensor_parallel": 2, "kv_blocks": 10}]
+        one.update(node)
+    links = build(ClusterSpec.model_validate(spec)).links
+    both = links["instance 0 d2h"], links["instance 0 h2d"]
+    return both[0].bandwidth / GB, both[1].bandwidth / GB
+
+
+def test_the_host_link_is_the_accelerators_own_unless_the_node_says_otherwise() -> None:
+    for name in list_accelerators():
+        known = link(accelerator(name).host_link)
+        rates = known.from_device_gb_per_s, known.to_device_gb_per_s
+        assert rates_gbps(name) == pytest.approx([2 * rate for rate in rates])
+    assert rates_gbps("gh200") == pytest.approx((2 * 297.0, 2 * 375.0))
+    given = {"bandwidth_gbps": 30.0, "to_host_gbps": 20.0}
+    assert rates_gbps("gh200", host_link=given) == pytest.approx((40.0, 60.0))
+
+
+def test_a_node_of_several_accelerators_has_the_link_of_each() -> None:
+    spec = cluster().model_dump()
+    spec["nodes"][0]["host_link"] = None
+    spec["nodes"][0]["instances"] = [
+        {"accelerator": name, "kv_blocks": 10} for name in ("rtx-4090", "h100-sxm")
+    ]
+    parts = build(ClusterSpec.model_validate(spec))
+    latency_s = link("pcie-gen4-x16").latency_s
+    assert parts.links["instance 0 h2d"].bandwidth == 26 * GB
+    assert parts.links["instance 0 h2d"].latency_s == pytest.approx(latency_s)
+    assert parts.links["instance 1 h2d"].bandwidth == 56 * GB
 
 
 def test_a_short_reload_does_not_wait_for_a_long_offload() -> None:
