@@ -94,6 +94,8 @@ class TierSpec(StrictModel):
         capacity_gib: of each pool.
         read_gbps, write_gbps: of each node, gigabytes per second; ``mixed_gbps`` caps their sum,
             which both share fairly.
+        pool_gbps: caps the sum over all nodes of a shared pool, writes and reads together; default:
+            no cap.
         latency_us: per transfer.
         staged: transfers also cross the DRAM of the node. Without it, devices reach HBM directly
             (GPUDirect Storage).
@@ -108,9 +110,19 @@ class TierSpec(StrictModel):
     read_gbps: Positive
     write_gbps: Positive
     mixed_gbps: Positive | None = None
+    pool_gbps: Positive | None = None
     latency_us: NonNegative = 100.0
     staged: bool = True
     eviction: Eviction = "lru"
+
+    @model_validator(mode="after")
+    def _only_a_shared_pool_has_a_cap_of_its_own(self) -> TierSpec:
+        if self.pool_gbps is not None and not self.shared:
+            raise ValueError(
+                f"pool_gbps is {self.pool_gbps}, but shared is false; allowed: only with "
+                "shared = true"
+            )
+        return self
 
 
 class InstanceSpec(StrictModel):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from agentserve_gym.hardware import Model, accelerator, link
 from agentserve_gym.sim.instances import Instance
 from agentserve_gym.sim.kernel.arc import ArcPool
-from agentserve_gym.sim.kernel.links import Link, Path, join
+from agentserve_gym.sim.kernel.links import Link, join
 from agentserve_gym.sim.kernel.memory import Links, Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.tier_pool import TierPool
@@ -231,6 +231,9 @@ def _build_tier(
     """A further tier; staged transfers cross the node's memory on their way."""
     where, size_tokens = f"cluster.tiers: {spec.name}", topology.block_size_tokens
     common: Pools = {}
+    cap = _NO_LINKS
+    if spec.pool_gbps is not None:
+        cap = _memory(topology, f"{spec.name} pool", spec.pool_gbps)
     if spec.shared:
         sharers = _members(cluster, spec.nodes, by_node)
         common = _pools(size_tokens, spec.name, spec, where, sharers)
@@ -246,7 +249,9 @@ def _build_tier(
             join(write, read, spec.mixed_gbps * GIGA)
         stage = dram if spec.staged else _NO_LINKS
         pools = common or _pools(size_tokens, name, spec, where, members)
-        reached.append(_Reached(pools, (*stage.write, write), (read, *stage.read)))
+        reached.append(
+            _Reached(pools, (*stage.write, write, *cap.write), (*cap.read, read, *stage.read))
+        )
     _connect(topology, spec.name, reached)
 
 
@@ -279,8 +284,6 @@ def _connect(topology: Topology, name: str, reached: list[_Reached | None]) -> N
     ):
         found = reached[node]
         if found is None:
-            tier.connect(None, None, None)
+            tier.connect(None)
         else:
-            tier.connect(
-                found.pools[kind], Path(to_host + found.write), Path(found.read + from_host)
-            )
+            tier.connect(found.pools[kind], to_host, found.write, found.read, from_host)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from agentserve_gym.hardware import accelerator, link, list_accelerators, model
 from agentserve_gym.sim.instances import list_instances
+from agentserve_gym.sim.kernel.copies import NEAR
 from agentserve_gym.sim.kernel.links import Link, Passage, Path
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.kernel.tiers import HBM
@@ -227,6 +229,26 @@ def test_a_tier_may_be_of_some_nodes_only_and_shared() -> None:
     assert [some.pool(nvme, at) is None for at in range(4)] == [True, True, False, False]
     own, shared = (topology(tiers=[{**NVME, "shared": is_shared}]) for is_shared in (False, True))
     assert (len(own.tiers[-1].pools), len(shared.tiers[-1].pools)) == (2, 1)
+
+
+def test_a_shared_pool_may_have_a_cap_over_all_its_nodes() -> None:
+    pool = {**NVME, "shared": True, "staged": False, "pool_gbps": 8.0}
+    parts = topology(tiers=[pool])
+    nvme = parts.number_of("nvme")
+    ends = [parts.load_path(nvme, NEAR, at).start(0.0, 1 * GB) for at in (0, 2)]
+    assert ends == pytest.approx([0.125, 0.25])
+    # A write meets the reads there, and gets the half of the cap, which is all that a node writes.
+    assert parts.offload_path(2, nvme).end_s(0.0, 1 * GB) == pytest.approx(0.25)
+    with pytest.raises(ValidationError, match=r"pool_gbps is 8\.0, but shared is false"):
+        topology(tiers=[{**pool, "shared": False}])
+
+
+def test_a_tier_of_another_node_is_read_over_the_network() -> None:
+    parts = topology(network={"bandwidth_gbps": 5.0, "latency_us": 0.0})
+    names = [link.name for link in parts.load_path(DRAM, 2, 0).links]
+    assert names == ["n1 dram read", "n1 network out", "n0 network in", "instance 0 h2d"]
+    assert parts.load_path(DRAM, 2, 0).end_s(0.0, 1 * GB) == pytest.approx(0.2)
+    assert parts.load_path(DRAM, 2, 0) is parts.load_path(DRAM, 2, 0)
 
 
 def test_migration_goes_over_the_peer_link_the_host_or_the_network() -> None:

@@ -159,9 +159,45 @@ class Offload(PoolCopy):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Prefetch(PoolCopy):
-    """A lower tier to HBM, before the program returns."""
+    """A lower tier to HBM, before the program returns.
 
-    __slots__ = ()
+    Attributes:
+        tier, blocks: the leading blocks of the chain in that tier.
+        turn: who waits for it, if the program has returned.
+    """
+
+    __slots__ = ("blocks", "tier", "turn")
+
+    def __init__(
+        self,
+        host: TransferHost,
+        program: ProgramState,
+        instance: int,
+        tier: int,
+        source: BlockPool,
+        destination: BlockPool,
+        blocks: int,
+    ) -> None:
+        keys = tuple(source.matched_keys(program, blocks))
+        super().__init__(host, program, instance, source, keys, destination, blocks)
+        self.tier = tier
+        self.blocks = blocks
+        self.turn: Request | None = None
+
+    def completes(self, instance: int, hit_blocks: int) -> bool:
+        """Whether it brings what follows the leading blocks that an instance has."""
+        return (
+            instance == self.instance
+            and self.version == self.program.version
+            and self.blocks - self.taken <= hit_blocks < self.blocks
+        )
+
+    def join(self, turn: Request) -> None:
+        """Let a turn that reserves its own blocks wait for it, and leave those taken to that."""
+        self.turn = turn
+        self.destination.give(self.taken)
+        self.destination.release([key for key, _ in self.targets])
+        self.taken = 0
 
     def arrived(self) -> None:
         self._host.prefetch_ended(self)
