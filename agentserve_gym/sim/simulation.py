@@ -214,6 +214,7 @@ class Simulation:
                 "refused_offloads": counters.refused_offloads,
                 "prefetches": counters.prefetches,
                 "prefetched_blocks": counters.prefetched_blocks,
+                "joined_prefetches": counters.joined_prefetches,
                 "refused_prefetches": counters.refused_prefetches,
                 "offloads": dict(zip(lower, counters.offloads[1:], strict=True)),
                 "loads": dict(zip(tiers, counters.loads, strict=True)),
@@ -221,6 +222,8 @@ class Simulation:
                 "loaded_blocks": dict(zip(tiers, counters.loaded_blocks, strict=True)),
                 "offloaded_bytes": counters.offloaded_bytes,
                 "loaded_bytes": counters.loaded_bytes,
+                "remote_loads": dict(zip(tiers, counters.remote_loads, strict=True)),
+                "remote_loaded_bytes": counters.remote_loaded_bytes,
             },
             "tools": {"failures": self.tools.failures, "timeouts": self.tools.timeouts},
         }
