@@ -54,7 +54,8 @@ class RouteActions:
         self._answers: list[Answer] = [Route(number, place.priority) for number, place in places]
         self._answers.append(Hold())
 
-    def to(self, instance: int, queue_class: QueueClass = QueueClass.IN_ORDER) -> int:
+    @staticmethod
+    def to(instance: int, queue_class: QueueClass = QueueClass.IN_ORDER) -> int:
         """The action that sends a turn to an instance."""
         return CLASSES * instance + queue_class
 

@@ -200,7 +200,8 @@ def _read_card(file: Path) -> ModelCard:
         ) from error
     except ValueError as error:
         raise ValueError(f"{file}: {CARD_NAME} is not valid JSON: {error}") from error
-    if isinstance(content, dict) and "pin_until_return_s" not in content:
+    names = content if isinstance(content, dict) else ()
+    if "pin_ttls_s" in names and "pin_until_return_s" not in names:
         raise ValueError(
             f"{file} was trained with the actions of an earlier version, which had no queue "
             "classes, copies, prefetch or pins until return; train it anew"

@@ -268,7 +268,7 @@ def test_a_model_with_the_actions_of_an_earlier_version_is_refused(trained, tmp_
                 del card["pin_until_return_s"]
                 content = json.dumps(card).encode()
             old.writestr(name, content)
-    with pytest.raises(ValueError, match="the actions of an earlier version, .*; train it anew"):
+    with pytest.raises(ValueError, match=r"the actions of an earlier version, .*; train it anew"):
         load_policy(file)
 
 
