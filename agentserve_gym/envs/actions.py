@@ -131,8 +131,8 @@ class PlaceActions:
         self._moves = {tier: action + len(tiers) for tier, action in self._copies.items()}
         self._prefetch = self.size - 2 if tiers else None
 
-    def asks(self, decision: PlacementDecision) -> bool:
-        """Whether a placement is a question: where it comes up again, whether something can be
+    def is_question(self, decision: PlacementDecision) -> bool:
+        """Whether a policy is asked: where a placement comes up again, whether something can be
         prefetched. Otherwise all stays as it is (keep)."""
         return decision.elapsed_s == 0.0 or self.can_prefetch(decision)
 

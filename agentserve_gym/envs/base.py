@@ -124,8 +124,8 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
     @abstractmethod
     def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
         """Write the mask of possible actions; without a decision, that of no decision. It depends
-        on the kind of decision, ``may_hold``, the program's model, ``instance``, and whether there
-        is something to prefetch alone."""
+        on the kind of decision, ``may_hold``, the program's model, ``instance`` and
+        ``PlaceActions.can_prefetch`` alone."""
 
     @abstractmethod
     def _encode(self, route: int, placement: int) -> Any:
@@ -252,7 +252,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
     def asks(self, decision: Decision) -> bool:
         """Whether the agent is asked this decision, rather than a baseline or nobody."""
         return self._takes(decision) and (
-            isinstance(decision, RouteDecision) or self.placements.asks(decision)
+            isinstance(decision, RouteDecision) or self.placements.is_question(decision)
         )
 
     def unasked_answer(self, decision: Decision, baseline: NamedPolicy | None) -> Answer:

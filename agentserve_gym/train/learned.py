@@ -97,7 +97,7 @@ class LearnedPolicy:
         if not (shape.routes if routing else shape.placements):
             self._counts["delegated"] += 1
             return self._other.decide(decision)
-        if not isinstance(decision, RouteDecision) and not self._placements.asks(decision):
+        if not isinstance(decision, RouteDecision) and not self._placements.is_question(decision):
             return KEEP
         if decision.cluster is not self._cluster:
             self._attach(decision.cluster)
