@@ -218,6 +218,12 @@ def test_pin_ttls_are_positive(ttls: list[float]) -> None:
         load_scenario(changed("pin_ttls_s", ttls))
 
 
+@pytest.mark.parametrize("limit_s", [0.0, -1.0, NAN, INF, None])
+def test_pins_until_return_end_some_time(limit_s: float | None) -> None:
+    with pytest.raises(ValueError, match="pin_until_return_s"):
+        load_scenario(changed("pin_until_return_s", limit_s))
+
+
 # --- what does not go together --------------------------------------------------------------------
 
 
