@@ -233,9 +233,12 @@ class ClusterSpec(StrictModel):
 
 
 class EngineSpec(StrictModel):
-    """Limits of every engine, with vLLM V1's defaults.
+    """Limits of every engine, with the defaults of vLLM's API server.
 
     Attributes:
+        max_num_seqs, max_num_batched_tokens: turns and tokens in a step. Default, by the GPU of an
+            instance: 1,024 and 8,192 where it has 70 GiB or more and is no A100, else 256 and 2,048
+            (`step_limits` tells which).
         max_cudagraph_tokens: largest step that runs as a CUDA graph; a data-parallel group pads its
             expert layers in these steps only. Default: vLLM's, min(2 x max_num_seqs, 512).
         preemption_victim: whom a shortage of blocks preempts: the turn that was admitted last, the
@@ -248,8 +251,8 @@ class EngineSpec(StrictModel):
             vLLM's native KV offloading does, whatever policies place.
     """
 
-    max_num_seqs: PositiveInt = 128
-    max_num_batched_tokens: PositiveInt = 2048
+    max_num_seqs: PositiveInt | None = None
+    max_num_batched_tokens: PositiveInt | None = None
     block_size_tokens: Annotated[int, Field(gt=0, le=4096)] = 16
     memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     async_scheduling: bool = True
@@ -260,15 +263,6 @@ class EngineSpec(StrictModel):
     )
     software: str = "auto"
     native_offloading: bool = False
-
-    @model_validator(mode="after")
-    def _every_decode_fits_a_step(self) -> EngineSpec:
-        if self.max_num_batched_tokens < self.max_num_seqs:
-            raise ValueError(
-                f"max_num_batched_tokens is {self.max_num_batched_tokens}; it must be at least "
-                f"max_num_seqs ({self.max_num_seqs})"
-            )
-        return self
 
 
 class RouterSpec(StrictModel):
