@@ -52,7 +52,12 @@ def build_engines(
         if stepper is None or instance.rank == 0 or spec.expert_parallel == 1:
             stepper = _stepper(spec, latency, clock, scenario.engine, sizes, fused)
         blocks = _kv_blocks(scenario, instance)
-        pool = BlockPool(f"instance {index} hbm", blocks, whole_only=instance.llm.is_hybrid)
+        pool = BlockPool(
+            f"instance {index} hbm",
+            blocks,
+            whole_only=instance.llm.is_hybrid,
+            hard_pins=limits[kind].hard_pins,
+        )
         engines.append(Engine(index, limits[kind], latency, pool, clock, host, stepper))
     return engines
 
@@ -63,7 +68,7 @@ def _limits(spec: EngineSpec, sizes: StepLimits, llm: Model) -> EngineLimits:
         sizes.max_num_batched_tokens,
         spec.block_size_tokens,
         spec.async_scheduling,
-        spec.reclaim_unexpired_pins,
+        spec.pins == "hard",
         spec.preemption_victim,
         Footprint(*hybrid_blocks(llm, spec.block_size_tokens)),
     )

@@ -241,6 +241,9 @@ class EngineSpec(StrictModel):
             (`step_limits` tells which).
         max_cudagraph_tokens: largest step that runs as a CUDA graph; a data-parallel group pads its
             expert layers in these steps only. Default: vLLM's, min(2 x max_num_seqs, 512).
+        pins: ``hard`` ones break only where nothing else on their instance can make progress, those
+            of the programs that arrived last first; ``soft`` ones at any shortage of blocks, the
+            latest deadline first.
         preemption_victim: whom a shortage of blocks preempts: the turn that was admitted last, the
             one with the fewest tokens, which is the cheapest to recompute, or the one of the lowest
             priority. Preempted turns go to the front of the queue; the last rule, vLLM's policy
@@ -256,7 +259,7 @@ class EngineSpec(StrictModel):
     block_size_tokens: Annotated[int, Field(gt=0, le=4096)] = 16
     memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     async_scheduling: bool = True
-    reclaim_unexpired_pins: bool = True
+    pins: Literal["hard", "soft"] = "hard"
     max_cudagraph_tokens: PositiveInt | None = None
     preemption_victim: Literal["last_admitted", "fewest_tokens", "lowest_priority"] = (
         "last_admitted"

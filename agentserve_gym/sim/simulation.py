@@ -205,6 +205,7 @@ class Simulation:
             "residency": {
                 "pins": counters.pins,
                 "pins_expired": counters.pins_expired,
+                "pins_broken": sum(engine.pool.pins_broken for engine in self.engines),
                 "pins_used": counters.pins_used,
                 "drops": counters.drops,
                 "refused_offloads": counters.refused_offloads,

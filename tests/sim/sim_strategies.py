@@ -195,7 +195,7 @@ def scenarios(
             "arrivals": draw(st.sampled_from(arrivals)),
             "engine": {
                 "async_scheduling": draw(st.booleans()),
-                "reclaim_unexpired_pins": draw(st.booleans()),
+                "pins": draw(st.sampled_from(["hard", "soft"])),
                 "max_num_seqs": draw(st.sampled_from([1, 2, 4, 64])),
                 "max_num_batched_tokens": budget,
                 "preemption_victim": draw(st.sampled_from(sorted(VICTIMS))),
