@@ -18,7 +18,8 @@ class RouteDecision(NamedTuple):
     """A turn is ready: on which instance does it run, or does it wait?
 
     ``instances`` are those that it may run on: they serve the program's model. ``may_hold`` is
-    false where holding could stall the simulation; a hold is then answered for by the safe default.
+    false where nothing else would make progress (people who think are none); a hold is then
+    answered for by the safe default.
     ``offers`` counts how often this turn was offered before.
     """
 

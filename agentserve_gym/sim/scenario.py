@@ -278,11 +278,14 @@ class RouterSpec(StrictModel):
             admitted since. A long prefill then hides what it admitted until it ends, and the delay
             is that of cached blocks alone.
         held_order: who is offered first among held turns.
+        reoffer_s: held turns are offered again this long after the last time, even if no turn ended
+            and no KV blocks came free meanwhile: rules that go by time need to be asked.
     """
 
     signal_delay_s: NonNegative = 0.0
     load_signal: Literal["live", "step_end"] = "live"
     held_order: Literal["turn_arrival", "program_arrival", "shortest_context"] = "turn_arrival"
+    reoffer_s: Positive = 2.0
 
 
 class ToolDurationSpec(StrictModel):

@@ -95,6 +95,7 @@ class Simulation:
             self.clock,
             self.tools,
             scenario.router.held_order,
+            scenario.router.reoffer_s,
         )
         self.orchestrator = Orchestrator(
             self.workload,
