@@ -118,6 +118,10 @@ class Router(TurnSink):
         self._gaps.append(program)
         self.may_ask = True
 
+    def session_forgotten(self, program: ProgramState) -> None:
+        """A program whose person did not come back leaves the router's table."""
+        self._residency.session_forgotten(program)
+
     def turn_finished(self, request: Request) -> None:
         """A turn left its engine: held turns get another chance."""
         self._engines[request.instance].pool.forget_rank(request.program.index)

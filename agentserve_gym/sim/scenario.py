@@ -280,12 +280,15 @@ class RouterSpec(StrictModel):
         held_order: who is offered first among held turns.
         reoffer_s: held turns are offered again this long after the last time, even if no turn ended
             and no KV blocks came free meanwhile: rules that go by time need to be asked.
+        session_timeout_s: a program whose last turn handed over to a person stays in the router's
+            table this long: nobody knows that the person will not come back.
     """
 
     signal_delay_s: NonNegative = 0.0
     load_signal: Literal["live", "step_end"] = "live"
     held_order: Literal["turn_arrival", "program_arrival", "shortest_context"] = "turn_arrival"
     reoffer_s: Positive = 2.0
+    session_timeout_s: Positive = 30.0
 
 
 class ToolDurationSpec(StrictModel):

@@ -105,6 +105,7 @@ class Simulation:
             self.ideal,
             size,
             scenario.cluster.model,
+            scenario.router.session_timeout_s,
         )
         loop.begin(
             self.engines,
@@ -193,6 +194,7 @@ class Simulation:
                 "finished": summed["slowdown"]["mean"],
                 "all": mean(self.metrics.slowdown + slowdown),
             },
+            "placements_after_last_turn": self.metrics.last_turn_placements,
             "unfinished_programs": self.orchestrator.arrived - self.orchestrator.done,
             "truncated": self.truncated,
             "simulated_s": self.now_s,

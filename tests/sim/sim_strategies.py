@@ -201,6 +201,8 @@ def scenarios(
                 "preemption_victim": draw(st.sampled_from(sorted(VICTIMS))),
             },
             "router": {
+                "reoffer_s": draw(st.sampled_from([0.3, 2.0])),
+                "session_timeout_s": draw(st.sampled_from([0.1, 5.0])),
                 "signal_delay_s": draw(st.sampled_from([0.0, 0.05])) if delays else 0.0,
                 "held_order": draw(
                     st.sampled_from(["turn_arrival", "program_arrival", "shortest_context"])

@@ -10,6 +10,7 @@ order; where everything in it is held, the offload is refused and counted, nothi
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 from mypy_extensions import mypyc_attr
@@ -128,6 +129,12 @@ class Residency(Copyable):
         if pin.until_admitted:
             pin.returned = True
         else:
+            self.unpin(program)
+
+    def session_forgotten(self, program: ProgramState) -> None:
+        """Nobody waits for the program any more: a pin without a deadline would last for ever."""
+        pin = self._pin_of(program)
+        if pin is not None and pin.deadline_s == inf:
             self.unpin(program)
 
     def unpin(self, program: ProgramState) -> None:
