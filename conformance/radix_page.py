@@ -27,7 +27,8 @@ SGLang's radix caches, `RadixCache` and `UnifiedRadixCache` with both of its cor
 beside this simulator's pool of KV blocks. Turns of random conversations begin (the prompt is looked
 up, and pages are taken for the rest of it) and end (the output stays cached) in the same order on
 both sides. Pages have one token, SGLang's default, or 16. Compared are the pages that each turn
-finds, and how many are evicted for it.
+finds, and how many are evicted for it; each row counts all three caches. They run on a CPU; what
+SGLang imports for GPUs is stood in for by empty modules.
 """
 
 _CAUSES = """\

@@ -104,7 +104,7 @@ def _cache(kind: str, page_tokens: int) -> Any:
 
 
 class _Running:
-    """A turn that runs: its lock on the tree, and its tokens in the tree and besides."""
+    """A turn that runs: its lock on the tree, its tokens there, and all its pages."""
 
     def __init__(self, lock: Any, in_tree: int, pages: int) -> None:
         self.lock = lock
@@ -121,7 +121,7 @@ class _Asked:
         self._turns = case["turns"]
         self._cache = _cache(kind, self._page)
         self._running: dict[int, _Running] = {}
-        self._waiting: dict[int, int] = {}
+        self._waiting: list[int] = []
         self._policies = {
             name: SchedulePolicy(name, self._cache, False, False, False) for name in _POLICIES
         }
@@ -133,16 +133,16 @@ class _Asked:
         return do[what](name)
 
     def _arrive(self, name: int) -> None:
-        self._waiting[name] = len(self._waiting)
+        self._waiting.append(name)
 
     def _begin(self, name: int) -> list[int]:
-        del self._waiting[name]
+        self._waiting.remove(name)
         tokens = _tokens(self._turns[name]["runs"])
         found = self._cache.match_prefix(MatchPrefixParams(key=RadixKey(tokens[:-1])))
         hit = found.device_prefix_len
-        running = _Running(self._cache.lock(found.last_device_node), hit, hit // self._page)
+        lock = self._cache.lock(found.last_device_node)
+        running = self._running[name] = _Running(lock, hit, hit // self._page)
         evicted = self._grow(running, len(tokens))
-        self._running[name] = running
         self._insert(running, tokens)
         return [hit // self._page, evicted]
 
@@ -159,8 +159,6 @@ class _Asked:
         """Have pages for so many tokens; returns how many pages had to be evicted for it."""
         need = -(-tokens // self._page) - running.pages
         private = sum(each.pages * self._page - each.in_tree for each in self._running.values())
-        if running not in self._running.values():
-            private += running.pages * self._page - running.in_tree
         held = self._cache.evictable_size() + self._cache.protected_size() + private
         missing = need * self._page - (self._capacity - held)
         running.pages += need

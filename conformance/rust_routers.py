@@ -60,14 +60,14 @@ class Router(NamedTuple):
 
 
 SGLANG = Router(
-    "SGLang", "sglang-router==0.3.2", "sglang_router.sglang_router_rs", "the router sees their text"
+    "SGLang", "sglang-router==0.3.2", "sglang_router.sglang_router_rs", "It compares their texts."
 )
 VLLM = Router(
     "vLLM",
     "vllm-router==0.1.17",
     "vllm_router_rs",
-    "the router compares their tokens, which\nit has an instance render "
-    "(`/v1/completions/render`; by load alone where none can)",
+    "It compares their tokens,\nwhich it has an instance render (`/v1/completions/render`); where "
+    "none can, it goes by load alone.",
     ("StickyLeastLoaded", "ConsistentHash"),
 )
 CACHE_AWARE = "CacheAware"
@@ -172,12 +172,11 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 _WHAT = """\
-{owner}'s router (`{package}`, in Rust), with its policy `cache_aware`, stands before servers
-that hold requests until they are told to answer. Requests of conversations begin and end at random;
-{sees}. In each state the rule `sglang` is asked
-too, with the same thresholds; the router's choice then holds for both. A choice counts as the same
-also if it is an instance with the same match, where the match decides, or with as few requests,
-where their number does.
+{owner}'s router (`{package}`, in Rust), with its policy `cache_aware`, stands before servers that
+hold requests of conversations, which begin and end at random. {sees}
+In each state the rule `sglang` is asked too, with the same thresholds; the router's choice then
+holds for both. A choice counts as the same also if it is an instance with the same match, where the
+match decides, or with as few requests, where their number does.
 """
 
 _FACTS = """\
@@ -193,8 +192,8 @@ rule `affinity`, which keeps a program at home and sends a new one to the least 
 
 _SESSIONS_DIFFER = """
 Both keep every session where it began, as `affinity` does. A new one goes to the instance with the
-fewest sessions so far (`sticky_least_loaded`), ended ones included, or wherever its hash points
-(`consistent_hash`), whatever the load; no rule here does either.
+fewest sessions so far (`StickyLeastLoaded`), ended ones included, or where its hash points
+(`ConsistentHash`), whatever the load; no rule here does either.
 """
 
 
