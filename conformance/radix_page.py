@@ -127,11 +127,14 @@ def _caches(answered: _Answered, *, keep: bool) -> tuple[str, str, bool]:
                     count(case, answers_of(found), tally)
                     if keep and seed in KEPT and cache == CACHES[0]:
                         golden.keep(kept_name(case), case, found)
-            figures = ("look-ups", "found", "found, whole", "evicted", "evicted by ours")
+            figures = (
+                "look-ups", "hits", "found", "found, whole", "evicted", "evicted by ours",
+            )  # fmt: skip
             rows.append([group.what, f"{page_tokens}", *(f"{tally[key]:,}" for key in figures)])
             total += tally
     heading = (
-        "conversations", "page", "look-ups", "equal", "with whole nodes", "pages evicted", "ours",
+        "conversations", "page", "look-ups", "hits", "equal", "with whole nodes", "pages evicted",
+        "ours",
     )  # fmt: skip
     claim = (
         f"**{total['found']:,} of {total['look-ups']:,} look-ups find the pages that {SGLANG} "
@@ -151,6 +154,7 @@ def count(case: RadixCase, found: Sequence[Answer], tally: Counter[str]) -> None
         tally["evicted by ours"] += ours.evicted
         if theirs_.found >= 0:
             tally["look-ups"] += 1
+            tally["hits"] += theirs_.found > 0
             tally["found"] += ours.found == theirs_.found
             tally["found, whole"] += nodes.found == theirs_.found
 

@@ -67,7 +67,7 @@ def test_radix_cases_fit_their_pools() -> None:
         plain = radix.answers(case, BlockPool("hbm", case.capacity_pages))
         assert len(plain) == 2 * len(case.turns) > 200
         assert (sum(answer.evicted for answer in plain) == 0) == group.roomy
-        assert sum(answer.found > 0 for answer in plain) > 50
+        assert sum(answer.found > 0 for answer in plain) > 20
 
 
 def test_answers_that_differ_are_named() -> None:
