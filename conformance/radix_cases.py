@@ -22,7 +22,9 @@ _IN_A_ROW = 3
 """New programs of one kind, before those of the next come."""
 _ASKED_LENGTH = 12
 """A queue of that length is put in order whenever a turn arrives."""
-_POOL_TOKENS = (6_000, 10_000, 16_000)
+_MOST_RUNNING = 3
+"""So many turns run at once, so that contexts of others stay cached."""
+_POOL_TOKENS = (15_000, 25_000, 40_000)
 _ROOMY_TOKENS = 2**30
 
 
@@ -209,7 +211,7 @@ class _Drawing:
         if not self._waiting:
             return
         name = self._waiting.pop(self._rng.randrange(len(self._waiting)))
-        while not self._fits(name):
+        while len(self._running) >= _MOST_RUNNING or not self._fits(name):
             self._end()
         self._running.append(name)
         self._moves.append(("begin", name))

@@ -85,7 +85,7 @@ def test_look_ups_differ_from_sglang_where_whole_nodes_are_evicted(name: str) ->
     radix_page.count(case, radix_page.answers_of(radix_page.kept(case)), tally)
     assert tally["equal, whole"] == tally["answers"] == 2 * tally["look-ups"] > 200
     if tally["evicted"]:
-        assert 0.85 < tally["found"] / tally["look-ups"] < 1.0
+        assert 0.85 < tally["found"] / tally["look-ups"] <= 1.0
         assert 0.9 < tally["evicted by ours"] / tally["evicted"] < 1.0
     else:
         assert tally["found"] == tally["look-ups"]
