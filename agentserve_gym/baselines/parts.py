@@ -129,8 +129,8 @@ class Admission(Part, ABC):
 
     family: ClassVar[str] = "admission"
 
-    def join(self, scheduling: Scheduling) -> None:
-        """Learn, once, with which order of the instances' queues this part is combined."""
+    def join(self, residency: Residency, scheduling: Scheduling) -> None:
+        """Learn, once, with which parts this one is combined."""
 
     @abstractmethod
     def admits(self, decision: RouteDecision, instance: int) -> bool:

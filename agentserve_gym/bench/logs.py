@@ -8,9 +8,16 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 from agentserve_gym.bench.measure import Outcome
+from agentserve_gym.bench.suite import find_scenario
 
 Run = tuple[str, int]
-"""A cell's scenario and a seed."""
+"""The name of a cell's scenario, as outcomes have it, and a seed."""
+
+
+def runs_of(scenarios: Iterable[str], seeds: Collection[int]) -> list[Run]:
+    """Every run of cells, whose scenarios may be files that name themselves otherwise."""
+    names = [find_scenario(scenario).name for scenario in scenarios]
+    return [(name, seed) for name in names for seed in seeds]
 
 
 class JctLogs:

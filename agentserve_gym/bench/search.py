@@ -15,7 +15,7 @@ from typing import Any
 
 import agentserve_gym
 from agentserve_gym.baselines import parse_policy
-from agentserve_gym.bench.logs import JctLogs, Run
+from agentserve_gym.bench.logs import JctLogs, Run, runs_of
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.suite import (
     Entry,
@@ -148,4 +148,4 @@ def found_document(
 
 
 def _runs(scenario: str, rung: Suite) -> list[Run]:
-    return [(scenario, seed) for seed in rung.seed_numbers()]
+    return runs_of([scenario], rung.seed_numbers())

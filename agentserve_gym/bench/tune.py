@@ -15,7 +15,7 @@ from typing import Any
 
 import agentserve_gym
 from agentserve_gym.baselines import parse_policy
-from agentserve_gym.bench.logs import JctLogs
+from agentserve_gym.bench.logs import JctLogs, runs_of
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.runner import Job, plan_jobs
 from agentserve_gym.bench.suite import Suite, curated_policies, load_suite
@@ -84,7 +84,7 @@ def tuned_document(suite: Suite, grids: list[Grid], outcomes: Iterable[Outcome])
         ValueError: if a candidate has not run everywhere.
     """
     logs = JctLogs(outcomes)
-    runs = [(cell.scenario, seed) for cell in suite.cells for seed in suite.seed_numbers()]
+    runs = runs_of([cell.scenario for cell in suite.cells], suite.seed_numbers())
     lines = [
         "# Written by `agentserve bench --tune` from grids.toml: per label the parameters with the",
         "# smallest geometric mean of JCT, and `change`, that mean relative to the default's.",

@@ -17,7 +17,7 @@ from baseline_helpers import (
 
 from agentserve_gym.baselines import Admission, parse_policy
 from agentserve_gym.baselines.contexts import SharedContexts
-from agentserve_gym.sim import Hold, ProgramStatus
+from agentserve_gym.sim import Hold, PlacementKind, ProgramStatus
 
 
 def admission(name: str) -> Admission:
@@ -211,6 +211,24 @@ def test_mori_ranks_newcomers_with_the_others() -> None:
         cluster.now_s = 106.0  # the next ranking
         verdicts[name] = admits(rule, cluster, young, time_s=106.0)
     assert verdicts == {"mori_gate": True, "working_set(share=0.9)": False}
+
+
+def test_moris_gate_and_residency_have_one_ranking() -> None:
+    """A newcomer that the gate ranks in is what drives another context out of HBM."""
+    places = {}
+    for name in ("mori+mori_gate", "mori+mori_gate(hbm_share=0.8)"):
+        cluster = FakeCluster(FakeInstance(0), dram=True, now_s=100.0)
+        policy = parse_policy(name)
+        slow = make_program(0, prompt=8000, context=8000)
+        policy.decide(route(cluster, slow))
+        slow.turns_done, slow.home, slow.gap_total_s = 1, 0, 50.0
+        policy.decide(gap(cluster, slow, time_s=101.0))
+        policy.decide(route(cluster, make_program(1, prompt=8000), time_s=102.0))
+        cluster.now_s = 106.0
+        places[name] = policy.decide(gap(cluster, slow, elapsed_s=5.0, time_s=106.0))
+    together, apart = places.values()
+    assert together.tier == "dram"
+    assert apart.kind is PlacementKind.PIN
 
 
 @pytest.mark.parametrize("name", ["working_set", "mori_gate", "thunderagent"])

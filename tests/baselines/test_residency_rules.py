@@ -431,7 +431,7 @@ def test_mori_ranks_by_idleness_into_hbm_dram_and_waiting() -> None:
 def test_idleness_counts_the_ongoing_gap_and_only_five_cycles() -> None:
     here = FakeCluster(FakeInstance(0), now_s=0.0)
     rule = residency("mori")
-    ranking = rule._ranking  # type: ignore[attr-defined]
+    ranking = rule.ranking  # type: ignore[attr-defined]
     program = waiting()
     for cycle in range(6):
         program.gap_total_s = 100.0 + cycle  # the first 100 s leave the window

@@ -21,6 +21,7 @@ from agentserve_gym.bench.search import (
 )
 from agentserve_gym.bench.suite import search_space, tuning_grids
 from agentserve_gym.cli import app
+from agentserve_gym.sim import load_scenario
 
 SPACE = {
     "first_seed": 9500,
@@ -127,7 +128,9 @@ def test_suites_take_in_what_was_found(monkeypatch, tmp_path):
 
 def test_the_command_searches_resumes_and_writes_what_it_found(monkeypatch, tmp_path):
     shipped(monkeypatch, "search.toml", SPACE)
-    arguments = ["bench", "--search", "--suite", "quick", "--scenario", "toy", "--jobs", "1"]
+    file = tmp_path / "cell.json"  # it names itself otherwise
+    file.write_text(load_scenario("toy").model_dump_json(exclude_none=True), encoding="utf-8")
+    arguments = ["bench", "--search", "--suite", "quick", "--scenario", str(file), "--jobs", "1"]
     arguments += ["--out", str(tmp_path)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
@@ -135,8 +138,8 @@ def test_the_command_searches_resumes_and_writes_what_it_found(monkeypatch, tmp_
     # Six combinations, stock among them, on one seed; then two, and stock, on the second.
     assert len(rows) - 1 in (6 + 2, 6 + 3)
     document = tomllib.loads((tmp_path / "found.toml").read_text())
-    assert document["found"]["toy"]["tried"] == 6
-    parse_policy(document["found"]["toy"]["policy"])
+    assert document["found"][str(file)]["tried"] == 6
+    parse_policy(document["found"][str(file)]["policy"])
     again = CliRunner().invoke(app, [*arguments, "--resume"])
     assert again.exit_code == 0, again.output
     assert (tmp_path / "results.csv").read_text().splitlines() == rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from agentserve_gym.baselines.parts import Admission, Scheduling, choice
+from agentserve_gym.baselines.parts import Admission, Residency, Scheduling, choice
 from agentserve_gym.sim import Hold, RouteDecision
 
 RELEASE_ORDERS = ("scenario", "turn_arrival", "program_arrival", "shortest_context", "queue")
@@ -27,7 +27,7 @@ class Gate(Admission):
 
     order: str = release_order("scenario")
 
-    def join(self, scheduling: Scheduling) -> None:
+    def join(self, residency: Residency, scheduling: Scheduling) -> None:  # noqa: ARG002
         self._scheduling = scheduling
 
     def hold(self, decision: RouteDecision, instance: int) -> Hold:

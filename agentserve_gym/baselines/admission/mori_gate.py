@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from agentserve_gym.baselines.admission.gate import Gate, release_order
 from agentserve_gym.baselines.idleness import IdlenessRanking
-from agentserve_gym.baselines.parts import number
+from agentserve_gym.baselines.parts import Residency, Scheduling, number
 from agentserve_gym.baselines.registry import register
+from agentserve_gym.baselines.residency.mori import Mori
 from agentserve_gym.sim import PlacementDecision, RouteDecision
 
 
@@ -19,7 +20,8 @@ from agentserve_gym.sim import PlacementDecision, RouteDecision
 )
 @dataclass
 class MoriGate(Gate):
-    """Least idle first among those who wait. Newcomers are ranked with the others."""
+    """Least idle first among those who wait. Newcomers are ranked with the others. Beside ``mori``
+    of the same parameters there is one ranking for both."""
 
     order: str = release_order("least_idle")
     interval_s: float = number(5.0, low=1e-3)
@@ -27,10 +29,23 @@ class MoriGate(Gate):
 
     def reset(self) -> None:
         super().reset()
-        self._ranking = IdlenessRanking(self.interval_s, self.hbm_share)
+        self._own_ranking = IdlenessRanking(self.interval_s, self.hbm_share)
+
+    def join(self, residency: Residency, scheduling: Scheduling) -> None:
+        super().join(residency, scheduling)
+        self._partner: Mori | None = None
+        if isinstance(residency, Mori):
+            theirs = (residency.interval_s, residency.hbm_share)
+            if theirs == (self.interval_s, self.hbm_share):
+                self._partner = residency
+
+    @property
+    def _ranking(self) -> IdlenessRanking:
+        return self._own_ranking if self._partner is None else self._partner.ranking
 
     def gap_began(self, decision: PlacementDecision) -> None:
-        self._ranking.gap_began(decision)
+        if self._partner is None:
+            self._own_ranking.gap_began(decision)
 
     def admits(self, decision: RouteDecision, instance: int) -> bool:
         program, cluster = decision.program, decision.cluster

@@ -28,19 +28,19 @@ class Mori(Residency):
 
     def reset(self) -> None:
         super().reset()
-        self._ranking = IdlenessRanking(self.interval_s, self.hbm_share)
+        self.ranking = IdlenessRanking(self.interval_s, self.hbm_share)
         self._in_dram: set[int] = set()
 
     def gap_began(self, decision: PlacementDecision) -> None:
-        self._ranking.gap_began(decision)
+        self.ranking.gap_began(decision)
 
     def dispatched(self, decision: RouteDecision, instance: int) -> None:
         self._in_dram.discard(decision.program.index)
-        self._ranking.admitted(decision.program, instance, decision.turn.prompt_tokens)
+        self.ranking.admitted(decision.program, instance, decision.turn.prompt_tokens)
 
     def place(self, decision: PlacementDecision) -> Place:
         index, again_s = decision.program.index, self.interval_s
-        tier = self._ranking.tier(decision.cluster, decision.program, decision.instance)
+        tier = self.ranking.tier(decision.cluster, decision.program, decision.instance)
         if tier == "hbm" and index in self._in_dram:
             self._in_dram.discard(index)
             self.count("promoted")
