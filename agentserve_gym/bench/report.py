@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,12 @@ def summary(study: Study) -> dict[str, Any]:
                 "seeds": cell.seeds,
                 "spread": cell.spread,
                 "control": cell.is_control,
+                "pressure": {
+                    column: cell.mean(study.suite.stock, column)
+                    for column in ("live", "working_set", "working_set_p90", "hit_hbm", "drift")
+                },
+                "luck": cell.luck,
+                "smallest_difference": _finite(cell.smallest_difference),
                 "ranked": [] if cell.is_control else cell.ranked,
                 "mean_jct_s": {label: cell.mean(label) for label in cell.outcomes},
                 "invalid_answers": {label: cell.invalid_answers(label) for label in cell.outcomes},
@@ -92,6 +99,10 @@ def summary(study: Study) -> dict[str, Any]:
             for found in directions(study)
         ],
     }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or math.isinf(value) else value
 
 
 def _estimate(estimate: Estimate) -> dict[str, float | None]:

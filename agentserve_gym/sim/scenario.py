@@ -362,7 +362,12 @@ class ObjectiveSpec(StrictModel):
 
 
 class Scenario(StrictModel):
-    """Everything that a simulation needs but the seed."""
+    """Everything that a simulation needs but the seed.
+
+    ``pin_ttls_s`` are the times for which the environments pin, ``pin_until_return_s`` how long a
+    pin until the program returns lasts at most: by default the 120 s that coding agents give a
+    command, so that it outlasts nearly all tools, but not people.
+    """
 
     name: str
     description: str = ""
@@ -373,6 +378,7 @@ class Scenario(StrictModel):
     router: RouterSpec = RouterSpec()
     tools: ToolSpec = ToolSpec()
     pin_ttls_s: list[Positive] = [2.0, 20.0]
+    pin_until_return_s: Positive = 120.0
     objective: ObjectiveSpec = ObjectiveSpec()
     horizon_s: Positive | None = None
 
