@@ -181,8 +181,7 @@ class ClusterView(Copyable):
     def sources(self, turn: TurnState) -> tuple[list[int], list[int]]:
         """Instances whose HBM may hold some of a turn's prompt, and instances whose lower tiers may
         hold some that other nodes can fetch. Where programs ran, the router knows itself."""
-        residency, program = self._residency, turn.program
-        return residency.hbm_sources(program, 0), residency.tier_sources(program, 0)
+        return self._residency.sources(turn.program)
 
     def first_token_s(self, turn: TurnState, instance: int, copy: Restorable | None) -> float:
         """Load plus prefill time if the instance were idle, from ``copy`` or by recompute."""

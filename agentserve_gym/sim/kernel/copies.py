@@ -74,15 +74,15 @@ class Holders(Copyable):
     def of_hbm(self, program: ProgramState, hit_blocks: int) -> list[int]:
         """Whose HBM may hold more of the program's chain than the given leading blocks."""
         found = [program.home] if program.home >= 0 else []
-        return self._with_users(found, program, hit_blocks)
+        return found if hit_blocks >= program.shared_blocks else self._with_users(found, program)
 
     def of_tiers(self, program: ProgramState, hit_blocks: int) -> list[int]:
         """Instances that reach tiers which may hold more of it."""
-        return self._with_users(list(program.copied_from), program, hit_blocks)
+        found = list(program.copied_from)
+        return found if hit_blocks >= program.shared_blocks else self._with_users(found, program)
 
-    def _with_users(self, found: list[int], program: ProgramState, hit_blocks: int) -> list[int]:
-        """These, and who ran others of its shared prefix if that is not among the blocks."""
-        if hit_blocks < program.shared_blocks:
-            for key, _ in reversed(program.prefix):
-                found += [user for user in self._users.get(key, ()) if user not in found]
+    def _with_users(self, found: list[int], program: ProgramState) -> list[int]:
+        """These, and who ran others of its shared prefix last."""
+        for key, _ in reversed(program.prefix):
+            found += [user for user in self._users.get(key, ()) if user not in found]
         return found

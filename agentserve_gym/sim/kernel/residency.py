@@ -374,34 +374,36 @@ class Residency(TransferHost):
                 blocks = pool.match_beyond(program, hit, limit)
                 if blocks > hit:
                     found.append(self._restorable(tier, NEAR, instance, hit, blocks))
-        for source in self.hbm_sources(program, hit):
+        for source in self._holders.of_hbm(program, hit):
             if source != instance and self.topology.can_migrate(source, instance):
                 blocks = lookup(turn, source)
                 if blocks > hit:
                     found.append(self._restorable(HBM, source, instance, hit, blocks))
-        for source in self.tier_sources(program, hit):
-            if self.topology.are_distant(source, instance):
-                found += self._distant(turn, source, instance, hit)
+        if self._networked:
+            found += self._distant(turn, instance, hit)
         return found
 
-    def hbm_sources(self, program: ProgramState, hit_blocks: int) -> list[int]:
-        """Whose HBM may hold more of a program's chain than the given leading blocks."""
-        return self._holders.of_hbm(program, hit_blocks)
+    def sources(self, program: ProgramState) -> tuple[list[int], list[int]]:
+        """Instances whose HBM may hold some of a program's chain, and instances whose lower tiers
+        may hold some that other nodes can fetch."""
+        holders = self._holders
+        return holders.of_hbm(program, 0), holders.of_tiers(program, 0) if self._networked else []
 
-    def tier_sources(self, program: ProgramState, hit_blocks: int) -> list[int]:
-        """Instances that reach tiers which may hold more of it, where nodes can fetch it."""
-        return self._holders.of_tiers(program, hit_blocks) if self._networked else []
-
-    def _distant(self, turn: Prompt, source: int, instance: int, hit: int) -> list[Restorable]:
-        """Copies in lower tiers that ``source``, on another node, reaches and the instance does
-        not."""
+    def _distant(self, turn: Prompt, instance: int, hit: int) -> list[Restorable]:
+        """Copies in lower tiers that other nodes reach and the instance does not."""
+        topology, program = self.topology, turn.program
+        asked = [topology.pool(tier, instance) for tier in self._lower]
         found: list[Restorable] = []
-        for tier in self._lower:
-            pool = self.topology.pool(tier, source)
-            if pool is not None and pool is not self.topology.pool(tier, instance):
-                blocks = pool.match_beyond(turn.program, hit, turn.match_limit_blocks)
-                if blocks > hit:
-                    found.append(self._restorable(tier, source, instance, hit, blocks))
+        for source in self._holders.of_tiers(program, hit):
+            if not topology.are_distant(source, instance):
+                continue
+            for tier in self._lower:
+                pool = topology.pool(tier, source)
+                if pool is not None and pool not in asked:
+                    asked.append(pool)
+                    blocks = pool.match_beyond(program, hit, turn.match_limit_blocks)
+                    if blocks > hit:
+                        found.append(self._restorable(tier, source, instance, hit, blocks))
         return found
 
     def _restorable(
