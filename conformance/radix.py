@@ -51,9 +51,9 @@ class WholeNodes(BlockPool):
         self._slots += 1
         self._used_slots[key] = self._slots
 
-    def take(self, count: int, *, reclaim_pins: bool) -> bool:
+    def take(self, count: int, *, break_pins: bool) -> bool:
         self._newest = None
-        return super().take(count, reclaim_pins=reclaim_pins)
+        return super().take(count, break_pins=break_pins)
 
     def extend(self, key: Key, count: int) -> None:
         before = self.blocks_of(key)
@@ -178,7 +178,7 @@ class Pool:
 
     def _take(self, pages: int) -> int:
         before = self._pool.evicted
-        if not self._pool.take(pages, reclaim_pins=False):
+        if not self._pool.take(pages, break_pins=False):
             raise RuntimeError("what was drawn does not fit")
         return self._pool.evicted - before
 

@@ -19,6 +19,7 @@ from agentserve_gym.bench.logs import JctLogs, Run, runs_of
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.suite import (
     Entry,
+    LuckPlan,
     Suite,
     find_scenario,
     has_lower_tier,
@@ -102,7 +103,7 @@ def rung_suite(
     if shared:
         raise ValueError(f"first_seed: {sorted(shared)} are also seeds of suite {suite.name!r}")
     changes = {"policies": entries, "seeds": rung.seeds, "first_seed": first_seed}
-    return suite.model_copy(update={**changes, "name": "search"})
+    return suite.model_copy(update={**changes, "name": "search", "luck": LuckPlan()})
 
 
 def survivors(
