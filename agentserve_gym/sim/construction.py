@@ -70,6 +70,7 @@ def _limits(spec: EngineSpec, sizes: StepLimits, llm: Model) -> EngineLimits:
         spec.async_scheduling,
         spec.pins == "hard",
         spec.preemption_victim,
+        llm.layers if spec.loads == "layerwise" else 0,
         Footprint(*hybrid_blocks(llm, spec.block_size_tokens)),
     )
 

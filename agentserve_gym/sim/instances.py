@@ -66,7 +66,8 @@ def step_limits(engine: EngineSpec, gpu: str) -> StepLimits:
     Raises:
         ValueError: for an accelerator that is not known, or a step with fewer tokens than turns.
     """
-    large = accelerator(gpu).memory_gib >= _LARGE_FROM_GIB and "a100" not in gpu.lower()
+    entry = accelerator(gpu)
+    large = entry.memory_gib >= _LARGE_FROM_GIB and "a100" not in entry.name.lower()
     default = _LARGE_GPU if large else _SMALL_GPU
     limits = StepLimits(
         engine.max_num_seqs or default.max_num_seqs,

@@ -266,6 +266,10 @@ class EngineSpec(StrictModel):
         pins: ``hard`` ones break only where nothing else on their instance can make progress, those
             of the programs that arrived last first; ``soft`` ones at any shortage of blocks, the
             latest deadline first.
+        loads: whether KV is loaded ``before`` its turn is admitted, as vLLM's connector does, or
+            while the turn prefills, ``layerwise``, as LMCache and HiCache do: a layer is computed
+            once its KV is there, so that a step with loads ends one layer after the last of them,
+            or later.
         preemption_victim: whom a shortage of blocks preempts: the turn that was admitted last, the
             one with the fewest tokens, which is the cheapest to recompute, or the one of the lowest
             priority. Preempted turns go to the front of the queue; the last rule, vLLM's policy
@@ -282,6 +286,7 @@ class EngineSpec(StrictModel):
     memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     async_scheduling: bool = True
     pins: Literal["hard", "soft"] = "hard"
+    loads: Literal["before", "layerwise"] = "before"
     max_cudagraph_tokens: PositiveInt | None = None
     preemption_victim: Literal["last_admitted", "fewest_tokens", "lowest_priority"] = (
         "last_admitted"

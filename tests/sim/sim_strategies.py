@@ -62,6 +62,7 @@ def programs(draw: st.DrawFn, *, depth: int = 0) -> dict[str, Any]:
                 turn["tools"] = draw(st.lists(tool_calls(), min_size=1, max_size=2))
             if "tools" not in turn or draw(st.booleans()):
                 turn["gap_s"] = draw(gaps)
+            turn["gap_kind"] = draw(st.sampled_from(["tool", "tool", "user"]))
             if depth == 0 and draw(st.integers(0, 6)) == 0:
                 turn["children"] = draw(st.lists(programs(depth=1), min_size=1, max_size=2))
         turns.append(turn)
@@ -201,6 +202,7 @@ def scenarios(
             "engine": {
                 "async_scheduling": draw(st.booleans()),
                 "pins": draw(st.sampled_from(["hard", "soft"])),
+                "loads": draw(st.sampled_from(["before", "layerwise"])),
                 "max_num_seqs": draw(st.sampled_from([1, 2, 4, 64])),
                 "max_num_batched_tokens": budget,
                 "preemption_victim": draw(st.sampled_from(sorted(VICTIMS))),

@@ -59,6 +59,7 @@ class Engine(Steppable):
         prefilling: turns with prompt left to compute; ``chunks``: those that do so in the steps
             that run now.
         waiting: turns in queue order. ``loading``: turns whose KV is on its way.
+        arriving: running turns that prefill while their KV is on its way, layer by layer.
         queued_tokens: uncached prompt tokens of waiting turns, as estimated on arrival.
         preemptions, steps, busy_s: totals so far.
         watcher: told whenever the load has changed, where somebody sees it with a delay.
@@ -84,6 +85,7 @@ class Engine(Steppable):
         self.running: dict[int, Request] = {}
         self.waiting: list[Request] = []
         self.loading: dict[int, Request] = {}
+        self.arriving: dict[int, Request] = {}
         self.queued_tokens = 0
         self.preemptions = 0
         self.steps = 0
@@ -125,11 +127,17 @@ class Engine(Steppable):
         return request
 
     def load_finished(self, request: Request) -> None:
-        """The KV that ``begin_load`` asked for has arrived; the turn goes to the front.
+        """The KV that ``begin_load`` asked for has arrived; the turn goes to the front, unless its
+        prefill has begun.
 
         It holds its blocks already: behind a turn that waits for blocks, both would wait forever.
         """
         now = self._clock.time_s
+        if request.sequence in self.arriving:
+            del self.arriving[request.sequence]
+            request.program.enter(PREFILL, RUNNING, now)
+            self._stepper.load_arrived(self.limits.layerwise_layers)
+            return
         del self.loading[request.sequence]
         request.visible_after_s = now
         request.queue_key = (-2, request.priority, request.sequence)
@@ -191,7 +199,23 @@ class Engine(Steppable):
         """Seconds to prefill alone, in chunks."""
         return prefill_alone_s(self.latency, self._budget, new_tokens, history_tokens)
 
+    def loaded_prefill_s(self, load_s: float, new_tokens: int, history_tokens: int) -> float:
+        """Seconds to prefill alone where the history takes ``load_s`` to load."""
+        whole_s = self.prefill_s(new_tokens, history_tokens)
+        layers = self.limits.layerwise_layers
+        if not layers:
+            return load_s + whole_s
+        first_s = whole_s
+        if new_tokens > self._budget:
+            first_s = self.prefill_s(self._budget, history_tokens)
+        return max(first_s, load_s + first_s / layers) + whole_s - first_s
+
     # --- what the stepper asks for -----------------------------------------------------------
+
+    @property
+    def awaits_loads(self) -> bool:
+        """Whether the planned step needs KV that is still on its way."""
+        return bool(self.arriving)
 
     @property
     def has_work(self) -> bool:
@@ -428,7 +452,10 @@ class Engine(Steppable):
             request.chunk_tokens = chunk
             self._blocks.grow(request, blocks, chunk)
             budget -= chunk
-            request.program.enter(PREFILL, RUNNING, now)
+            if request.sequence in self.arriving:
+                request.program.enter(LOAD, LOADING, now)
+            else:
+                request.program.enter(PREFILL, RUNNING, now)
             self._admissions = request.admission = self._admissions + 1
             self.running[request.sequence] = self.prefilling[request.sequence] = request
             scheduled.append(request)
@@ -479,8 +506,11 @@ class Engine(Steppable):
             self._take(whole)
             request.private_blocks = whole
             request.computed_tokens += loaded * self._block_size
-            self.loading[request.sequence] = request
-            program.enter(LOAD, LOADING, self._clock.time_s)
+            if self.limits.layerwise_layers:
+                self.arriving[request.sequence] = request
+            else:
+                self.loading[request.sequence] = request
+                program.enter(LOAD, LOADING, self._clock.time_s)
         self._host.turn_reserved(request, loaded, tier)
         return True
 

@@ -34,6 +34,8 @@ class EngineLimits(Copyable):
 
     Attributes:
         hard_pins: whether pins outlast a shortage of blocks as long as any turn makes progress.
+        layerwise_layers: over how many layers loads overlap the prefill that needs them; 0 where
+            they come before it.
         footprint: what a turn takes of the pool besides the blocks of its context.
     """
 
@@ -43,4 +45,5 @@ class EngineLimits(Copyable):
     async_scheduling: bool
     hard_pins: bool
     preemption_victim: str = "last_admitted"
+    layerwise_layers: int = 0
     footprint: Footprint = FULL_ATTENTION

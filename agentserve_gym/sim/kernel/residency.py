@@ -420,8 +420,9 @@ class Residency(TransferHost):
 
     def loaded_first_token_s(self, tokens: int, instance: int, copy: Restorable) -> float:
         """Load and prefill time on an idle instance."""
+        known = copy.blocks * self.topology.block_size_tokens
         wait = copy.end_s - self._clock.time_s
-        return wait + self.first_token_s(tokens, instance, copy.blocks)
+        return self.engines[instance].loaded_prefill_s(wait, tokens - known, known)
 
     def _choose_restore(self, turn: Request) -> Restorable | None:
         """The copy to load by the turn's ``restore`` rule, or none to recompute."""

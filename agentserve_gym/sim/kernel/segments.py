@@ -99,5 +99,9 @@ class PrefillSegment(Segment):
     def boundary_s(self, steps: int) -> float:
         return self.boundaries_s[steps]
 
+    def end_at(self, end_s: float) -> None:
+        """Let the last step end then."""
+        self.boundaries_s[self.steps] = end_s
+
     def completed(self, now_s: float) -> int:
         return bisect_right(self.boundaries_s, now_s, 1, self.steps + 1) - 1

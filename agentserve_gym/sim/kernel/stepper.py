@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from itertools import accumulate
+from math import inf
 
 from mypy_extensions import mypyc_attr
 
@@ -38,6 +39,11 @@ class Steppable(Copyable):
     @abstractmethod
     def has_work(self) -> bool:
         """Whether the planned step computes anything."""
+
+    @property
+    @abstractmethod
+    def awaits_loads(self) -> bool:
+        """Whether the planned step needs KV that is still on its way."""
 
     @abstractmethod
     def plan(self, planned_at_s: float) -> None:
@@ -80,6 +86,7 @@ class Stepper(Copyable):
         self._async = async_scheduling
         self._fused = fused
         self._event_serial = 0
+        self._computed_at_s = 0.0
         self._kick_at_s = -1.0
 
     def wake(self) -> None:
@@ -94,6 +101,17 @@ class Stepper(Copyable):
         segment = self.segment
         assert segment is not None
         segment.steps = steps
+        self._schedule_end(segment)
+
+    def load_arrived(self, layers: int) -> None:
+        """KV that a turn in the current step needs has arrived. After the last of it, the step has
+        at least one of ``layers`` to compute."""
+        segment = self.segment
+        if any(engine.awaits_loads for engine in self.members):
+            return
+        assert isinstance(segment, PrefillSegment)
+        layer_s = (self._computed_at_s - segment.start_s) / layers
+        segment.end_at(max(self._computed_at_s, self._clock.time_s + layer_s))
         self._schedule_end(segment)
 
     @abstractmethod
@@ -126,7 +144,13 @@ class Stepper(Copyable):
 
     def _begin(self, planned_at_s: float) -> None:
         segment = self.segment = self._plan(planned_at_s)
-        if segment is not None:
+        if segment is None:
+            return
+        if any(engine.awaits_loads for engine in self.members):
+            assert isinstance(segment, PrefillSegment)
+            self._computed_at_s = segment.boundary_s(1)
+            segment.end_at(inf)
+        else:
             self._schedule_end(segment)
 
     def _schedule_end(self, segment: Segment) -> None:
@@ -176,7 +200,7 @@ class SingleStepper(Stepper):
         engine.plan(planned_at_s)
         now = self._clock.time_s
         if engine.chunks:
-            steps = engine.full_chunks() if self._fused else 1
+            steps = engine.full_chunks() if self._fused and not engine.awaits_loads else 1
             seconds = self._latency.prefill_run(engine.shape(), steps)
             return PrefillSegment(now, list(accumulate(seconds, initial=now)), steps)
         if not engine.batch.turns:
