@@ -21,10 +21,10 @@ that have arrived and are not done. *Working set / pool*: what their contexts wo
 HBM blocks, mean over time and 90th percentile; a shared prefix counts once an instance. *Hit
 rate*: of prompt tokens, in HBM. *Drift*: mean slowdown of the later half of the measured programs
 over that of the earlier half. *Luck*: standard deviation of mean JCT, in percent, over runs that
-differ in one output token of the first turn of one program in {one_of} alone{nudged}. *Smallest
+differ in one output token of the first turn of one program in {one_of} alone. *Smallest
 difference*: what two policies' mean JCT must differ by so that luck does not hide it at the
 cell's number of seeds (the half width of a 95 % interval that luck alone would make).
-"""
+{nudged}"""
 
 
 def pressure_section(study: Study) -> str:
@@ -33,7 +33,7 @@ def pressure_section(study: Study) -> str:
     reading = _READING.format(
         stock=code(study.suite.stock),
         one_of=NUDGED_OF,
-        nudged=f" ({', '.join(map(code, nudged))}, root mean square)" if nudged else "",
+        nudged=f"Nudged: {', '.join(map(code, nudged))} (root mean square).\n" if nudged else "",
     )
     rows = [(code(cell.name), *cell_facts(cell, study.suite.stock)) for cell in study.cells]
     remarks = "".join(f"\n{remark}\n" for remark in (_hidden(study), _growing(study)) if remark)
@@ -65,7 +65,7 @@ def _hidden(study: Study) -> str:
     found = {
         cell.name: smallest
         for cell in study.cells
-        if (smallest := cell.smallest_difference) is not None and smallest > RESOLUTION
+        if (smallest := cell.smallest_difference) is not None and RESOLUTION < smallest < math.inf
     }
     if not found:
         return ""

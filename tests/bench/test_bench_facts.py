@@ -185,3 +185,11 @@ def test_the_page_names_what_luck_hides_and_queues_that_grow():
     assert "queue grows" not in calm
     assert "| `toy` | 2 | 2 | 0.80 | 1.20 | 0.50 | 50% | 1.00 | 0.1% | 0.4% |" in calm
     assert calm in benchmark_page(calm_study, "benchmark")
+
+
+def test_one_seed_tells_no_smallest_difference():
+    suite = toy_suite(seeds=1, luck=LUCK)
+    single = [run for run in with_luck(suite, 0.1) if run.seed == 0]
+    section = pressure_section(Study(suite, single))
+    assert "| 10.0% |  |" in section
+    assert "inf" not in section

@@ -57,6 +57,12 @@ def test_programs_are_whole():
         assert find_scenario(name).workload.max_turns is None, name
 
 
+def test_a_cell_is_the_same_in_every_suite(standard):
+    cells = {cell.scenario: cell for cell in standard.cells}
+    for cell in load_suite("quick").cells:
+        assert cell == cells[cell.scenario]
+
+
 def test_luck_is_measured_of_policies_that_suites_have(standard):
     for suite in (standard, load_suite("quick")):
         assert suite.luck.nudges >= 3
