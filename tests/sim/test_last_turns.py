@@ -63,9 +63,9 @@ def what_is_known(decision: PlacementDecision) -> dict[str, Any]:
         "index", "program_id", "stream", "arrival_s", "gap_started_s", "chain_keys", "phase_s",
         "attained_service_s",
     )  # fmt: skip
-    known = {name: getattr(program, name) for name in program.__slots__ if name[0] != "_"}
+    known = {name: getattr(program, name) for name in dir(program) if name[0] != "_"}
     return {
-        **{name: value for name, value in known.items() if name not in own},
+        **{name: v for name, v in known.items() if name not in own and not callable(v)},
         "fields": (decision.instance, decision.gap_kind, decision.tool_kinds, decision.elapsed_s),
         "in_table": decision.cluster.programs.get(program.index) is program,
     }
