@@ -14,10 +14,17 @@ from agentserve_gym.bench import (
     Outcome,
     ResultsFile,
     Study,
+    Suite,
     load_suite,
     plan_jobs,
     run_jobs,
     write_report,
+)
+from agentserve_gym.bench.headroom import HeadroomStudy, headroom_suite
+from agentserve_gym.bench.headroom_page import (
+    headroom_summary,
+    require_headroom_page,
+    write_headroom_page,
 )
 from agentserve_gym.bench.report import require_report, summary
 from agentserve_gym.bench.results import key
@@ -29,9 +36,13 @@ from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.stopping import resumable
 from agentserve_gym.files import require_replaceable, write_file
-from agentserve_gym.report.markdown import interval, plural
+from agentserve_gym.report.markdown import change, interval, plural
 
 RESULTS = "results.csv"
+HEADROOM_RESULTS = "headroom.csv"
+HEADROOM_BASE = "lmetric+continuum_paper"
+HEADROOM_SHARE = 0.03
+HEADROOM_HORIZON_S = 60.0
 TUNED = "tuned.toml"
 
 
@@ -62,6 +73,14 @@ def bench(
         bool,
         typer.Option("--tune", help="Tune baselines instead, on seeds of their own: tuned.toml."),
     ] = False,
+    headroom: Annotated[
+        bool,
+        typer.Option(
+            "--headroom",
+            help="Measure instead what looking ahead could gain over the one --policy, lever by "
+            "lever and net of luck.",
+        ),
+    ] = False,
     docs: Annotated[
         Path | None, typer.Option(help="Write the report to this folder, too (docs).")
     ] = None,
@@ -74,6 +93,16 @@ def bench(
     """Run a benchmark suite and report who is better where, and by how much."""
     if tune:
         _tune(out, jobs, resume=resume, traces=traces)
+        return
+    if headroom:
+        require_headroom_page(out, *([docs] if docs is not None else []))
+        allow_local_modules()
+        chosen = load_suite(suite, traces).only(scenario or [], [], seeds)
+        measured = _headroom(chosen, policy or [], out, jobs, resume=resume, traces=traces)
+        for folder in (out, docs):
+            if folder is not None:
+                note(f"headroom: {write_headroom_page(measured, folder)}")
+        print_json(headroom_summary(measured)) if json else _print_headroom(measured)
         return
     require_report(out, *([docs] if docs is not None else []))
     allow_local_modules()
@@ -106,9 +135,40 @@ def _tune(out: Path, workers: int, *, resume: bool, traces: Path | None) -> None
     note(f"tuned parameters: {out / TUNED} (to use them, replace agentserve_gym/bench/{TUNED})")
 
 
-def _open(out: Path, *, resume: bool) -> ResultsFile:
+def _headroom(
+    suite: Suite,
+    policies: list[str],
+    out: Path,
+    workers: int,
+    *,
+    resume: bool,
+    traces: Path | None,
+) -> HeadroomStudy:
+    if len(policies) > 1:
+        raise ValueError(f"--headroom takes one --policy to start from, got {', '.join(policies)}")
+    base = policies[0] if policies else HEADROOM_BASE
+    looking = headroom_suite(suite, base, HEADROOM_SHARE, HEADROOM_HORIZON_S)
+    results = _open(out, resume=resume, name=HEADROOM_RESULTS)
+    _work(plan_jobs(looking, traces), results, workers)
+    return HeadroomStudy(looking, results.outcomes)
+
+
+def _print_headroom(study: HeadroomStudy) -> None:
+    heading = ["cell", "lever", "seeds", "clairvoyant", "placebo", "net"]
+    table = Figures(f"headroom over {study.base}: change of mean JCT", heading)
+    for found in study.levers():
+        changes = (found.clairvoyant, found.placebo, found.net)
+        row = [found.cell, found.lever, str(found.seeds)]
+        table.rows.append([*row, *(change(item).replace("*", "") for item in changes)])
+    for ahead in study.deployable():
+        gain = change(ahead.against_base).replace("*", "")
+        table.rows.append([ahead.cell, "lookahead", str(ahead.seeds), gain, "", ""])
+    table.print(console())
+
+
+def _open(out: Path, *, resume: bool, name: str = RESULTS) -> ResultsFile:
     out.mkdir(parents=True, exist_ok=True)
-    path = out / RESULTS
+    path = out / name
     if path.exists() and not resume:
         raise ValueError(f"{path} exists; go on with --resume, or name another folder with --out")
     return ResultsFile(path)
