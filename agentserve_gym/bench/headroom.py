@@ -58,27 +58,24 @@ class Deployable:
     against_base: Estimate
 
 
-def headroom_suite(suite: Suite, base: str, share: float, horizon_s: float) -> Suite:
+def headroom_suite(suite: Suite, base: str, share: float) -> Suite:
     """The suite's cells and seeds under a base policy and everything that looks ahead from it.
 
     Args:
         base: as ``parse_policy`` reads it.
-        share: of the decisions at which alternatives are tried.
-        horizon_s: how far they are simulated; 0: the clairvoyant ones to the end of the run, the
-            sampled ones as far as ``lookahead`` does by itself.
+        share: of the decisions at which alternatives are tried; in the true future to the end of
+            the run, so that each one taken improves that very run and chaos does not blur it.
 
     Raises:
         ValueError: for a base that is no policy, or an oracle.
     """
     name = parse_policy(base).name
-    ahead = f"base={name},share={share}"
-    span = f",horizon_s={horizon_s}" if horizon_s else ""
-    entries = [Entry(label=BASE, policy=name, lever="mixed")]
-    policies = {LOOKAHEAD: f"lookahead({ahead}{span})"}
+    policies = {BASE: name, LOOKAHEAD: f"lookahead(base={name},share={share})"}
     for lever in LEVERS:
-        policies[_label(lever, "clairvoyant")] = f"clairvoyant({ahead}{span},lever={lever})"
-        placebo = f"clairvoyant({ahead}{span},lever={lever},placebo=true)"
-        policies[_label(lever, "placebo")] = placebo
+        true_future = f"base={name},share={share},lever={lever}"
+        policies[_label(lever, "clairvoyant")] = f"clairvoyant({true_future})"
+        policies[_label(lever, "placebo")] = f"clairvoyant({true_future},placebo=true)"
+    entries = []
     for label, policy in policies.items():
         oracle = parse_policy(policy).is_oracle
         entries.append(Entry(label=label, policy=policy, lever="oracle" if oracle else "mixed"))

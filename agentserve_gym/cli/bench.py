@@ -41,8 +41,6 @@ from agentserve_gym.report.markdown import change, interval, plural
 RESULTS = "results.csv"
 HEADROOM_RESULTS = "headroom.csv"
 HEADROOM_BASE = "lmetric+continuum_paper"
-HEADROOM_SHARE = 0.03
-HEADROOM_HORIZON_S = 60.0
 TUNED = "tuned.toml"
 
 
@@ -81,6 +79,14 @@ def bench(
             "lever and net of luck.",
         ),
     ] = False,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="With --headroom: of the decisions, at how many alternatives are tried.",
+        ),
+    ] = 0.05,
     docs: Annotated[
         Path | None, typer.Option(help="Write the report to this folder, too (docs).")
     ] = None,
@@ -98,11 +104,14 @@ def bench(
         require_headroom_page(out, *([docs] if docs is not None else []))
         allow_local_modules()
         chosen = load_suite(suite, traces).only(scenario or [], [], seeds)
-        measured = _headroom(chosen, policy or [], out, jobs, resume=resume, traces=traces)
+        measured = _headroom(chosen, policy or [], share, out, jobs, resume=resume, traces=traces)
         for folder in (out, docs):
             if folder is not None:
                 note(f"headroom: {write_headroom_page(measured, folder)}")
-        print_json(headroom_summary(measured)) if json else _print_headroom(measured)
+        if json:
+            print_json(headroom_summary(measured))
+        else:
+            _print_headroom(measured)
         return
     require_report(out, *([docs] if docs is not None else []))
     allow_local_modules()
@@ -138,6 +147,7 @@ def _tune(out: Path, workers: int, *, resume: bool, traces: Path | None) -> None
 def _headroom(
     suite: Suite,
     policies: list[str],
+    share: float,
     out: Path,
     workers: int,
     *,
@@ -147,7 +157,7 @@ def _headroom(
     if len(policies) > 1:
         raise ValueError(f"--headroom takes one --policy to start from, got {', '.join(policies)}")
     base = policies[0] if policies else HEADROOM_BASE
-    looking = headroom_suite(suite, base, HEADROOM_SHARE, HEADROOM_HORIZON_S)
+    looking = headroom_suite(suite, base, share)
     results = _open(out, resume=resume, name=HEADROOM_RESULTS)
     _work(plan_jobs(looking, traces), results, workers)
     return HeadroomStudy(looking, results.outcomes)

@@ -87,7 +87,7 @@ class Donors:
         if state.status is TOOL_GAP:
             before = donor.turns[max(at - 1, 0)]
             turns[-1] = turns[-1]._replace(gap_s=gap_s, tools=(), children=())
-            turns.append(_following(turns[-1], before, donor.turns[at], most_tokens))
+            turns.append(_within(_following(turns[-1], before, donor.turns[at]), most_tokens))
         else:
             prompt, output = past.turns[done], donor.turns[at].output_tokens
             if output <= emitted_tokens:
@@ -95,7 +95,7 @@ class Donors:
             output = max(min(output, room_tokens - prompt.input_tokens), emitted_tokens + 1)
             turns.append(_with_output(prompt, output, donor.turns[at]))
         for before, turn in pairwise(donor.turns[at:]):
-            following = _following(turns[-1], before, turn, most_tokens)
+            following = _following(turns[-1], before, turn)
             if chain_tokens(following) > most_tokens:
                 break
             turns.append(following)
@@ -203,17 +203,27 @@ def _with_output(prompt: Turn, output_tokens: int, donor: Turn) -> Turn:
     )
 
 
-def _following(previous: Turn, before: Turn, donor: Turn, most_tokens: int) -> Turn:
+def _following(previous: Turn, before: Turn, donor: Turn) -> Turn:
     """The turn after ``previous`` that adds and drops what the donor did after ``before``."""
     chain = chain_tokens(previous)
     dropped = chain_tokens(before) - donor.reuse_tokens
     # A small cut takes the end of an output; a large one is a compaction to its own length.
     reuse = chain - dropped if 2 * dropped < chain else min(donor.reuse_tokens, chain)
     added = max(donor.input_tokens - donor.reuse_tokens, 1)
-    if reuse + added >= most_tokens:
-        added = max(most_tokens - reuse - 1, 1)
     return donor._replace(
         input_tokens=reuse + added,
         new_input_tokens=min(donor.new_input_tokens, added),
+        reuse_tokens=reuse,
+    )
+
+
+def _within(turn: Turn, most_tokens: int) -> Turn:
+    """A turn that is certain to come, cut to fit."""
+    reuse = min(turn.reuse_tokens, most_tokens - 2)
+    added = min(turn.input_tokens - turn.reuse_tokens, most_tokens - 1 - reuse)
+    return turn._replace(
+        input_tokens=reuse + added,
+        new_input_tokens=min(turn.new_input_tokens, added),
+        output_tokens=min(turn.output_tokens, most_tokens - reuse - added),
         reuse_tokens=reuse,
     )

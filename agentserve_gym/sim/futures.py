@@ -130,7 +130,8 @@ class Futures:
         arrivals = world.workload.arrivals
         if isinstance(arrivals, ClosedLoopArrivals):
             roots = arrived - world.orchestrator.done
-            for _ in range(arrivals.concurrency - roots):
+            paused = arrivals.concurrency - roots if arrivals.pause_s else 0
+            for _ in range(paused):
                 yield now_s + drawn.random() * arrivals.pause_s
         elif arrived > 1:
             rate_per_s = (arrived - 1) / max(now_s, span_s)
@@ -172,10 +173,11 @@ class _Coming:
 
 
 def copied(simulation: Simulation, companion: Companion) -> tuple[Simulation, Companion]:
-    """Copies of a simulation and of what belongs to it, such as its policy, in one piece; without
-    the turn records of the past, which nobody who plans ahead reads."""
+    """Copies of a simulation and of what belongs to it, such as its policy, in one piece; turn
+    records, which nobody who plans ahead reads, begin anew."""
     memo: dict[int, Any] = {id(part): part for part in (simulation.scenario, simulation.workload)}
-    memo[id(simulation.metrics.records)] = None
+    if simulation.metrics.records is not None:
+        memo[id(simulation.metrics.records)] = []
     twin: tuple[Simulation, Companion] = copy.deepcopy((simulation, companion), memo)
     return twin
 

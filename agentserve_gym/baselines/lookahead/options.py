@@ -35,7 +35,8 @@ class Option(NamedTuple):
 
 
 def options(decision: Decision, answer: Answer, lever: str, most: int) -> list[Option]:
-    """The base policy's answer, and at most ``most`` others that move the lever."""
+    """The base policy's answer, and at most ``most`` others that move the lever; of all levers,
+    the best of each first."""
     found = [Option(answer)]
     for other in _others(decision, answer, lever):
         if len(found) > most:
@@ -54,12 +55,13 @@ def _others(decision: Decision, answer: Answer, lever: str) -> Iterator[Answer]:
         if lever in ("all", "admission"):
             yield from _routes(decision, Route(-1))
     elif isinstance(answer, Route):
-        if lever in ("all", "routing"):
-            yield from _routes(decision, answer)
+        routes = list(_routes(decision, answer)) if lever in ("all", "routing") else []
+        yield from routes[:1]
         if lever in ("all", "admission") and decision.may_hold:
             yield Hold()
         if lever in ("all", "order"):
             yield from _orders(decision, answer)
+        yield from routes[1:]
 
 
 def _routes(decision: RouteDecision, answer: Route) -> Iterator[Answer]:

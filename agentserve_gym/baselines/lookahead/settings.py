@@ -62,7 +62,7 @@ class LookaheadSettings(Settings):
 
     samples: int = number(4, low=2, high=1000)
     horizon_s: float = number(60.0, low=1e-3)
-    caution: float = number(1.0)
+    caution: float = number(3.0)
     pressure: float = number(0.5, low=0.0, high=1.0)
     seed: int = number(0, low=0)
 

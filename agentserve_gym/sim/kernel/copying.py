@@ -98,18 +98,17 @@ def _mapping(value: object, memo: dict[int, object]) -> object:
 
 
 def _tuple(value: object, memo: dict[int, object]) -> object:
-    """Itself where nothing in it needs a copy, as ``copy.deepcopy`` has it."""
+    """Itself where nothing in it needs a copy, as ``copy.deepcopy`` has it.
+
+    It is not noted in ``memo``: a tuple that a compiled attribute holds unpacked is made as it is
+    read, and another object may have its identity later.
+    """
     assert isinstance(value, tuple)
     items = [item if type(item) in _ATOMS else _duplicate(item, memo) for item in value]
     for item, twin in zip(value, items, strict=True):
         if item is not twin:
-            break
-    else:
-        return value
-    found = memo.get(id(value))  # a copy that its own items led to
-    if found is None:
-        found = memo[id(value)] = tuple(items)
-    return found
+            return tuple(items)
+    return value
 
 
 def _deque(value: object, memo: dict[int, object]) -> object:
