@@ -20,7 +20,8 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"{error.name} is not installed; in a checkout: pip install '.[train]'")
 
-HEURISTIC = "lmetric+dram"  # the best of those that ``agentserve train`` chooses its teacher from
+# The best of those that ``agentserve train`` chooses its teacher from.
+HEURISTIC = "lmetric+write_through+shortest_prefill"
 
 Choose = Callable[[Any, np.ndarray], Any]
 """From the environment and its observation to an action."""

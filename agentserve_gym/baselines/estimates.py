@@ -64,6 +64,20 @@ def predicted_ttft_s(decision: RouteDecision, instance: int) -> float:
     return queue_s + cluster.prefill_s(instance, decision.turn.prompt_tokens - cached, cached)
 
 
+def uncopied_tokens(decision: PlacementDecision, tier: str) -> int:
+    """What a copy of the context to a lower tier still has to move: whole blocks not there yet."""
+    program, instance = decision.program, decision.instance
+    size = decision.cluster.instances[instance].block_size_tokens
+    whole = program.context_tokens // size * size
+    return max(whole - decision.cluster.chain_tokens(program, instance, tier), 0)
+
+
+def copy_s(decision: PlacementDecision, tier: str) -> float:
+    """Time to move that, as the links are now."""
+    tokens = uncopied_tokens(decision, tier)
+    return decision.cluster.offload_s(decision.program, tier, tokens) if tokens else 0.0
+
+
 def blocks(tokens: int, size: int) -> int:
     """Whole blocks that hold ``tokens``."""
     return -(-tokens // size)

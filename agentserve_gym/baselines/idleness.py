@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from agentserve_gym.baselines.contexts import SharedContexts
 from agentserve_gym.sim import (
     ClusterView,
     PlacementDecision,
@@ -20,7 +21,8 @@ class IdlenessRanking:
 
     Idleness is acting / (reasoning + acting) over the last five cycles, an ongoing gap included and
     queueing excluded. The least idle fill the HBM budget, the next the DRAM budget, the others
-    wait. Ranks are settled every ``interval_s``.
+    wait; who has not run yet is not idle at all. A prefix that programs share takes its room once.
+    Ranks are settled every ``interval_s``.
     """
 
     def __init__(self, interval_s: float, hbm_share: float) -> None:
@@ -50,6 +52,11 @@ class IdlenessRanking:
         self._context[program.index] = context_tokens
         self._tiers[program.index] = "hbm"
 
+    def waits(self, program: ProgramState, instance: int, context_tokens: int) -> None:
+        """A turn waits for an instance: from now on its program is ranked there."""
+        self._instance[program.index] = instance
+        self._context[program.index] = context_tokens
+
     def idleness(self, program: ProgramState, now_s: float) -> float:
         """Relative idleness in [0, 1]."""
         cycles = self._cycles.get(program.index, ())
@@ -72,15 +79,14 @@ class IdlenessRanking:
         self, cluster: ClusterView, program: ProgramState, instance: int, context_tokens: int
     ) -> bool:
         """Whether the HBM budget has room for one more program of this size."""
-        used = sum(
-            self._context[index]
-            for index, at in self._instance.items()
-            if at == instance
-            and index != program.index
-            and index in cluster.programs
-            and self._tiers.get(index) == "hbm"
-        )
-        return used == 0 or used + context_tokens <= self._budget(cluster, instance)
+        live = cluster.programs
+        used = SharedContexts(cluster.instances[instance].block_size_tokens)
+        for index, at in self._instance.items():
+            ranked_in = at == instance and self._tiers.get(index) == "hbm"
+            if ranked_in and index != program.index and index in live:
+                used.add(live[index], self._context[index])
+        room = self._budget(cluster, instance) - used.tokens
+        return not used.tokens or used.added(program, context_tokens) <= room
 
     def _budget(self, cluster: ClusterView, instance: int) -> float:
         view = cluster.instances[instance]
@@ -96,19 +102,20 @@ class IdlenessRanking:
                 del table[index]
         members = [index for index, at in self._instance.items() if at == instance]
         members.sort(key=lambda index: (self.idleness(live[index], now_s), index))
-        hbm = self._budget(cluster, instance)
         here = cluster.instances[instance]
         sharers = sum(
             view.node == here.node and view.model == here.model for view in cluster.instances
         )
-        dram = cluster.tier_capacity_tokens("dram", instance) / sharers
+        budgets = {
+            "hbm": self._budget(cluster, instance),
+            "dram": cluster.tier_capacity_tokens("dram", instance) / sharers,
+        }
+        filled = {tier: SharedContexts(here.block_size_tokens) for tier in budgets}
         for index in members:
-            context = self._context[index]
-            if context <= hbm:
-                hbm -= context
-                self._tiers[index] = "hbm"
-            elif context <= dram:
-                dram -= context
-                self._tiers[index] = "dram"
-            else:
-                self._tiers[index] = None
+            self._tiers[index] = None
+            for tier, used in filled.items():
+                more = used.added(live[index], self._context[index])
+                if used.tokens + more <= budgets[tier]:
+                    used.add(live[index], self._context[index])
+                    self._tiers[index] = tier
+                    break

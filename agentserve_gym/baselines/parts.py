@@ -129,6 +129,9 @@ class Admission(Part, ABC):
 
     family: ClassVar[str] = "admission"
 
+    def join(self, scheduling: Scheduling) -> None:
+        """Learn, once, with which order of the instances' queues this part is combined."""
+
     @abstractmethod
     def admits(self, decision: RouteDecision, instance: int) -> bool:
         """Whether the turn may go to ``instance`` now."""

@@ -61,6 +61,7 @@ class ComposedPolicy:
         self.residency = residency
         self.admission = admission
         self.scheduling = scheduling
+        admission.join(scheduling)
         self.parts: tuple[Part, ...] = (routing, residency, admission, scheduling)
         # Most parts learn from few events: those that do not are not told.
         self._at_ready = self._hooks("turn_ready")

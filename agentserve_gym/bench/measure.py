@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agentserve_gym.baselines import ComposedPolicy, NamedPolicy, drive, require_valid_answers
+from agentserve_gym.bench.luck import nudged_workload
+from agentserve_gym.bench.pressure import NO_PRESSURE, Pressure, PressureMeter
 from agentserve_gym.sim import Scenario, Simulation
 from agentserve_gym.sim.metrics import TurnRecord
 from agentserve_gym.workloads.program import Program
@@ -23,7 +25,10 @@ class Outcome:
     TPOT objective. ``ideal_s`` is the mean JCT on an idle cluster with full reuse: no policy can
     be below it. ``digest`` and ``code`` are fingerprints of what was run (scenario, window, policy)
     and by which version of the simulation. ``silent`` names parts of the policy whose defining
-    event never fired. ``hit_lower`` are the hit rates of the lower tiers, by name.
+    event never fired. ``hit_lower`` are the hit rates of the lower tiers, by name. ``nudge``: see
+    ``luck.nudged_workload``. ``live``, ``working_set`` and ``working_set_p90`` are those of
+    ``Pressure`` while measured programs run. ``drift`` is the mean slowdown of the later half of
+    the measured programs over that of the earlier half: far above 1 where a queue only grows.
     """
 
     scenario: str
@@ -55,6 +60,11 @@ class Outcome:
     busy: float
     counters: str
     silent: str
+    nudge: int
+    live: float
+    working_set: float
+    working_set_p90: float
+    drift: float
 
 
 class Window:
@@ -108,6 +118,7 @@ def measure(
     *,
     warmup: int,
     measured: int,
+    nudge: int = 0,
     digest: str = "",
     code: str = "",
 ) -> Outcome:
@@ -117,18 +128,26 @@ def measure(
         ValueError: if the window does not fit the workload, the scenario's horizon cuts it off, or
             every answer of the policy is invalid.
     """
-    simulation = Simulation(scenario, seed, record_turns=True)
+    simulation = Simulation(
+        scenario, seed, record_turns=True, vary=lambda workload: nudged_workload(workload, nudge)
+    )
     window = Window(simulation, warmup, measured)
     records = simulation.metrics.records
     assert records is not None
+    meter: PressureMeter | None = None
     answers = 0
     for answers, _ in enumerate(drive(simulation, policy), start=1):  # noqa: B007
+        if meter is not None:
+            meter.observe()
+        elif simulation.orchestrator.arrived > warmup:
+            meter = PressureMeter(simulation)
         if window.is_over(records):
             break
     require_valid_answers(simulation, policy.name, answers)
     window.require_over(simulation)
-    outcome = _reduce(simulation, window, records, policy, label)
-    return replace(outcome, digest=digest, code=code)
+    pressure = meter.result() if meter is not None else NO_PRESSURE
+    outcome = _reduce(simulation, window, records, policy, label, pressure)
+    return replace(outcome, digest=digest, code=code, nudge=nudge)
 
 
 def _reduce(
@@ -137,6 +156,7 @@ def _reduce(
     records: list[TurnRecord],
     policy: NamedPolicy,
     label: str,
+    pressure: Pressure,
 ) -> Outcome:
     report = simulation.report()
     kept = [record for record in records if record.program_id in window.members]
@@ -182,6 +202,11 @@ def _reduce(
         busy=sum(busy_s) / len(busy_s) / max(simulation.now_s, 1e-9),
         counters=counters,
         silent=" ".join(silent),
+        nudge=0,
+        live=pressure.live,
+        working_set=pressure.working_set,
+        working_set_p90=pressure.working_set_p90,
+        drift=_drift(jct_s / ideal_s),
     )
 
 
@@ -195,6 +220,12 @@ def _completion_times(window: Window, records: list[TurnRecord]) -> np.ndarray:
         ended[record.program_id] = record.end_s
     names = [program.program_id for program in window.programs]
     return np.array([ended[name] - arrived[name] for name in names])
+
+
+def _drift(slowdown: np.ndarray) -> float:
+    """Mean over the later half of the programs, in order of arrival, over that of the earlier."""
+    half = slowdown.size // 2
+    return float(slowdown[half:].mean() / slowdown[:half].mean()) if half else 1.0
 
 
 def _family(program: Program) -> Iterator[str]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from agentserve_gym.bench.conclusions import conclusions
 from agentserve_gym.bench.directions import directions
+from agentserve_gym.bench.facts import pressure_section
 from agentserve_gym.bench.pictures import shown_levers
 from agentserve_gym.bench.study import CellResult, Study
 from agentserve_gym.bench.suite import tuning_record
@@ -65,7 +66,10 @@ _PUBLISHED_OPTIMA = {
 
 def benchmark_page(study: Study, folder: str) -> str:
     """The page as Markdown; ``folder`` holds pictures and the tables per cell."""
-    parts = [_opening(study, folder), _conclusions(study), _what_was_run(study), _reading(study)]
+    parts = [
+        _opening(study, folder), _conclusions(study), _what_was_run(study),
+        pressure_section(study), _reading(study),
+    ]  # fmt: skip
     if study.ranking_cells:
         parts += [
             _overall(study, folder), _levers(study, folder), _tiers(study), _headroom(study),
@@ -207,20 +211,23 @@ def _levers(study: Study, folder: str) -> str:
     cells = f"![cells]({folder}/cells.png)\n"
     if not levers:
         return f"## Which lever matters where\n\nNo policy of any lever was run.\n\n{cells}"
-    heading = ("cell", *levers)
+    heading = ("cell", *levers, "pins with their order")
     rows = []
     for cell in study.ranking_cells:
-        row = [code(cell.name)]
-        for lever in levers:
-            gain = study.gain(cell, [lever])
-            row.append("" if gain is None else f"{change(gain.estimate)} {code(gain.label)}")
-        rows.append(row)
+        gains = [*(study.gain(cell, [lever]) for lever in levers), study.retention(cell)]
+        named = [
+            "" if gain is None else f"{change(gain.estimate)} {code(gain.label)}" for gain in gains
+        ]
+        rows.append([code(cell.name), *named])
     return (
         "## Which lever matters where\n\n"
         "Mean JCT of the best policy that moves one lever, against the stock policy"
         + ("; *mixed* moves several, or was named by the user. " if "mixed" in levers else ". ")
         + "Named is the best over all seeds; the number is with held-out choice. Levers that no "
-        "policy of this run moves are left out, and so are lower tiers where a cell has none.\n\n"
+        "policy of this run moves are left out, and so are lower tiers where a cell has none. The "
+        "last column is of pins that come with the queue order of their authors, against the best "
+        "policy that moves the order alone: pins under first come, first served protect a context "
+        "during its gap, and lose it in the queue that follows.\n\n"
         f"{text_table(heading, rows)}\n![levers]({folder}/levers.png)\n\n{cells}"
     )
 

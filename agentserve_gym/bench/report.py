@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,12 @@ def summary(study: Study) -> dict[str, Any]:
                 "seeds": cell.seeds,
                 "spread": cell.spread,
                 "control": cell.is_control,
+                "pressure": {
+                    column: cell.mean(study.suite.stock, column)
+                    for column in ("live", "working_set", "working_set_p90", "hit_hbm", "drift")
+                },
+                "luck": cell.luck,
+                "smallest_difference": _finite(cell.smallest_difference),
                 "ranked": [] if cell.is_control else cell.ranked,
                 "mean_jct_s": {label: cell.mean(label) for label in cell.outcomes},
                 "invalid_answers": {label: cell.invalid_answers(label) for label in cell.outcomes},
@@ -103,6 +110,10 @@ def summary(study: Study) -> dict[str, Any]:
             for found in directions(study)
         ],
     }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or math.isinf(value) else value
 
 
 def estimate_as_numbers(estimate: Estimate) -> dict[str, float | None]:

@@ -17,7 +17,15 @@ from pathlib import Path
 import agentserve_gym
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.bench.measure import Outcome, measure
-from agentserve_gym.bench.suite import Cell, Suite, find_scenario, program_count, with_trace
+from agentserve_gym.bench.suite import (
+    Cell,
+    Entry,
+    LuckPlan,
+    Suite,
+    find_scenario,
+    program_count,
+    with_trace,
+)
 from agentserve_gym.bench.workers import without_interrupts, worker_pool
 from agentserve_gym.sim import Scenario
 
@@ -35,6 +43,7 @@ class Job:
     seed: int
     digest: str
     code: str
+    nudge: int = 0
 
     @property
     def key(self) -> tuple[str, str, int, str]:
@@ -42,11 +51,13 @@ class Job:
         return (self.scenario.name, self.label, self.seed, self.digest)
 
 
-def digest(scenario: Scenario, cell: Cell, policy: str) -> str:
-    """A short fingerprint of what is run: another scenario, window or policy, another digest."""
+def digest(scenario: Scenario, cell: Cell, policy: str, nudge: int = 0) -> str:
+    """A short fingerprint of what is run: another scenario, window, policy or nudge, another
+    digest."""
     window = f"{cell.warmup_programs} {cell.measured_programs}"
     text = f"{scenario.model_dump_json()}\n{window}\n{policy}"
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:10]
+    mark = hashlib.sha256(text.encode("utf-8")).hexdigest()[:10]
+    return f"{mark}+{nudge}" if nudge else mark
 
 
 @cache
@@ -63,7 +74,8 @@ def code_fingerprint() -> str:
 
 
 def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
-    """Every outcome that the suite asks for, seed by seed.
+    """Every outcome that the suite asks for, seed by seed; after those of a seed the runs that
+    measure luck with it.
 
     Raises:
         ValueError: for an unknown scenario or policy, or a window beyond a scenario's programs.
@@ -77,15 +89,27 @@ def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
         _require_window(cell, scenario)
         ready = with_trace(scenario, traces)
         planned += [
-            (cell, entry, ready, digest(scenario, cell, entry.policy))
+            (cell, entry, ready, _digests(scenario, cell, entry, suite.luck))
             for entry in suite.policies
             if entry.scenarios is None or cell.scenario in entry.scenarios
         ]
     for number, seed in enumerate(suite.seed_numbers()):
-        for cell, entry, scenario, mark in planned:
+        for cell, entry, scenario, marks in planned:
             if entry.seeds is None or number < entry.seeds:
-                jobs.append(Job(scenario, cell, entry.label, entry.policy, seed, mark, code))
+                jobs.append(Job(scenario, cell, entry.label, entry.policy, seed, marks[0], code))
+        if number < suite.luck.seeds:
+            jobs += [
+                Job(scenario, cell, entry.label, entry.policy, seed, mark, code, nudge)
+                for cell, entry, scenario, marks in planned
+                if entry.label in suite.luck.policies
+                for nudge, mark in enumerate(marks[1:], start=1)
+            ]
     return jobs
+
+
+def _digests(scenario: Scenario, cell: Cell, entry: Entry, luck: LuckPlan) -> list[str]:
+    """Of an entry's runs in a cell: plain, and with each nudge."""
+    return [digest(scenario, cell, entry.policy, nudge) for nudge in range(luck.nudges + 1)]
 
 
 def _require_window(cell: Cell, scenario: Scenario) -> None:
@@ -107,6 +131,7 @@ def run_job(job: Job) -> Outcome:
         job.seed,
         warmup=job.cell.warmup_programs,
         measured=job.cell.measured_programs,
+        nudge=job.nudge,
         digest=job.digest,
         code=job.code,
     )

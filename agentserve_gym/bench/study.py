@@ -8,6 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from agentserve_gym.baselines import ComposedPolicy, parse_policy
+from agentserve_gym.baselines.parser import DEFAULTS
+from agentserve_gym.bench.luck import luck, smallest_difference
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.runner import digest
 from agentserve_gym.bench.suite import Cell, Entry, Lever, Suite, find_scenario, has_lower_tier
@@ -32,6 +35,7 @@ class CellResult:
     Attributes:
         outcomes: by label; ranked policies hold the same seeds, slow oracles the first of them.
         seeds: those for which every ranked policy has run.
+        luck: by label, the standard deviation of log mean JCT that nudges alone make.
     """
 
     def __init__(self, cell: Cell, scenario: Scenario, suite: Suite, found: Sequence[Outcome]):
@@ -41,7 +45,7 @@ class CellResult:
             ValueError: if no seed is.
         """
         self.cell, self.scenario, self.suite = cell, scenario, suite
-        table = {(outcome.label, outcome.seed): outcome for outcome in found}
+        table = {(outcome.label, outcome.seed): outcome for outcome in found if not outcome.nudge}
         everywhere = [entry.label for entry in suite.policies if _runs_fully(entry)]
         self.seeds = [
             seed
@@ -55,6 +59,23 @@ class CellResult:
             for entry in suite.policies
             if (kept := [table[entry.label, s] for s in self.seeds if (entry.label, s) in table])
         }
+        self.luck = _luck(found)
+
+    @property
+    def luck_of_a_run(self) -> float | None:
+        """Root mean square over the nudged policies; ``None`` where none was nudged."""
+        if not self.luck:
+            return None
+        return float(np.sqrt(np.mean(np.square(list(self.luck.values())))))
+
+    @property
+    def smallest_difference(self) -> float | None:
+        """Of two policies' mean JCT, that luck does not hide over the cell's seeds; ``None`` where
+        luck was not measured."""
+        luck_of_a_run = self.luck_of_a_run
+        if luck_of_a_run is None:
+            return None
+        return smallest_difference(luck_of_a_run, len(self.seeds))
 
     @property
     def name(self) -> str:
@@ -193,7 +214,12 @@ class Study:
         everything = list(outcomes)
         for cell in suite.cells:
             scenario = find_scenario(cell.scenario)
-            marks = {(e.label, digest(scenario, cell, e.policy)) for e in suite.policies}
+            nudges = range(suite.luck.nudges + 1)
+            marks = {
+                (entry.label, digest(scenario, cell, entry.policy, nudge))
+                for entry in suite.policies
+                for nudge in nudges
+            }
             found = [
                 outcome
                 for outcome in everything
@@ -264,6 +290,17 @@ class Study:
         best, jct = held_out_choice({label: cell.values(label) for label in labels})
         return Gain(best, ratio(jct, cell.values(stock)))
 
+    def retention(self, cell: CellResult) -> Gain | None:
+        """The best of the ranked policies that pin contexts in HBM and bring a queue order, and
+        move nothing else, against the best that moves the order alone; ``None`` for none."""
+        pins = [e.label for e in self.suite.policies if e.label in cell.ranked and _pins(e)]
+        orders = [label for label in self.labels("order") if label in cell.ranked]
+        if not pins or not orders:
+            return None
+        best, jct = held_out_choice({label: cell.values(label) for label in pins})
+        _, order = held_out_choice({label: cell.values(label) for label in orders})
+        return Gain(best, ratio(jct, order))
+
     def headroom(self, cell: CellResult) -> tuple[str, Estimate] | None:
         """The best oracle against the best ranked policy, both choices held out."""
         count = len(cell.seeds)
@@ -275,6 +312,30 @@ class Study:
         best, jct = held_out_choice(oracles)
         _, ranked = held_out_choice({label: cell.values(label) for label in cell.ranked})
         return best, ratio(jct, ranked)
+
+
+def _pins(entry: Entry) -> bool:
+    """Whether a policy of several levers moves residency in HBM and the order alone."""
+    policy = parse_policy(entry.policy)
+    return (
+        entry.lever == "mixed"
+        and isinstance(policy, ComposedPolicy)
+        and policy.routing.name == DEFAULTS["routing"]
+        and policy.admission.name == DEFAULTS["admission"]
+        and policy.residency.order == policy.scheduling.name != "fcfs"
+    )
+
+
+def _luck(found: Sequence[Outcome]) -> dict[str, float]:
+    """Of each policy that was nudged."""
+    groups: dict[str, dict[int, list[float]]] = {}
+    for outcome in found:
+        groups.setdefault(outcome.label, {}).setdefault(outcome.seed, []).append(outcome.jct_mean_s)
+    return {
+        label: luck(by_seed.values())
+        for label, by_seed in groups.items()
+        if any(len(runs) > 1 for runs in by_seed.values())
+    }
 
 
 def _runs_fully(entry: Entry) -> bool:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.bench.luck import NUDGED_OF
 from agentserve_gym.datasets import data_folder
 from agentserve_gym.messages import unknown, validated
 from agentserve_gym.sim.scenario import PositiveInt, Scenario, StrictModel, load_scenario
@@ -27,6 +28,10 @@ Lever = Literal["stock", "routing", "residency", "tiers", "order", "admission", 
 LEVERS: tuple[Lever, ...] = (
     "stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle",
 )  # fmt: skip
+
+
+FOUND = "found"
+"""Among a suite's policies: all that a search found."""
 
 
 class Cell(StrictModel):
@@ -73,8 +78,21 @@ class Entry(StrictModel):
         return self
 
 
+class LuckPlan(StrictModel):
+    """Runs that measure luck in every cell: see ``bench.luck``.
+
+    Attributes:
+        policies: labels of the suite's policies to nudge.
+        seeds: on how many of the first seeds. ``nudges``: how often on each; 0 measures no luck.
+    """
+
+    policies: list[str] = Field(default=[])
+    seeds: PositiveInt = 2
+    nudges: Annotated[int, Field(ge=0, le=NUDGED_OF)] = 4
+
+
 class SuiteFile(StrictModel):
-    """What a suite file says; ``policies`` are labels of ``policies.toml``."""
+    """What a suite file says; ``policies`` are labels of ``policies.toml``, and ``found``."""
 
     name: str
     description: str
@@ -82,6 +100,7 @@ class SuiteFile(StrictModel):
     first_seed: NonNegativeInt
     reference: str = "random"
     stock: str = "affinity"
+    luck: LuckPlan = LuckPlan()
     cells: list[Cell] = Field(min_length=1)
     policies: list[str] = Field(min_length=1)
 
@@ -91,6 +110,7 @@ class Suite(StrictModel):
 
     Attributes:
         reference: label whose score is 0. ``stock``: label that levers are measured against.
+        luck: which policies are nudged; those that a part of the suite leaves out are not.
         skipped: cells that cannot run here, with the reason.
     """
 
@@ -100,6 +120,7 @@ class Suite(StrictModel):
     first_seed: NonNegativeInt
     reference: str = "random"
     stock: str = "affinity"
+    luck: LuckPlan = LuckPlan()
     cells: list[Cell] = Field(min_length=1)
     policies: list[Entry] = Field(min_length=1)
     skipped: dict[str, str] = Field(default={})
@@ -192,7 +213,10 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
     where = name if name.endswith(".toml") else f"suite {name!r}"
     file = validated(SuiteFile, content, where)
     entries = _curated_entries()
-    for label in file.policies:
+    label_of = {entry["policy"]: label for label, entry in entries.items()}
+    found = [label_of[policy] for policy in found_policies()]
+    labels = [label for name in file.policies for label in (found if name == FOUND else [name])]
+    for label in labels:
         if label not in entries:
             raise ValueError(f"{where}: {unknown('policy', label, entries)}")
     cells, skipped = [], {}
@@ -204,24 +228,37 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
             skipped[cell.scenario] = reason
     if not cells:
         raise ValueError(f"{where}: no cell can run here; {next(iter(skipped.values()))}")
-    policies = [entries[label] for label in file.policies]
+    policies = [entries[label] for label in dict.fromkeys(labels)]
     whole = {**file.model_dump(), "policies": policies, "cells": cells, "skipped": skipped}
     return validated(Suite, whole, where)
 
 
 def _curated_entries() -> dict[str, dict[str, Any]]:
-    """Label -> entry of policies.toml, with tuned parameters."""
+    """Label -> entry of policies.toml, with tuned parameters, and of what a search found."""
     tuned = tuned_parts()
-    return {
+    entries = {
         entry["label"]: {**entry, "policy": with_tuned_parts(entry["policy"], tuned)}
         for entry in _data("policies.toml")["policies"]
     }
+    curated = {entry["policy"] for entry in entries.values()}
+    for policy in found_policies():
+        if policy not in curated:
+            entries[policy] = {"label": policy, "policy": policy, "lever": "mixed"}
+    return entries
 
 
 def tuned_parts() -> dict[str, str]:
-    """Policy with default parameters -> with those that ``agentserve bench --tune`` found."""
-    chosen = tuning_record().get("tuned", {})
-    return {record["default"]: record["policy"] for record in chosen.values()}
+    """Part or bundle with default parameters -> with those that ``agentserve bench --tune`` found.
+
+    Parts that were tuned together in a system are used so by other compositions, too, unless they
+    were tuned alone.
+    """
+    chosen = list(tuning_record().get("tuned", {}).values())
+    tuned = {record["default"]: record["policy"] for record in chosen}
+    for record in chosen:
+        for part in record["policy"].split("+"):
+            tuned.setdefault(part.split("(")[0], part)
+    return tuned
 
 
 def with_tuned_parts(policy: str, tuned: dict[str, str]) -> str:
@@ -234,9 +271,20 @@ def tuning_record() -> dict[str, Any]:
     return _data("tuned.toml")
 
 
+def found_policies() -> list[str]:
+    """The combinations that ``agentserve bench --search`` found, each once."""
+    found = _data("found.toml").get("found", {})
+    return list(dict.fromkeys(record["policy"] for record in found.values()))
+
+
 def curated_policies() -> dict[str, str]:
     """Label -> policy with its default parameters."""
     return {entry["label"]: entry["policy"] for entry in _data("policies.toml")["policies"]}
+
+
+def search_space() -> dict[str, Any]:
+    """Which parts a search combines, and on which seeds."""
+    return _data("search.toml")
 
 
 def tuning_grids() -> dict[str, Any]:

@@ -7,17 +7,15 @@ gained.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import agentserve_gym
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.bench.logs import JctLogs
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.runner import Job, plan_jobs
 from agentserve_gym.bench.suite import Suite, curated_policies, load_suite
@@ -85,9 +83,8 @@ def tuned_document(suite: Suite, grids: list[Grid], outcomes: Iterable[Outcome])
     Raises:
         ValueError: if a candidate has not run everywhere.
     """
-    logs: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
-    for outcome in outcomes:
-        logs[outcome.label][(outcome.scenario, outcome.seed)] = float(np.log(outcome.jct_mean_s))
+    logs = JctLogs(outcomes)
+    runs = [(cell.scenario, seed) for cell in suite.cells for seed in suite.seed_numbers()]
     lines = [
         "# Written by `agentserve bench --tune` from grids.toml: per label the parameters with the",
         "# smallest geometric mean of JCT, and `change`, that mean relative to the default's.",
@@ -97,9 +94,9 @@ def tuned_document(suite: Suite, grids: list[Grid], outcomes: Iterable[Outcome])
         f"seeds = {toml_value(list(suite.seed_numbers()))}",
     ]
     for grid in grids:
-        means = {candidate: _mean_log(logs, candidate, suite) for candidate in grid.candidates}
+        means = {candidate: logs.mean(candidate, runs) for candidate in grid.candidates}
         best = min(means, key=lambda candidate: means[candidate])
-        change = float(np.exp(means[best] - means[grid.candidates[0]])) - 1.0
+        change = logs.change(best, grid.candidates[0], runs)
         lines += [
             "",
             f"[tuned.{toml_value(grid.label)}]",
@@ -116,11 +113,3 @@ def parse_policy_name(policy: str) -> str:
     parts = parse_policy(policy).name.split("+")
     added = [part for part in ("affinity", "lru") if part not in policy.split("+")]
     return "+".join(part for part in parts if part not in added) or policy
-
-
-def _mean_log(logs: dict[str, dict[tuple[str, int], float]], candidate: str, suite: Suite) -> float:
-    expected = {(cell.scenario, seed) for cell in suite.cells for seed in suite.seed_numbers()}
-    missing = expected - logs[candidate].keys()
-    if missing:
-        raise ValueError(f"{candidate} has not run for {len(missing)} of {len(expected)} outcomes")
-    return float(np.mean([logs[candidate][key] for key in sorted(expected)]))

@@ -14,12 +14,12 @@ from agentserve_gym.bench import (
     Outcome,
     ResultsFile,
     Study,
-    Suite,
     load_suite,
     plan_jobs,
     run_jobs,
     write_report,
 )
+from agentserve_gym.bench.facts import FACTS, cell_facts
 from agentserve_gym.bench.headroom import HeadroomStudy, headroom_suite
 from agentserve_gym.bench.headroom_page import (
     headroom_summary,
@@ -28,7 +28,15 @@ from agentserve_gym.bench.headroom_page import (
 )
 from agentserve_gym.bench.report import require_report, summary
 from agentserve_gym.bench.results import key
-from agentserve_gym.bench.suite import tuning_grids
+from agentserve_gym.bench.search import (
+    combinations,
+    found_document,
+    read_rungs,
+    rung_suite,
+    searched_cells,
+    survivors,
+)
+from agentserve_gym.bench.suite import Suite, search_space, tuning_grids
 from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
 from agentserve_gym.cli.driving import allow_local_modules
 from agentserve_gym.cli.figures import Figures
@@ -42,6 +50,7 @@ RESULTS = "results.csv"
 HEADROOM_RESULTS = "headroom.csv"
 HEADROOM_BASE = "lmetric+continuum_paper"
 TUNED = "tuned.toml"
+FOUND = "found.toml"
 
 
 def bench(
@@ -49,8 +58,8 @@ def bench(
     scenario: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this scenario of the suite, or any other; repeat it for more. A horizon is "
-            "left out: programs run to their end."
+            help="Only this scenario of the suite, or any other; repeat it for more (with --tune: "
+            "instead of its cells). A horizon is left out: programs run to their end."
         ),
     ] = None,
     policy: Annotated[
@@ -87,6 +96,21 @@ def bench(
             help="With --headroom: of the decisions, at how many alternatives are tried.",
         ),
     ] = 0.05,
+    facts: Annotated[
+        bool,
+        typer.Option(
+            "--facts",
+            help="Only what each cell is like: pressure under the stock policy, and luck.",
+        ),
+    ] = False,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Search the best combination of parts in each cell instead, on seeds of its own: "
+            "found.toml.",
+        ),
+    ] = False,
     docs: Annotated[
         Path | None, typer.Option(help="Write the report to this folder, too (docs).")
     ] = None,
@@ -97,8 +121,14 @@ def bench(
     json: JsonOption = False,
 ) -> None:
     """Run a benchmark suite and report who is better where, and by how much."""
+    if tune and search:
+        raise ValueError("--tune and --search are two commands: give one of them")
     if tune:
-        _tune(out, jobs, resume=resume, traces=traces)
+        _tune(scenario or [], out, jobs, resume=resume, traces=traces)
+        return
+    if search:
+        part = load_suite(suite, traces).only(scenario or [], [], None)
+        _search(part, out, jobs, resume=resume, traces=traces)
         return
     if headroom:
         require_headroom_page(out, *([docs] if docs is not None else []))
@@ -115,7 +145,8 @@ def bench(
         return
     require_report(out, *([docs] if docs is not None else []))
     allow_local_modules()
-    chosen = load_suite(suite, traces).only(scenario or [], policy or [], seeds)
+    whole = load_suite(suite, traces)
+    chosen = whole.only(scenario or [], policy or (whole.luck.policies if facts else []), seeds)
     for name, reason in chosen.skipped.items():
         note(f"{name} is left out: {reason}")
     planned = plan_jobs(chosen, traces)
@@ -127,13 +158,19 @@ def bench(
         note(f"report: {write_report(study, docs)}")
     if json:
         print_json(summary(study))
+    elif facts:
+        _print_facts(study)
     else:
         _print(study)
 
 
-def _tune(out: Path, workers: int, *, resume: bool, traces: Path | None) -> None:
+def _tune(
+    scenarios: list[str], out: Path, workers: int, *, resume: bool, traces: Path | None
+) -> None:
     require_replaceable(out / TUNED, "# Written by `agentserve bench --tune`", "tuned by bench")
     content = tuning_grids()
+    if scenarios:
+        content["cells"] = scenarios
     grids = read_grids(content)
     tuning = tuning_suite(content, grids, traces)
     planned = tuning_jobs(tuning, grids, traces)
@@ -174,6 +211,22 @@ def _print_headroom(study: HeadroomStudy) -> None:
         gain = change(ahead.against_base).replace("*", "")
         table.rows.append([ahead.cell, "lookahead", str(ahead.seeds), gain, "", ""])
     table.print(console())
+
+
+def _search(suite: Suite, out: Path, workers: int, *, resume: bool, traces: Path | None) -> None:
+    require_replaceable(out / FOUND, "# Written by `agentserve bench --search`", "found by bench")
+    content = search_space()
+    part = searched_cells(suite)
+    candidates = tried = combinations(content, part)
+    results = _open(out, resume=resume)
+    for rung in read_rungs(content):
+        running = rung_suite(content, part, candidates, rung)
+        _work(plan_jobs(running, traces), results, workers)
+        candidates = survivors(running, candidates, rung.keep, results.outcomes)
+    stock = part.entry(part.stock).policy
+    document = found_document(running, stock, tried, candidates, results.outcomes)
+    write_file(out / FOUND, document)
+    note(f"combinations: {out / FOUND} (to use them, replace agentserve_gym/bench/{FOUND})")
 
 
 def _open(out: Path, *, resume: bool, name: str = RESULTS) -> ResultsFile:
@@ -221,6 +274,12 @@ def _resume_command() -> str:
     """The command that was given, with ``--resume``."""
     given = sys.argv[1:]
     return shlex.join(["agentserve", *given, *([] if "--resume" in given else ["--resume"])])
+
+
+def _print_facts(study: Study) -> None:
+    table = Figures(f"{study.suite.name}: {plural(len(study.cells), 'cell')}", list(FACTS))
+    table.rows = [[cell.name, *cell_facts(cell, study.suite.stock)] for cell in study.cells]
+    table.print(console())
 
 
 def _print(study: Study) -> None:

@@ -24,8 +24,10 @@ from agentserve_gym.envs.rendering import Scene, describe, draw
 from agentserve_gym.envs.rewards import Reward, make_reward
 from agentserve_gym.envs.specification import jsonable
 from agentserve_gym.sim import (
+    KEEP,
     Answer,
     Decision,
+    PlacementDecision,
     RouteDecision,
     Scenario,
     Simulation,
@@ -84,7 +86,8 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         one_of("render_mode", render_mode, [None, *self.metadata["render_modes"]])
         self.render_mode = render_mode
         self.routes = RouteActions(self.max_instances)
-        self.placements = PlaceActions(self.scenario.pin_ttls_s, self.tiers)
+        pins = self.scenario.pin_until_return_s, self.scenario.pin_ttls_s
+        self.placements = PlaceActions(*pins, self.tiers)
         self._reward = make_reward(reward)
         self._builder = ObservationBuilder(self.max_instances, self.scenario.pin_ttls_s, self.tiers)
         self.observation_layout = self._builder.layout.slices()
@@ -107,8 +110,8 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         """Entries of the action mask."""
 
     @abstractmethod
-    def _asks(self, decision: Decision) -> bool:
-        """Whether the agent takes this decision."""
+    def _takes(self, decision: Decision) -> bool:
+        """Whether decisions of this kind are the agent's, rather than a baseline's."""
 
     @abstractmethod
     def _read(self, action: Any) -> Any:
@@ -121,14 +124,12 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
     @abstractmethod
     def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
         """Write the mask of possible actions; without a decision, that of no decision. It depends
-        on the kind of decision, ``may_hold``, the program's model and ``instance`` alone."""
+        on the kind of decision, ``may_hold``, the program's model, ``instance`` and
+        ``PlaceActions.can_prefetch`` alone."""
 
     @abstractmethod
-    def encode(self, answer: Answer) -> Any:
-        """The action that stands for a policy's answer to the pending decision: for every answer
-        the closest one. Priorities and restore rules are not expressed, a pin takes the nearest
-        TTL, and prefetch becomes keep; ``RouteActions.action`` and ``PlaceActions.action`` have
-        the whole of it."""
+    def _encode(self, route: int, placement: int) -> Any:
+        """The action of these components, of which only the asked one counts."""
 
     def _make_baseline(self) -> NamedPolicy | None:
         """A fresh policy for decisions that are not asked."""
@@ -231,11 +232,36 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         self._mask = self._mask_of(simulation.pending)
         return self._builder.write(simulation.pending)
 
+    def encode(self, answer: Answer) -> Any:
+        """The action that stands for a policy's answer to the pending decision: for every answer
+        the closest one. It is to be called once a decision, since priorities are read by those
+        before them; ``PriorityReader``, ``RouteActions.action`` and ``PlaceActions.action`` have
+        the whole of it, and docs/environments.md what is lost. The part of a joint action that is
+        not asked is hold or keep."""
+        decision = self.pending
+        route, placement = self.routes.hold, 0
+        if isinstance(decision, RouteDecision):
+            assert self._episode is not None
+            route = self.routes.action(answer, self._episode.priorities)
+        elif decision is not None:
+            placement = self.placements.action(answer, decision)
+        return self._encode(route, placement)
+
     # --- for a policy that learned here and answers a simulation of its own ----------------------
 
     def asks(self, decision: Decision) -> bool:
-        """Whether the agent takes this decision, rather than a baseline."""
-        return self._asks(decision)
+        """Whether the agent is asked this decision, rather than a baseline or nobody."""
+        return self._takes(decision) and (
+            isinstance(decision, RouteDecision) or self.placements.is_question(decision)
+        )
+
+    def unasked_answer(self, decision: Decision, baseline: NamedPolicy | None) -> Answer:
+        """What is answered where the agent is not asked: by the baseline, or keep where a placement
+        came up again and nothing can be prefetched."""
+        if self._takes(decision):
+            return KEEP
+        assert baseline is not None
+        return baseline.decide(decision)
 
     def mask_at(self, decision: Decision) -> Mask:
         """The mask of possible actions at a decision, int8; shared and read-only."""
@@ -278,8 +304,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         decision = simulation.pending
         if decision is not None:
             decision = simulation.advance(self._answer(decision, action))
-            if decision is not None and not self._asks(decision):
-                decision = self._to_asked(episode, decision)
+            decision = self._to_asked(episode, decision)
         self._mask = self._mask_of(decision)
         episode.steps += 1
         reward = episode.reward.collect(simulation)
@@ -300,6 +325,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
             "seed": simulation.seed,
             "steps": episode.steps,
             "invalid_actions": simulation.metrics.invalid_answers,
+            "asked_again": episode.asked_again,
             "metrics": self.metrics,
         }
 
@@ -309,6 +335,11 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         if self.is_over:
             return EpisodeMetrics.of(self.simulation)
         return self._unknown_metrics.copy()
+
+    @property
+    def asked_again(self) -> int:
+        """Placements of the episode that were asked once more within their gap."""
+        return self._episode.asked_again if self._episode is not None else 0
 
     @property
     def is_over(self) -> bool:
@@ -343,11 +374,12 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         return int(self.np_random.integers(FIRST_DRAWN_SEED, _LAST_DRAWN_SEED))
 
     def _to_asked(self, episode: Episode, decision: Decision | None) -> Decision | None:
-        """Let the baseline answer until a decision comes that the agent takes."""
+        """Answer for the agent until a decision comes that it is asked."""
         simulation, baseline = episode.simulation, episode.baseline
-        while decision is not None and not self._asks(decision):
-            assert baseline is not None
-            decision = simulation.advance(baseline.decide(decision))
+        while decision is not None and not self.asks(decision):
+            decision = simulation.advance(self.unasked_answer(decision, baseline))
+        if isinstance(decision, PlacementDecision) and decision.elapsed_s > 0.0:
+            episode.asked_again += 1
         return decision
 
     def _mask_of(self, decision: Decision | None) -> Mask:
@@ -356,7 +388,7 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         if isinstance(decision, RouteDecision):
             key = (decision.program.model, decision.may_hold)
         elif decision is not None:
-            key = decision.instance
+            key = (decision.instance, self.placements.can_prefetch(decision))
         mask = self._masks.get(key)
         if mask is None:
             mask = self._masks[key] = np.zeros(self._mask_size(), np.int8)

@@ -111,10 +111,12 @@ class EnvBatch:
             if env.is_over:
                 metrics[number] = env.metrics
         invalid = [env.simulation.metrics.invalid_answers for env in self.envs]
+        again = [env.asked_again for env in self.envs]
         return {
             "seed": self._seeds.copy(),
             "steps": np.array(self.lengths),
             "invalid_actions": np.array(invalid),
+            "asked_again": np.array(again),
             "metrics": metrics,
         }
 

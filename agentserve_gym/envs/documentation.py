@@ -8,6 +8,32 @@ from typing import TypeVar
 
 from agentserve_gym.envs.features import observation_table
 
+_ROUTES = """\
+Routes
+    ``3 * instance + queue class``, the class 0 ahead, 1 in order or 2 behind (lower classes of an
+    instance's queue go first, each in order of arrival); and as the last number, hold.
+    ``env.unwrapped.routes.names`` lists them."""
+
+_PLACEMENTS = """\
+Placements
+    In order; ``env.unwrapped.placements.names`` lists them:
+
+    ====================================  ==================================================
+    keep                                  leave it in HBM under LRU
+    pin until return                      at most ``pin_until_return_s`` of the scenario
+    pin, for each of its ``pin_ttls_s``   at most so long
+    copy to each lower tier (``tiers``)   the copy in HBM keeps its place (write-through)
+    move to each lower tier               the copy in HBM is the first to be reclaimed
+    prefetch                              back to HBM; there is none without lower tiers
+    drop                                  every copy
+    ====================================  ==================================================
+
+    A pin that is alive when the program returns lasts until its turn is admitted. After a copy or a
+    move the placement may come up once more in the same gap, when loading the context would end
+    just as the program is expected back: if each of its tool kinds has completed 10 calls whose log
+    durations have a variance of at most 1, by the longest of their medians. It is asked only if a
+    tier holds more of the context than HBM then, and prefetch is possible only there."""
+
 _SHARED = """\
 Observation
     Flat ``Box(0, 1)`` of float32, in the order listed; ``env.unwrapped.observation_layout`` maps
@@ -35,11 +61,12 @@ Episode end
 Info
     The same keys, types and shapes at every ``reset`` and ``step``, so that recorders take them.
     ``action_mask`` (int8); ``elapsed_s``, simulated seconds since the last decision (for
-    discounting by time); ``seed`` of the workload; ``steps`` and ``invalid_actions`` of the episode
-    so far. ``metrics``: a float64 array, infinite until the episode is over (also where a
-    time limit ends it, which the environment does not see) and then the figures of the report,
-    found by name too: ``info["metrics"]["mean_jct_s/all"]``, ``dict(info["metrics"])``. The names
-    are those of ``agentserve_gym.envs.metric_names()``.
+    discounting by time); ``seed`` of the workload; ``steps``, ``invalid_actions`` and
+    ``asked_again`` (placements that came up once more) of the episode so far. ``metrics``: a
+    float64 array, infinite until the episode is over (also where a time limit ends it, which the
+    environment does not see) and then the figures of the report, found by name too:
+    ``info["metrics"]["mean_jct_s/all"]``, ``dict(info["metrics"])``. The names are those of
+    ``agentserve_gym.envs.metric_names()``.
 Seeds
     ``reset(seed=s)`` runs exactly workload ``s``; ``reset()`` draws a new one, at least 2^20, so
     small seeds stay unseen; ``reset(options={{"workload_seed": s}})`` runs workload ``s`` once."""
@@ -48,8 +75,10 @@ _Class = TypeVar("_Class", bound=type)
 
 
 def documented(cls: _Class) -> _Class:
-    """Put the shared part into a class docstring, in place of ``{shared}``."""
-    text = _SHARED.format(table=indent(observation_table(), "    "))
-    if cls.__doc__ is not None:  # absent under python -OO
-        cls.__doc__ = cls.__doc__.replace("    {shared}", indent(text, "    "))
+    """Put the shared parts into a class docstring, in place of ``{shared}`` and the like."""
+    table = indent(observation_table(), "    ")
+    parts = {"routes": _ROUTES, "placements": _PLACEMENTS, "shared": _SHARED.format(table=table)}
+    for name, text in parts.items():
+        if cls.__doc__ is not None:  # absent under python -OO
+            cls.__doc__ = cls.__doc__.replace(f"    {{{name}}}", indent(text, "    "))
     return cls

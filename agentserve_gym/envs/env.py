@@ -22,19 +22,20 @@ class AgentServeEnv(AgentServeBase):
     """AgentServe-v0: route every turn, and place its KV when a tool gap begins.
 
     One episode serves one workload. A step is a decision: either a turn is ready and needs an
-    instance (or is held), or a turn ended and its KV needs a place during the tool gap.
+    instance and a place in its queue (or is held), or a turn ended and its KV needs a place during
+    the tool gap.
 
     Action space
-        ``MultiDiscrete([max_instances + 1, placements])``: (route, placement). Only the component
-        that is asked for is used; the observation's first two numbers and the mask say which. A
-        route is an instance or, as the last number, hold. Placements are, in order: keep in HBM
-        under LRU, pin for each of the scenario's ``pin_ttls_s``, offload to each of its lower
-        tiers (``tiers``), drop.
+        ``MultiDiscrete([3 * max_instances + 1, placements])``: (route, placement). Only the
+        component that is asked for is used; the observation's first two numbers and the mask say
+        which.
     Action mask
-        ``max_instances + 1`` entries for the route, then one per placement. The component that is
-        not asked has exactly one possible entry (hold, or keep), so with masked sampling it adds
+        ``3 * max_instances + 1`` entries for the route, then one per placement. The component that
+        is not asked has exactly one possible entry (hold, or keep), so with masked sampling it adds
         nothing to log-probability or entropy.
 
+    {routes}
+    {placements}
     {shared}
     """
 
@@ -45,7 +46,7 @@ class AgentServeEnv(AgentServeBase):
     def _mask_size(self) -> int:
         return self.routes.size + self.placements.size
 
-    def _asks(self, decision: Decision) -> bool:  # noqa: ARG002
+    def _takes(self, decision: Decision) -> bool:  # noqa: ARG002
         return True
 
     def _read(self, action: Any) -> tuple[int, int]:
@@ -55,7 +56,7 @@ class AgentServeEnv(AgentServeBase):
         route, placement = action
         if isinstance(decision, RouteDecision):
             return self.routes.answer(route)
-        return self.placements.answer(placement)
+        return self.placements.answer(placement, decision)
 
     def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
         routes, placements = mask[: self.routes.size], mask[self.routes.size :]
@@ -68,11 +69,8 @@ class AgentServeEnv(AgentServeBase):
         else:
             self.placements.write_mask(placements, decision)
 
-    def encode(self, answer: Answer) -> Any:
-        """See ``AgentServeBase.encode``; the component not asked is hold or keep."""
-        if isinstance(self.pending, RouteDecision):
-            return np.array([self.routes.action(answer), 0])
-        return np.array([self.routes.hold, self.placements.action(answer)])
+    def _encode(self, route: int, placement: int) -> Any:
+        return np.array([route, placement])
 
 
 class _OneDecisionEnv(AgentServeBase):
@@ -116,10 +114,11 @@ class AgentServeRoutingEnv(_OneDecisionEnv):
     """AgentServeRouting-v0: route every turn; a baseline (``baseline="affinity+lru"``) places KV.
 
     Action space
-        ``Discrete(max_instances + 1)``: an instance or, as the last number, hold.
+        ``Discrete(3 * max_instances + 1)``, see below.
     Action mask
         One entry per action.
 
+    {routes}
     {shared}
     """
 
@@ -129,7 +128,7 @@ class AgentServeRoutingEnv(_OneDecisionEnv):
     def _mask_size(self) -> int:
         return self.routes.size
 
-    def _asks(self, decision: Decision) -> bool:
+    def _takes(self, decision: Decision) -> bool:
         return isinstance(decision, RouteDecision)
 
     def _read(self, action: Any) -> int:
@@ -139,14 +138,13 @@ class AgentServeRoutingEnv(_OneDecisionEnv):
         return self.routes.answer(action)
 
     def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
-        if decision is None:
-            self.routes.write_unasked(mask)
-        else:
+        if isinstance(decision, RouteDecision):
             self.routes.write_mask(mask, decision)
+        else:
+            self.routes.write_unasked(mask)
 
-    def encode(self, answer: Answer) -> Any:
-        """See ``AgentServeBase.encode``."""
-        return self.routes.action(answer)
+    def _encode(self, route: int, placement: int) -> Any:  # noqa: ARG002
+        return route
 
 
 @documented
@@ -155,11 +153,11 @@ class AgentServeOffloadEnv(_OneDecisionEnv):
     routes.
 
     Action space
-        ``Discrete(placements)``, in order: keep in HBM under LRU, pin for each of the scenario's
-        ``pin_ttls_s``, offload to each of its lower tiers (``tiers``), drop.
+        ``Discrete(placements)``, see below.
     Action mask
         One entry per action.
 
+    {placements}
     {shared}
     """
 
@@ -169,21 +167,21 @@ class AgentServeOffloadEnv(_OneDecisionEnv):
     def _mask_size(self) -> int:
         return self.placements.size
 
-    def _asks(self, decision: Decision) -> bool:
+    def _takes(self, decision: Decision) -> bool:
         return not isinstance(decision, RouteDecision)
 
     def _read(self, action: Any) -> int:
         return one_integer(action, self.placements.size)
 
-    def _answer(self, decision: Decision, action: Any) -> Answer:  # noqa: ARG002
-        return self.placements.answer(action)
+    def _answer(self, decision: Decision, action: Any) -> Answer:
+        assert not isinstance(decision, RouteDecision)
+        return self.placements.answer(action, decision)
 
     def _write_mask(self, mask: Mask, decision: Decision | None) -> None:
-        if decision is None:
+        if decision is None or isinstance(decision, RouteDecision):
             self.placements.write_unasked(mask)
         else:
             self.placements.write_mask(mask, decision)
 
-    def encode(self, answer: Answer) -> Any:
-        """See ``AgentServeBase.encode``."""
-        return self.placements.action(answer)
+    def _encode(self, route: int, placement: int) -> Any:  # noqa: ARG002
+        return placement

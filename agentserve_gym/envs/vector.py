@@ -46,10 +46,10 @@ class AgentServeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         ``Disabled``: whoever steps resets, with ``reset(options={"reset_mask": mask})``.
     Infos
         Those of the single environment in Gymnasium's batched form: ``action_mask`` int8
-        ``(N, k)``, ``elapsed_s``, ``seed``, ``steps`` and ``invalid_actions`` ``(N,)``,
-        ``metrics`` float64 ``(N, M)`` in the order of ``metric_names()``, a row infinite until its
-        episode is over; each with a boolean array ``_<name>`` of who has it: everyone, except after
-        ``reset_mask``.
+        ``(N, k)``, ``elapsed_s``, ``seed``, ``steps``, ``invalid_actions`` and ``asked_again``
+        ``(N,)``, ``metrics`` float64 ``(N, M)`` in the order of ``metric_names()``, a row infinite
+        until its episode is over; each with a boolean array ``_<name>`` of who has it: everyone,
+        except after ``reset_mask``.
     Seeds
         ``reset(seed=s)`` runs workload ``s + i`` in environment ``i``, ``reset(seed=[...])`` those
         in the list. Later episodes draw theirs as the single environment does.

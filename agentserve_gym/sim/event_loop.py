@@ -115,8 +115,7 @@ class EventLoop(Host):
         return self._residency.begin_load(request)
 
     def turn_reserved(self, request: Request, loaded_blocks: int, tier: int | None) -> None:
-        if request.program.pinned_at >= 0:
-            self._residency.unpin(request.program)
+        self._residency.admitted(request)
         size = self._block_size
         hit_tokens = request.hit_blocks * size
         view = self._cluster.instances[request.instance]

@@ -46,16 +46,24 @@ class StrictModel(BaseModel):
 
 
 class LinkSpec(StrictModel):
-    """A channel. ``duplex_gbps`` caps the sum of both directions where the hardware does."""
+    """A channel. ``duplex_gbps`` caps the sum of both directions where the hardware does; they
+    share it fairly while both have work."""
 
     bandwidth_gbps: Positive = Field(description="gigabytes per second, each direction")
     latency_us: NonNegative = 10.0
     duplex_gbps: Positive | None = None
 
 
+class HostLinkSpec(LinkSpec):
+    """The link between a GPU and its host. ``to_host_gbps`` is the rate of that direction where it
+    is not that of the other."""
+
+    to_host_gbps: Positive | None = None
+
+
 class DramSpec(StrictModel):
-    """Host memory of a node that may hold KV; its bandwidth is shared by the node's instances.
-    ``eviction``: see `TierSpec`."""
+    """Host memory of a node that may hold KV; its bandwidth is shared by the node's instances,
+    and by writes and reads. ``eviction``: see `TierSpec`."""
 
     capacity_gib: Gibibytes
     bandwidth_gbps: Positive = 256.0
@@ -84,7 +92,10 @@ class TierSpec(StrictModel):
         nodes: who has it; default: every node.
         shared: one pool that its nodes share, instead of one per node.
         capacity_gib: of each pool.
-        read_gbps, write_gbps: of each node, gigabytes per second; ``mixed_gbps`` caps their sum.
+        read_gbps, write_gbps: of each node, gigabytes per second; ``mixed_gbps`` caps their sum,
+            which both share fairly.
+        pool_gbps: caps the sum over all nodes of a shared pool, writes and reads together; default:
+            no cap.
         latency_us: per transfer.
         staged: transfers also cross the DRAM of the node. Without it, devices reach HBM directly
             (GPUDirect Storage).
@@ -99,9 +110,19 @@ class TierSpec(StrictModel):
     read_gbps: Positive
     write_gbps: Positive
     mixed_gbps: Positive | None = None
+    pool_gbps: Positive | None = None
     latency_us: NonNegative = 100.0
     staged: bool = True
     eviction: Eviction = "lru"
+
+    @model_validator(mode="after")
+    def _only_a_shared_pool_has_a_cap_of_its_own(self) -> TierSpec:
+        if self.pool_gbps is not None and not self.shared:
+            raise ValueError(
+                f"pool_gbps is {self.pool_gbps}, but shared is false; allowed: only with "
+                "shared = true"
+            )
+        return self
 
 
 class InstanceSpec(StrictModel):
@@ -146,12 +167,13 @@ class InstanceSpec(StrictModel):
 
 
 class NodeSpec(StrictModel):
-    """A host: instances that share DRAM. ``host_link`` is per GPU; ``peer_link`` joins instances of
-    the node directly (NVLink), otherwise KV moves through the host."""
+    """A host: instances that share DRAM. ``host_link`` is per GPU; default: that of each
+    accelerator in the catalogue. ``peer_link`` joins instances of the node directly (NVLink),
+    otherwise KV moves through the host."""
 
     name: str
     instances: list[InstanceSpec] = Field(min_length=1)
-    host_link: LinkSpec = LinkSpec(bandwidth_gbps=50.0, duplex_gbps=83.4)
+    host_link: HostLinkSpec | None = None
     peer_link: LinkSpec | None = None
     dram: DramSpec | None = None
 
@@ -340,7 +362,12 @@ class ObjectiveSpec(StrictModel):
 
 
 class Scenario(StrictModel):
-    """Everything that a simulation needs but the seed."""
+    """Everything that a simulation needs but the seed.
+
+    ``pin_ttls_s`` are the times for which the environments pin, ``pin_until_return_s`` how long a
+    pin until the program returns lasts at most: by default the 120 s that coding agents give a
+    command, so that it outlasts nearly all tools, but not people.
+    """
 
     name: str
     description: str = ""
@@ -351,6 +378,7 @@ class Scenario(StrictModel):
     router: RouterSpec = RouterSpec()
     tools: ToolSpec = ToolSpec()
     pin_ttls_s: list[Positive] = [2.0, 20.0]
+    pin_until_return_s: Positive = 120.0
     objective: ObjectiveSpec = ObjectiveSpec()
     horizon_s: Positive | None = None
 

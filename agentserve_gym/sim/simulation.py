@@ -13,6 +13,7 @@ simulation can be copied mid-run (``snapshot``), for look-ahead policies and tes
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from agentserve_gym.sim.construction import build_engines, build_view, fitting_workload
@@ -31,6 +32,7 @@ from agentserve_gym.sim.summaries import figures, mean
 from agentserve_gym.sim.timeline import Timeline
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.topology import build_topology
+from agentserve_gym.workloads import Workload
 
 
 class Simulation:
@@ -53,6 +55,7 @@ class Simulation:
         fused: bool = True,
         record_turns: bool = False,
         record_timeline: bool = False,
+        vary: Callable[[Workload], Workload] = lambda workload: workload,
     ) -> None:
         """Build the cluster and the workload.
 
@@ -62,6 +65,7 @@ class Simulation:
             fused: plan decode steps in runs; ``False`` steps one by one, with the same result.
             record_turns: keep a ``TurnRecord`` of every turn in ``metrics.records``.
             record_timeline: keep samples of occupancy and statuses.
+            vary: what to serve in the place of the scenario's workload for this seed.
 
         Raises:
             ValueError: for unknown hardware, or a program that cannot fit the smallest KV pool of
@@ -79,7 +83,7 @@ class Simulation:
         if record_turns:
             self.metrics.records = []
         self.engines = build_engines(scenario, instances, self.clock, loop, fused=fused)
-        self.workload = fitting_workload(scenario, instances, self.engines, seed)
+        self.workload = vary(fitting_workload(scenario, instances, self.engines, seed))
         self.residency = Residency(topology, self.engines, self.clock, loop)
         self.tools = ToolSimulator(scenario.tools, self.clock, seed, loop)
         self.cluster = build_view(
@@ -218,6 +222,7 @@ class Simulation:
                 "refused_offloads": counters.refused_offloads,
                 "prefetches": counters.prefetches,
                 "prefetched_blocks": counters.prefetched_blocks,
+                "joined_prefetches": counters.joined_prefetches,
                 "refused_prefetches": counters.refused_prefetches,
                 "offloads": dict(zip(lower, counters.offloads[1:], strict=True)),
                 "loads": dict(zip(tiers, counters.loads, strict=True)),
@@ -225,6 +230,8 @@ class Simulation:
                 "loaded_blocks": dict(zip(tiers, counters.loaded_blocks, strict=True)),
                 "offloaded_bytes": counters.offloaded_bytes,
                 "loaded_bytes": counters.loaded_bytes,
+                "remote_loads": dict(zip(tiers, counters.remote_loads, strict=True)),
+                "remote_loaded_bytes": counters.remote_loaded_bytes,
             },
             "tools": {"failures": self.tools.failures, "timeouts": self.tools.timeouts},
         }

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from agentserve_gym.hardware import Model
+from agentserve_gym.hardware import Model, accelerator, link
 from agentserve_gym.sim.instances import Instance
 from agentserve_gym.sim.kernel.arc import ArcPool
-from agentserve_gym.sim.kernel.links import Link, Path
+from agentserve_gym.sim.kernel.links import Link, join
 from agentserve_gym.sim.kernel.memory import Links, Topology
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.tier_pool import TierPool
@@ -18,7 +18,7 @@ from agentserve_gym.sim.scenario import (
     ClusterSpec,
     CxlSpec,
     DramSpec,
-    LinkSpec,
+    HostLinkSpec,
     NodeSpec,
     TierSpec,
 )
@@ -55,6 +55,24 @@ def build_topology(
 def _link(topology: Topology, name: str, gbps: float, latency_us: float = 0.0) -> Link:
     link = topology.links[name] = Link(name, gbps * GIGA, latency_us * 1e-6)
     return link
+
+
+class _Both(NamedTuple):
+    """The links to and from a memory."""
+
+    write: Links
+    read: Links
+
+
+def _memory(topology: Topology, name: str, gbps: float, latency_us: float = 0.0) -> _Both:
+    """Links of a memory whose writes and reads share one bandwidth."""
+    write = _link(topology, f"{name} write", gbps, latency_us)
+    read = _link(topology, f"{name} read", gbps, latency_us)
+    join(write, read, gbps * GIGA)
+    return _Both((write,), (read,))
+
+
+_NO_LINKS = _Both((), ())
 
 
 def _pool(name: str, blocks: int, eviction: str, hybrid: bool) -> BlockPool:
@@ -130,46 +148,55 @@ def _build_node(
         else ((), ())
     )
     for instance in members:
-        _build_instance(topology, instance, node.host_link)
+        _build_instance(topology, instance, node.host_link or _host_link(instance.spec.accelerator))
 
 
-def _build_instance(topology: Topology, instance: Instance, host: LinkSpec) -> None:
+def _host_link(gpu: str) -> HostLinkSpec:
+    """The catalogue's link between a GPU and its host."""
+    found = link(accelerator(gpu).host_link)
+    return HostLinkSpec(
+        bandwidth_gbps=found.to_device_gb_per_s,
+        to_host_gbps=found.from_device_gb_per_s,
+        duplex_gbps=found.bidirectional_gb_per_s,
+        latency_us=found.latency_s * 1e6,
+    )
+
+
+def _build_instance(topology: Topology, instance: Instance, host: HostLinkSpec) -> None:
     """Links of an instance: each rank that its KV is spread over has a host link."""
     index = len(topology.node_of)
     ranks = instance.llm.kv_ranks(instance.spec.tensor_parallel)
-    gbps = host.bandwidth_gbps * ranks
-    out = _link(topology, f"instance {index} d2h", gbps, host.latency_us)
-    back = _link(topology, f"instance {index} h2d", gbps, host.latency_us)
-    both: Links = ()
+    to_host_gbps = host.to_host_gbps or host.bandwidth_gbps
+    out = _link(topology, f"instance {index} d2h", to_host_gbps * ranks, host.latency_us)
+    back = _link(topology, f"instance {index} h2d", host.bandwidth_gbps * ranks, host.latency_us)
     if host.duplex_gbps is not None:
-        duplex_gbps = host.duplex_gbps * ranks
-        both = (_link(topology, f"instance {index} duplex", duplex_gbps),)
+        join(out, back, host.duplex_gbps * ranks * GIGA)
     topology.node_of.append(instance.node)
     topology.kv_kinds.append(instance.kv_kind)
     topology.block_bytes.append(topology.block_size_tokens * instance.llm.kv_bytes_per_token)
     topology.besides_bytes.append(instance.llm.constant_kv_bytes)
-    topology.to_host.append((out, *both))
-    topology.from_host.append((back, *both))
+    topology.to_host.append((out,))
+    topology.from_host.append((back,))
 
 
 def _build_dram(
     topology: Topology, cluster: ClusterSpec, by_node: list[list[Instance]]
-) -> list[Links]:
-    """The tier, where any node has it; returns the link of each node's memory, if it is known."""
-    drams: list[Links] = []
+) -> list[_Both]:
+    """The tier, where any node has it; returns the links of each node's memory, if it is known."""
+    drams: list[_Both] = []
     reached: list[_Reached | None] = []
     size_tokens = topology.block_size_tokens
     for node, members in zip(cluster.nodes, by_node, strict=True):
         spec = node.dram
         if spec is None:
-            drams.append(())
+            drams.append(_NO_LINKS)
             reached.append(None)
             continue
         name = f"{node.name} dram"
         pools = _pools(size_tokens, name, spec, f"{node.name}.dram", members)
-        links: Links = (_link(topology, name, spec.bandwidth_gbps, spec.latency_us),)
+        links = _memory(topology, name, spec.bandwidth_gbps, spec.latency_us)
         drams.append(links)
-        reached.append(_Reached(pools, links, links))
+        reached.append(_Reached(pools, *links))
     if any(reached):
         _connect(topology, "dram", reached)
     return drams
@@ -180,9 +207,9 @@ def _build_cxl(
 ) -> None:
     members = _members(cluster, spec.nodes, by_node)
     pools = _pools(topology.block_size_tokens, "cxl", spec, "cluster.cxl", members)
-    shared: Links = ()
+    shared = _NO_LINKS
     if spec.pool_bandwidth_gbps is not None:
-        shared = (_link(topology, "cxl pool", spec.pool_bandwidth_gbps),)
+        shared = _memory(topology, "cxl pool", spec.pool_bandwidth_gbps)
     reached: list[_Reached | None] = []
     for node in cluster.nodes:
         if node.name not in spec.nodes:
@@ -190,7 +217,7 @@ def _build_cxl(
             continue
         write = _link(topology, f"{node.name} cxl write", spec.bandwidth_gbps, spec.latency_us)
         read = _link(topology, f"{node.name} cxl read", spec.bandwidth_gbps, spec.latency_us)
-        reached.append(_Reached(pools, (write, *shared), (*shared, read)))
+        reached.append(_Reached(pools, (write, *shared.write), (*shared.read, read)))
     _connect(topology, "cxl", reached)
 
 
@@ -198,12 +225,15 @@ def _build_tier(
     topology: Topology,
     cluster: ClusterSpec,
     spec: TierSpec,
-    drams: list[Links],
+    drams: list[_Both],
     by_node: list[list[Instance]],
 ) -> None:
     """A further tier; staged transfers cross the node's memory on their way."""
     where, size_tokens = f"cluster.tiers: {spec.name}", topology.block_size_tokens
     common: Pools = {}
+    cap = _NO_LINKS
+    if spec.pool_gbps is not None:
+        cap = _memory(topology, f"{spec.name} pool", spec.pool_gbps)
     if spec.shared:
         sharers = _members(cluster, spec.nodes, by_node)
         common = _pools(size_tokens, spec.name, spec, where, sharers)
@@ -215,12 +245,13 @@ def _build_tier(
         name = f"{node.name} {spec.name}"
         write = _link(topology, f"{name} write", spec.write_gbps, spec.latency_us)
         read = _link(topology, f"{name} read", spec.read_gbps, spec.latency_us)
-        mixed: Links = ()
         if spec.mixed_gbps is not None:
-            mixed = (_link(topology, f"{name} mixed", spec.mixed_gbps),)
-        stage = dram if spec.staged else ()
+            join(write, read, spec.mixed_gbps * GIGA)
+        stage = dram if spec.staged else _NO_LINKS
         pools = common or _pools(size_tokens, name, spec, where, members)
-        reached.append(_Reached(pools, (*stage, write, *mixed), (*mixed, read, *stage)))
+        reached.append(
+            _Reached(pools, (*stage.write, write, *cap.write), (*cap.read, read, *stage.read))
+        )
     _connect(topology, spec.name, reached)
 
 
@@ -253,8 +284,6 @@ def _connect(topology: Topology, name: str, reached: list[_Reached | None]) -> N
     ):
         found = reached[node]
         if found is None:
-            tier.connect(None, None, None)
+            tier.connect(None)
         else:
-            tier.connect(
-                found.pools[kind], Path(to_host + found.write), Path(found.read + from_host)
-            )
+            tier.connect(found.pools[kind], to_host, found.write, found.read, from_host)

@@ -13,6 +13,7 @@ from math import inf
 from mypy_extensions import mypyc_attr
 
 from agentserve_gym.hardware.pricing.timing import LatencyModel
+from agentserve_gym.sim.kernel.copies import NEAR, Restorable
 from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
@@ -20,7 +21,7 @@ from agentserve_gym.sim.kernel.links import Path
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.programs import ProgramState, TurnState
 from agentserve_gym.sim.kernel.request import Prompt
-from agentserve_gym.sim.kernel.residency import Residency, Restorable
+from agentserve_gym.sim.kernel.residency import Residency
 from agentserve_gym.sim.kernel.tiers import HBM, HBM_NAME
 from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
 from agentserve_gym.sim.signals import Load, Signals
@@ -176,6 +177,12 @@ class ClusterView(Copyable):
         """
         return self._residency.restorables(turn, instance, self._hbm_blocks)
 
+    def sources(self, turn: TurnState) -> tuple[list[int], list[int]]:
+        """Instances whose HBM may hold some of a turn's prompt, and instances whose lower tiers may
+        hold some that other nodes can fetch. Where programs ran, the router knows itself."""
+        residency, program = self._residency, turn.program
+        return residency.hbm_sources(program, 0), residency.tier_sources(program, 0)
+
     def first_token_s(self, turn: TurnState, instance: int, copy: Restorable | None) -> float:
         """Load plus prefill time if the instance were idle, from ``copy`` or by recompute."""
         if copy is not None:
@@ -187,17 +194,16 @@ class ClusterView(Copyable):
         signals = self.instances[instance].signals
         return signals.cached_blocks(turn.program, turn.match_limit_blocks)
 
-    def load_s(self, instance: int, tier: str, tokens: int, source: int = -1) -> float:
-        """Time to load ``tokens`` from a lower tier or, for ``hbm``, from that of instance
-        ``source``.
+    def load_s(self, instance: int, tier: str, tokens: int, source: int = NEAR) -> float:
+        """Time to load ``tokens`` from a lower tier that the instance reaches or, with ``source``,
+        from that instance's HBM or from a tier that it reaches on another node.
 
         The links' queues are included; infinite where no links join the two."""
         topology = self._topology
         number = topology.number_of(tier)
-        if number == HBM:
-            if not topology.can_migrate(source, instance):
-                return inf
-        elif self._pool(tier, instance) is None:
+        if (number == HBM or source != NEAR) and not topology.can_migrate(source, instance):
+            return inf
+        if number != HBM and self._pool(tier, instance if source == NEAR else source) is None:
             return inf
         return self._transfer_s(topology.load_path(number, source, instance), instance, tokens)
 

@@ -51,6 +51,7 @@ def save_checkpoint(run: Path, learner: BaseAlgorithm, extra: dict[str, Any]) ->
     workers = learner.get_env()
     assert isinstance(workers, AgentServeVecEnv)
     progress = {
+        "spaces": (learner.observation_space, learner.action_space),
         "counters": {name: getattr(learner, name) for name in _COUNTERS if hasattr(learner, name)},
         "workers": workers.progress(),
         "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),  # noqa: NPY002
@@ -90,7 +91,8 @@ def load_checkpoint(run: Path, learner: BaseAlgorithm) -> dict[str, Any]:
         The caller's values.
 
     Raises:
-        ValueError: if the run has no checkpoint, or none that can be read.
+        ValueError: if the run has no checkpoint, none that can be read, or one made with other
+            observations or actions than those of this version.
     """
     found = list_checkpoints(run)
     if not found:
@@ -99,6 +101,8 @@ def load_checkpoint(run: Path, learner: BaseAlgorithm) -> dict[str, Any]:
     for checkpoint in reversed(found):
         try:
             extra = _restore(checkpoint, learner)
+        except _OtherSpacesError:
+            raise
         except Exception as error:  # whatever reading damaged files may raise
             damaged[checkpoint] = shorten(f"{type(error).__name__}: {error}", 100)
             continue
@@ -112,6 +116,16 @@ def load_checkpoint(run: Path, learner: BaseAlgorithm) -> dict[str, Any]:
         f"no checkpoint can be read: {_listed(damaged)}; without {run / FOLDER} the run would "
         "resume from its start"
     )
+
+
+class _OtherSpacesError(ValueError):
+    """A checkpoint is whole, but of an environment that is no longer the same."""
+
+
+def _worded(spaces: tuple[Any, Any] | None) -> str:
+    if spaces is None:
+        return "observations and actions of an earlier version"
+    return f"{spaces[0].shape[0]} features and actions {spaces[1]}"
 
 
 def _listed(damaged: dict[Path, str]) -> str:
@@ -130,6 +144,12 @@ def _restore(checkpoint: Path, learner: BaseAlgorithm) -> dict[str, Any]:
     """Bring a learner to a checkpoint. Another one may be restored after an error."""
     with (checkpoint / _PROGRESS).open("rb") as file:
         progress = pickle.load(file)
+    spaces = progress.get("spaces")
+    if spaces != (learner.observation_space, learner.action_space):
+        raise _OtherSpacesError(
+            f"{checkpoint} was made with {_worded(spaces)}, but the run's environment has "
+            f"{_worded((learner.observation_space, learner.action_space))} now; train it anew"
+        )
     learner.set_parameters(str(checkpoint / _MODEL), device=learner.device)
     for name, value in progress["counters"].items():
         setattr(learner, name, value)

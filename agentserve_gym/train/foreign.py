@@ -118,7 +118,7 @@ class EnvironmentPolicy:
         env = self._env
         if not env.asks(decision):
             self._counts["delegated"] += 1
-            return self._other.decide(decision)
+            return env.unasked_answer(decision, self._other)
         self._counts["asked"] += 1
         try:
             action = self._actor(env.builder.write(decision), env.mask_at(decision))

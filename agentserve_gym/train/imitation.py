@@ -2,7 +2,7 @@
 
 Plain PPO from scratch spends its steps on finding out that a program should stay where its KV is.
 A heuristic's decisions teach that in seconds. The teacher's answers are passed through the
-environment's actions, so it is measured as what can be imitated: priorities, for one, cannot.
+environment's actions, so it is measured as what can be imitated: a promotion, for one, cannot.
 """
 
 from __future__ import annotations

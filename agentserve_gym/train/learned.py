@@ -19,7 +19,7 @@ from agentserve_gym.baselines import parse_policy
 from agentserve_gym.envs import ObservationBuilder, ObservationLayout
 from agentserve_gym.envs.actions import Mask, PlaceActions, RouteActions
 from agentserve_gym.messages import validated
-from agentserve_gym.sim import Answer, ClusterView, Decision, RouteDecision, Simulation
+from agentserve_gym.sim import KEEP, Answer, ClusterView, Decision, RouteDecision, Simulation
 from agentserve_gym.sim.scenario import StrictModel
 from agentserve_gym.train.network import NetworkShape, Scorer
 
@@ -32,7 +32,8 @@ class ModelCard(StrictModel):
 
     Attributes:
         env, algorithm, scenario, reward, steps, seed: how it was trained.
-        pin_ttls_s: what its pin actions mean. ``tiers``: the lower tiers that it knows.
+        pin_until_return_s, pin_ttls_s: what its pin actions mean. ``tiers``: the lower tiers that
+            it knows.
         baseline: takes the decisions that it does not.
         width: of the network.
     """
@@ -43,6 +44,7 @@ class ModelCard(StrictModel):
     reward: Literal["jct", "slowdown", "slo"]
     steps: int
     seed: int
+    pin_until_return_s: float
     pin_ttls_s: list[float]
     tiers: list[str]
     baseline: str
@@ -59,7 +61,7 @@ class ModelCard(StrictModel):
 
     def place_actions(self) -> PlaceActions:
         """What its placements mean."""
-        return PlaceActions(self.pin_ttls_s, self.tiers)
+        return PlaceActions(self.pin_until_return_s, self.pin_ttls_s, self.tiers)
 
 
 class LearnedPolicy:
@@ -95,21 +97,22 @@ class LearnedPolicy:
         if not (shape.routes if routing else shape.placements):
             self._counts["delegated"] += 1
             return self._other.decide(decision)
+        if not isinstance(decision, RouteDecision) and not self._placements.is_question(decision):
+            return KEEP
         if decision.cluster is not self._cluster:
             self._attach(decision.cluster)
         observation = torch.from_numpy(self._builder.write(decision)).unsqueeze(0)
         with torch.no_grad():
             scores = self.scorer.logits(observation)[0].numpy()
-        if routing:
+        if isinstance(decision, RouteDecision):
             self._counts["routes"] += 1
             self._routes.write_mask(self._route_mask, decision)
             best = _best(scores[: self._routes.size], self._route_mask)
             return self._routes.answer(best)
         self._counts["placements"] += 1
         self._placements.write_mask(self._place_mask, decision)
-        return self._placements.answer(
-            _best(scores[len(scores) - self._placements.size :], self._place_mask)
-        )
+        best = _best(scores[len(scores) - self._placements.size :], self._place_mask)
+        return self._placements.answer(best, decision)
 
     def counters(self) -> dict[str, int]:
         """Decisions by kind, and those left to the baseline."""
@@ -197,6 +200,12 @@ def _read_card(file: Path) -> ModelCard:
         ) from error
     except ValueError as error:
         raise ValueError(f"{file}: {CARD_NAME} is not valid JSON: {error}") from error
+    names = content if isinstance(content, dict) else ()
+    if "pin_ttls_s" in names and "pin_until_return_s" not in names:
+        raise ValueError(
+            f"{file} was trained with the actions of an earlier version, which had no queue "
+            "classes, copies, prefetch or pins until return; train it anew"
+        )
     return validated(ModelCard, content, f"{file}, {CARD_NAME}")
 
 

@@ -33,6 +33,7 @@ def make_card(settings: TrainSettings) -> ModelCard:
         reward=settings.reward,
         steps=settings.steps,
         seed=settings.seed,
+        pin_until_return_s=scenario.pin_until_return_s,
         pin_ttls_s=scenario.pin_ttls_s,
         tiers=list(scenario.cluster.tier_names),
         baseline=settings.baseline,

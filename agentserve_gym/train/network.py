@@ -2,11 +2,12 @@
 
 An observation is a context (decision, program, tools, cluster) and one row of features per
 instance. A shared encoder reads each row together with the context; the mean and the maximum over
-the instances that exist give a summary of the cluster. Each instance's routing logit comes from its
-own encoded row and the summary, so permuting instances permutes logits, and a policy trained on 4
-instances runs on 16: no weight's shape depends on their number. The placement head reads the
-summary and the row of the program's home. Actor and critic have encoders of their own, so that a
-critic that still learns does not disturb an actor that starts from imitation.
+the instances that exist give a summary of the cluster. Each instance's routing logits, one for each
+queue class, come from its own encoded row and the summary, so permuting instances permutes logits,
+and a policy trained on 4 instances runs on 16: no weight's shape depends on their number. The
+placement head reads the summary and the row of the program's home. Actor and critic have encoders
+of their own, so that a critic that still learns does not disturb an actor that starts from
+imitation.
 
 Shapes: ``B`` observations, ``N`` instances (padding included), ``W`` the width.
 """
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from agentserve_gym.envs.actions import CLASSES
 from agentserve_gym.envs.features import ObservationLayout
 
 _NEVER = -1e8
@@ -100,7 +102,8 @@ class Encoder(nn.Module):
 
 
 class Scorer(nn.Module):
-    """Scores of actions: ``N + 1`` routes (the last is hold), then the placements, as asked for."""
+    """Scores of actions: ``3 N + 1`` routes (for each instance its queue classes, then hold), then
+    the placements, as asked for."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -110,7 +113,7 @@ class Scorer(nn.Module):
         if shape.routes:
             self.route_row = nn.Linear(width, width)
             self.route_summary = nn.Linear(width, width)
-            self.route_score = nn.Linear(width, 1)
+            self.route_score = nn.Linear(width, CLASSES)
             self.hold = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
         if shape.placements:
             self.place = nn.Sequential(
@@ -118,7 +121,7 @@ class Scorer(nn.Module):
             )
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Scores, ``(B, N + 1)``, ``(B, placements)`` or ``(B, N + 1 + placements)``.
+        """Scores, ``(B, 3 N + 1)``, ``(B, placements)`` or ``(B, 3 N + 1 + placements)``.
 
         Where routes and placements are both among the actions, the scores of the part that is not
         asked are 0: a uniform choice that no gradient reaches.
@@ -128,7 +131,7 @@ class Scorer(nn.Module):
         scores = []
         if shape.routes:
             joint = torch.relu(self.route_row(encoded) + self.route_summary(summary).unsqueeze(1))
-            route = torch.cat((self.route_score(joint).squeeze(2), self.hold(summary)), 1)
+            route = torch.cat((self.route_score(joint).flatten(1), self.hold(summary)), 1)
             scores.append(self._asked(route, observations, shape.route_flag))
         if shape.placements:
             home = (encoded * rows[:, :, shape.home : shape.home + 1]).sum(1)
@@ -148,7 +151,7 @@ class Scorer(nn.Module):
             return scores
         shape = self.shape
         rows = observations[:, shape.context :].reshape(len(observations), -1, shape.row)
-        absent = rows[:, :, shape.present] < 0.5
+        absent = (rows[:, :, shape.present] < 0.5).repeat_interleave(CLASSES, 1)
         rest = torch.zeros_like(scores[:, absent.shape[1] :], dtype=torch.bool)
         return scores.masked_fill(torch.cat((absent, rest), 1), _NEVER)
 

@@ -17,7 +17,14 @@ from agentserve_gym.sim.scenario import PositiveInt, StrictModel, load_scenario
 Algorithm = Literal["maskable-ppo", "ppo", "dqn"]
 EnvId = Literal["AgentServe-v0", "AgentServeRouting-v0", "AgentServeOffload-v0"]
 
-COMPARED = ("affinity+lru", "affinity+dram", "least_loaded+dram", "dynamo+dram", "lmetric+dram")
+COMPARED = (
+    "affinity+lru",
+    "affinity+dram",
+    "least_loaded+dram",
+    "dynamo+dram",
+    "lmetric+dram",
+    "lmetric+write_through+shortest_prefill",
+)
 """Heuristics that a run chooses its teacher from and is compared with, unless it is set otherwise:
 the stock policy, and the best of a survey on the default preset (docs/training-results.md)."""
 

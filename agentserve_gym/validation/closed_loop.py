@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agentserve_gym.hardware import accelerator, link, model
+from agentserve_gym.hardware import model
 from agentserve_gym.sim import (
     KEEP,
     Answer,
@@ -73,7 +73,6 @@ class ClosedLoop:
         if self.host_gib is not None:
             node = content["cluster"]["nodes"][0]
             node["dram"] = {"capacity_gib": self.host_gib}
-            node["host_link"] = _host_link(self.engine.accelerator)
             content["engine"]["native_offloading"] = True
         return load_scenario(content)
 
@@ -153,15 +152,3 @@ def replay_closed_loop(settings: ClosedLoop, progress: Progress = _silent) -> Cl
     states.sample(simulation)
     turns = settings.engine.as_sent(simulation.metrics.records or [])
     return ClosedLoopRun(Replay(turns, simulation.report()), states, *moved_gb(simulation))
-
-
-def _host_link(gpu: str) -> dict[str, float]:
-    """The catalogue's link between a GPU and its host, as scenarios have it."""
-    found = link(accelerator(gpu).host_link)
-    spec = {
-        "bandwidth_gbps": min(found.to_device_gb_per_s, found.from_device_gb_per_s),
-        "latency_us": found.latency_s * 1e6,
-    }
-    if found.bidirectional_gb_per_s is not None:
-        spec["duplex_gbps"] = found.bidirectional_gb_per_s
-    return spec

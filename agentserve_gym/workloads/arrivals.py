@@ -8,7 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from agentserve_gym.workloads.spec import DiurnalArrivals, GammaArrivals, PoissonArrivals
+from agentserve_gym.workloads.spec import (
+    DiurnalArrivals,
+    GammaArrivals,
+    PoissonArrivals,
+    StagedArrivals,
+)
 
 _CHUNK = 1024
 _PROFILE_STEPS = 4096
@@ -25,16 +30,36 @@ def gamma_times(spec: GammaArrivals, rng: np.random.Generator) -> Iterator[float
 
 
 def diurnal_times(spec: DiurnalArrivals, rng: np.random.Generator) -> Iterator[float]:
-    """Endless arrival times of a Gamma renewal process in a clock that runs at the day's rate.
+    """Endless arrival times of a Gamma renewal process in a clock that runs at the day's rate."""
+    return _periodic_times(*_daily_profile(spec), spec.cv, rng)
+
+
+def staged_times(spec: StagedArrivals, rng: np.random.Generator) -> Iterator[float]:
+    """Endless arrival times of a Gamma renewal process in a clock that runs at stages' rates."""
+    lengths_s = [stage.duration_s for stage in spec.stages]
+    expected = [stage.duration_s * stage.rate_per_s for stage in spec.stages]
+    times = np.concatenate([[0.0], np.cumsum(lengths_s)])
+    return _periodic_times(times, np.concatenate([[0.0], np.cumsum(expected)]), spec.cv, rng)
+
+
+def _periodic_times(
+    times: NDArray[np.float64],
+    cumulative: NDArray[np.float64],
+    cv: float,
+    rng: np.random.Generator,
+) -> Iterator[float]:
+    """Endless arrival times at a rate that repeats.
 
     The renewal process is drawn in operational time (one arrival a unit on average) and each point
     is mapped through the inverse of the cumulative rate.
+
+    Args:
+        times: over one period, from 0. ``cumulative``: the expected number of arrivals up to each.
     """
-    times, cumulative = _daily_profile(spec)
-    per_period = spec.rate_per_s * spec.period_s
-    for operational in _renewal_times(1.0, spec.cv, rng):
+    period_s, per_period = float(times[-1]), float(cumulative[-1])
+    for operational in _renewal_times(1.0, cv, rng):
         periods, rest = divmod(operational, per_period)
-        yield periods * spec.period_s + float(np.interp(rest, cumulative, times))
+        yield periods * period_s + float(np.interp(rest, cumulative, times))
 
 
 def _renewal_times(rate_per_s: float, cv: float, rng: np.random.Generator) -> Iterator[float]:

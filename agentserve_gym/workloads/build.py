@@ -44,6 +44,7 @@ from agentserve_gym.workloads.spec import (
     InlineProgram,
     InlineWorkload,
     PoissonArrivals,
+    StagedArrivals,
     TraceArrivals,
     TraceWorkload,
     WorkloadSpec,
@@ -110,7 +111,7 @@ class Workload(Frozen):
         return islice(self._drawn_times(self.arrivals), len(self))
 
     def _drawn_times(
-        self, spec: PoissonArrivals | GammaArrivals | DiurnalArrivals
+        self, spec: PoissonArrivals | GammaArrivals | DiurnalArrivals | StagedArrivals
     ) -> Iterator[float]:
         rng = np.random.default_rng([self.seed, STREAM_ARRIVALS])
         match spec:
@@ -120,6 +121,8 @@ class Workload(Frozen):
                 return processes.gamma_times(spec, rng)
             case DiurnalArrivals():
                 return processes.diurnal_times(spec, rng)
+            case StagedArrivals():
+                return processes.staged_times(spec, rng)
 
     def _trace_times(self, speedup: float) -> Iterator[float]:
         for index in range(len(self)):
@@ -173,14 +176,15 @@ def _ordered_by_arrival(source: ProgramSource, spec: WorkloadSpec) -> ListedProg
     if isinstance(spec, GeneratedWorkload):
         raise ValueError(
             "arrivals: kind is 'trace', but generated programs have no arrival times; allowed: "
-            "poisson, gamma, diurnal, closed_loop"
+            "poisson, gamma, diurnal, staged, closed_loop"
         )
     programs = [source.program(index) for index in range(len(source))]
     for program in programs:
         if program.arrival_s is None:
             raise ValueError(
                 f"arrivals: kind is 'trace', but program {program.program_id!r} has no arrival_s; "
-                "use poisson, gamma, diurnal or closed_loop arrivals (agentserve replay: --clients)"
+                "use poisson, gamma, diurnal, staged or closed_loop arrivals (agentserve replay: "
+                "--clients)"
             )
     return ListedPrograms(tuple(sorted(programs, key=lambda p: p.arrival_s or 0.0)))
 

@@ -16,7 +16,11 @@ from pathlib import Path
 from agentserve_gym.files import write_file
 from agentserve_gym.tables import to_toml
 from agentserve_gym.workloads.fitting.calling import function_calling_class, web_research_class
-from agentserve_gym.workloads.fitting.coding import coding_auto_class, coding_interactive_class
+from agentserve_gym.workloads.fitting.coding import (
+    coding_auto_class,
+    coding_interactive_class,
+    swe_bench_class,
+)
 from agentserve_gym.workloads.fitting.common import Table
 
 
@@ -53,6 +57,7 @@ def fit_all(traces: Path) -> dict[str, Table]:
         "coding_auto_gpu_host": coding_auto_class(
             published, "coding_auto(GPU-host contended, GLM-4.7-flash)", "glm", glm, 0
         ),
+        "swe_bench": swe_bench_class(published),
         "function_calling": function_calling_class(
             published, "function_calling(tau2 retail+airline)", shop, 2, {"output_program": 0.1}
         ),

@@ -98,8 +98,35 @@ class DiurnalArrivals(SpecModel):
     period_s: PositiveFloat = 86_400.0
 
 
+class Stage(SpecModel):
+    """A time in which programs arrive at one rate; 0 for a pause."""
+
+    duration_s: PositiveFloat
+    rate_per_s: NonNegativeFloat
+
+
+class StagedArrivals(SpecModel):
+    """A Gamma renewal process whose rate changes in steps: a ramp, a burst, a quiet hour. After the
+    last of the ``stages`` the first begins again."""
+
+    kind: Literal["staged"] = "staged"
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    cv: Variation = 1.0
+
+    @model_validator(mode="after")
+    def _programs_arrive(self) -> StagedArrivals:
+        if not any(stage.rate_per_s for stage in self.stages):
+            raise ValueError("stages: rate_per_s is 0 in all; allowed: more in one at least")
+        return self
+
+
 ArrivalSpec = Annotated[
-    PoissonArrivals | GammaArrivals | TraceArrivals | ClosedLoopArrivals | DiurnalArrivals,
+    PoissonArrivals
+    | GammaArrivals
+    | TraceArrivals
+    | ClosedLoopArrivals
+    | DiurnalArrivals
+    | StagedArrivals,
     Field(discriminator="kind"),
 ]
 

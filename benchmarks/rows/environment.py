@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from agentserve_gym.envs.actions import RouteActions
 from agentserve_gym.sim import KEEP, Answer, Route, RouteDecision, Simulation, load_scenario
 from benchmarks.measure import (
     Bench,
@@ -31,7 +32,7 @@ def step(bench: Bench) -> list[Result]:
     """A step with wrappers, without them, and the same decisions without an environment."""
     wrapped = gym.make(ENV_ID)
     instances = load_scenario("default").cluster.nodes[0].instances[0].count
-    actions = [np.array([number % instances, 0]) for number in range(_CYCLE)]
+    actions = [np.array([RouteActions.to(number % instances), 0]) for number in range(_CYCLE)]
     steps = bench.sizes.steps
     with_wrappers = _Steps(wrapped, actions, bench.aside)
     bare = _Steps(gym.make(ENV_ID).unwrapped, actions, bench.aside)
@@ -90,7 +91,8 @@ def vector(bench: Bench) -> list[Result]:
             sb3.seed(0)
             sb3.reset()
         actions = [
-            np.array([[(number + env) % 4, 0] for env in range(width)]) for number in range(_CYCLE)
+            np.array([[RouteActions.to((number + env) % 4), 0] for env in range(width)])
+            for number in range(_CYCLE)
         ]
         rounds = max(1, 2 * bench.sizes.steps // width)
         cases = {

@@ -14,6 +14,7 @@ import gymnasium as gym
 
 import agentserve_gym
 from agentserve_gym.baselines import parse_policy, run_policy
+from agentserve_gym.envs.actions import RouteActions
 from agentserve_gym.sim import Scenario, Simulation, load_scenario
 from benchmarks.measure import Bench, Result, Table
 from benchmarks.rows.environment import ENV_ID
@@ -91,7 +92,7 @@ def _episode(seed: int) -> None:
     over = False
     number = 0
     while not over:
-        _, _, terminated, truncated, _ = env.step((number % 4, 0))
+        _, _, terminated, truncated, _ = env.step((RouteActions.to(number % 4), 0))
         over = terminated or truncated
         number += 1
 

@@ -19,7 +19,7 @@ from agentserve_gym.sim import (
     load_scenario,
 )
 from agentserve_gym.sim.kernel.tool_statistics import ToolStatistics
-from agentserve_gym.workloads.program import Program, Turn
+from agentserve_gym.workloads.program import PrefixSegment, Program, Turn
 
 BLOCK = 16
 PREFILL_S = 1e-4
@@ -81,6 +81,7 @@ class FakeCluster:
         self.pinned: set[int] = set()
         self.tier: dict[tuple[int, str], int] = {}
         self.copies: dict[int, list[Any]] = {}
+        self.chains: dict[tuple[int, str], int] = {}
         self.now_s = now_s
         self.link_bytes_s = 1e9
         self.dram_tokens = 1_000_000
@@ -110,6 +111,12 @@ class FakeCluster:
         slower = 4.0 if tier == "cxl" else 1.0
         return slower * tokens * 131072 / self.link_bytes_s
 
+    def load_s(self, instance: int, tier: str, tokens: int) -> float:
+        return tokens * 131072 / self.link_bytes_s
+
+    def chain_tokens(self, program: ProgramState, instance: int, tier: str) -> int:
+        return self.chains.get((program.index, tier), 0)
+
     def restorables(self, turn: TurnState, instance: int) -> list[Any]:
         return self.copies.get(instance, [])
 
@@ -134,8 +141,10 @@ def make_program(
     arrival_s: float = 0.0,
     gap_s: float = 1.0,
     parent: ProgramState | None = None,
+    shared: int = 0,
 ) -> ProgramState:
-    """A program whose turns all have the same prompt; past turns are set by hand."""
+    """A program whose turns all have the same prompt, the first ``shared`` tokens of which are
+    everyone's; past turns are set by hand."""
     plan = Program(
         f"p{index}",
         "test",
@@ -147,6 +156,7 @@ def make_program(
             )
             for number in range(turns)
         ),
+        prefix=(PrefixSegment("system", shared),) if shared else (),
     )  # fmt: skip
     program = ProgramState(plan, index, index + 100, BLOCK, parent)
     _PLANS[program] = plan

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from baseline_helpers import (
+    BLOCK,
     FakeCluster,
     FakeInstance,
     gap,
@@ -14,6 +16,7 @@ from baseline_helpers import (
 )
 
 from agentserve_gym.baselines import Admission, parse_policy
+from agentserve_gym.baselines.contexts import SharedContexts
 from agentserve_gym.sim import Hold, ProgramStatus
 
 
@@ -116,6 +119,18 @@ def test_concur_leaves_a_warm_cache_alone_and_pauses_at_boundaries() -> None:
     assert admits(rule, cluster, programs[1], time_s=12.0)
 
 
+def test_short_queue_lets_one_turn_wait_at_an_engine() -> None:
+    for load, expected in (({}, True), ({"queued_turns": 1, "sent_turns": 1}, False)):
+        cluster = FakeCluster(FakeInstance(0, **load))
+        rule = admission("short_queue")
+        assert admits(rule, cluster) is expected
+        assert rule.counts == {"held": int(not expected), "sent": int(expected)}
+        assert admits(admission("short_queue(turns=2)"), cluster, make_program(1))
+    unseen = FakeCluster(FakeInstance(0, sent_turns=1))  # late signals: it counts as waiting
+    assert not admits(admission("short_queue"), unseen)
+    assert admits(admission("gate"), unseen)
+
+
 def test_router_queue_holds_only_while_every_worker_is_busy() -> None:
     rule = admission("router_queue(threshold=1.0)")
     one_free = FakeCluster(
@@ -127,7 +142,7 @@ def test_router_queue_holds_only_while_every_worker_is_busy() -> None:
     assert admits(rule, one_free)
     assert not admits(rule, all_busy)
     assert rule.hold(route(all_busy), 0) == Hold()
-    wspt = admission("router_queue(order=wspt)")
+    wspt = admission("router_queue(order=shortest_context)")
     short, long = make_program(0, prompt=10), make_program(1, prompt=1000)
     holds = [wspt.hold(route(all_busy, program), 0) for program in (short, long)]
     assert holds[0].priority < holds[1].priority
@@ -177,7 +192,48 @@ def test_mori_gate_blocks_who_does_not_rank_into_hbm() -> None:
     assert not admits(rule, cluster, idle)  # no room beside the first
     del cluster.programs[0]
     assert admits(rule, cluster, idle)
-    assert rule.counts == {"blocked": 1, "ranked_in": 0, "let_in": 2}
+    assert rule.counts["let_in"] == 1
+    assert rule.counts["blocked"] == 1
+
+
+def test_mori_ranks_newcomers_with_the_others() -> None:
+    """One that has not run yet is less idle than one that waits for a slow tool."""
+    verdicts = {}
+    for name in ("mori_gate", "working_set(share=0.9)"):
+        cluster = FakeCluster(FakeInstance(0), now_s=100.0)
+        rule = admission(name)
+        slow = make_program(0, prompt=8000, context=8000)
+        assert admits(rule, cluster, slow)
+        slow.turns_done, slow.home, slow.gap_total_s = 1, 0, 50.0
+        rule.gap_began(gap(cluster, slow, time_s=101.0))
+        young = make_program(1, prompt=8000)
+        assert not admits(rule, cluster, young, time_s=102.0)
+        cluster.now_s = 106.0  # the next ranking
+        verdicts[name] = admits(rule, cluster, young, time_s=106.0)
+    assert verdicts == {"mori_gate": True, "working_set(share=0.9)": False}
+
+
+@pytest.mark.parametrize("name", ["working_set", "mori_gate", "thunderagent"])
+def test_a_shared_prefix_takes_room_once(name: str) -> None:
+    """Three contexts of 6,000 tokens in 16,000: they fit if 4,000 of each are the same."""
+    fit = {}
+    for shared in (0, 4000):
+        cluster = FakeCluster(FakeInstance(0))
+        rule = admission(name)
+        programs = [make_program(index, prompt=6000, shared=shared) for index in range(3)]
+        fit[shared] = [admits(rule, cluster, program) for program in programs]
+    assert fit == {0: [True, True, False], 4000: [True, True, True]}
+
+
+def test_shared_levels_count_with_the_largest_weight() -> None:
+    used = SharedContexts(BLOCK)
+    old, young = (make_program(index, prompt=6000, shared=4000) for index in range(2))
+    used.add(old, 6000, weight=0.5)
+    assert used.tokens == 3000
+    assert used.added(young, 6000) == 2000 + 2000
+    used.add(young, 6000)
+    assert used.tokens == 0.5 * 2000 + 2000 + 4000
+    assert used.added(old, 3000) == 0  # all of it is shared
 
 
 def test_mori_gate_offers_the_least_idle_first() -> None:
@@ -191,6 +247,44 @@ def test_mori_gate_offers_the_least_idle_first() -> None:
         program.status = ProgramStatus.HELD
         priorities.append(rule.hold(route(cluster, program), 0).priority)
     assert priorities[0] < priorities[1]
+
+
+@pytest.mark.parametrize(
+    "gate", ["gate", "working_set", "concur", "thunderagent", "mori_gate", "router_queue"]
+)
+def test_the_order_of_release_is_the_gates_choice(gate: str) -> None:
+    """An old program with a long prompt that was ready late, and a young one with a short one."""
+    cluster = FakeCluster(FakeInstance(0, cached=900))
+    old, young = make_program(0, prompt=3000), make_program(1, prompt=1000, arrival_s=5.0)
+
+    def first(order: str, partner: str = "fcfs") -> set[int]:
+        rule = admission(f"{gate}(order={order})+{partner}")
+        held = {
+            program.index: rule.hold(route(cluster, program, time_s=time_s), 0).priority
+            for program, time_s in ((old, 9.0), (young, 7.0))
+        }
+        return {index for index, place in held.items() if place == min(held.values())}
+
+    assert first("program_arrival") == {0}
+    assert first("shortest_context") == first("turn_arrival") == {1}
+    assert first("scenario") == first("queue") == {0, 1}  # the scenario decides among equals
+    assert first("queue", "program_fcfs") == {0}
+    assert first("queue", "shortest_prefill") == {1}
+
+
+def test_held_turns_leave_in_the_gates_order() -> None:
+    """One large program fills the pool; a middle-sized and a small one wait for its end."""
+    large, middle, small = (
+        inline_program((size, 40, 0.0), arrival_s=0.01 * number)
+        for number, size in enumerate((14_000, 8_000, 4_000))
+    )
+    scenario = inline([large, middle, small], kv_blocks=1000)
+    ends = {}
+    for order in ("turn_arrival", "shortest_context"):
+        report = run_named(f"working_set(order={order})", scenario)
+        assert report["holds"] > 0
+        ends[order] = report["jct_s"]["mean"]
+    assert ends["shortest_context"] < ends["turn_arrival"]
 
 
 def test_a_gate_raises_the_hit_rate_where_contexts_do_not_fit() -> None:

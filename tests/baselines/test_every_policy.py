@@ -32,6 +32,7 @@ SHARPENED = {
     "pinned_first": "pinned_first+retain",
     "searched_order": "searched_order+searched",
     "tokencake": "tokencake(pressure=0.5)",
+    "work_stealing": "work_stealing+short_queue",
     "saga_ttl": "saga_ttl+least_loaded",
     "min_completion": "min_completion(decisions=20)",
 }

@@ -48,7 +48,8 @@ def test_a_residency_brings_its_own_order_unless_another_is_named() -> None:
 def test_parameters_are_read_and_shown() -> None:
     policy = parse_policy("dynamo(overlap=0.5, temperature=1, seed=3)+ttl(seconds=5)")
     assert policy.name == "dynamo(overlap=0.5,temperature=1.0,seed=3)+ttl(seconds=5.0)"
-    assert parse_policy("router_queue(order=wspt)").name == "affinity+lru+router_queue(order=wspt)"
+    name = "affinity+lru+router_queue(order=shortest_context)"
+    assert parse_policy("router_queue(order=shortest_context)").name == name
 
 
 @pytest.mark.parametrize("info", list_policies(), ids=lambda info: info.name)
@@ -74,8 +75,9 @@ def test_every_policy_is_listed_with_rule_source_and_counters() -> None:
 
 
 def test_a_bundle_is_its_parts_and_gives_way_to_named_ones() -> None:
-    assert parts("searched_gate") == ["affinity", "searched", "gate", "searched_order"]
-    assert parts("searched_gate+lru") == ["affinity", "lru", "gate", "searched_order"]
+    gated = ["gate(order=queue)", "searched_order"]
+    assert parts("searched_gate") == ["affinity", "searched", *gated]
+    assert parts("searched_gate+lru") == ["affinity", "lru", *gated]
     assert parts("seed_only")[2] == "none"
 
 
@@ -101,7 +103,11 @@ def test_a_bundle_is_its_parts_and_gives_way_to_named_ones() -> None:
         ("sglang(match=1.5)", "sglang: match is 1.5; allowed: a number from 0 to 1"),
         ("random(seed=0.5)", "random: seed is 0.5; allowed: an integer of at least 0"),
         ("affinity_cap(cap=true)", "cap is True; allowed: an integer of at least 1"),
-        ("router_queue(order=lifo)", "order is 'lifo'; allowed: fcfs, wspt"),
+        (
+            "router_queue(order=lifo)",
+            "order is 'lifo'; allowed: scenario, turn_arrival, program_arrival, shortest_context, "
+            "queue",
+        ),
         ("searched_gate(utilization=1)", "searched_gate: takes no parameters"),
         ("no.such.module:Thing", "cannot import 'no.such.module'"),
         ("agentserve_gym.baselines:Nothing", "has no class 'Nothing'"),

@@ -277,6 +277,29 @@ def test_infercept_swaps_within_the_links_budget_largest_waste_first() -> None:
     assert rule.counts == {"swapped": 2, "discarded": 0, "preserved": 5}
 
 
+def test_infercepts_budget_pays_for_what_dram_does_not_hold_yet() -> None:
+    busy = FakeInstance(0, context_tokens=100_000, decoding_turns=10)
+    swapped = {}
+    for known in (0, 8992):
+        here = FakeCluster(busy, dram=True)
+        rule = residency("infercept")
+        first, second = (waiting(index, context=9000) for index in range(2))
+        here.chains[(0, "dram")] = known
+        rule.place(gap(here, first))
+        rule.place(gap(here, second))
+        rule.place(gap(here, first, elapsed_s=0.2, time_s=0.2))
+        place = rule.place(gap(here, second, elapsed_s=0.2, time_s=0.2001))
+        swapped[known] = place.tier == "dram"
+    assert swapped == {0: False, 8992: True}
+
+
+def test_infercept_queues_by_arrival_of_the_program() -> None:
+    for name in ("infercept", "infercept_no_swap"):
+        scheduling = parse_policy(name).scheduling  # type: ignore[attr-defined]
+        assert scheduling == parse_policy("program_fcfs").scheduling  # type: ignore[attr-defined]
+    assert parse_policy("tokencake").name == "affinity+tokencake"
+
+
 # --- offload and prefetch ------------------------------------------------------------------------
 
 
@@ -301,6 +324,18 @@ def test_tokencake_offloads_only_under_pressure_with_someone_waiting() -> None:
         assert placed("dram", calm, program, "bash").tier == "dram"
     teach(here, "cat", 2 * moving_s)
     assert placed("tokencake", here, program, "cat") == KEEP
+
+
+def test_tokencake_prices_what_dram_does_not_hold_yet() -> None:
+    program = waiting(context=4000)
+    here = pressed()
+    back_s = here.load_s(0, "dram", 4000)
+    teach(here, "bash", 1.5 * back_s)
+    assert placed("tokencake", here, program, "bash") == KEEP  # out and back take twice that
+    here.chains[(program.index, "dram")] = 3200
+    answer = placed("tokencake", here, program, "bash")
+    assert answer.tier == "dram"
+    assert answer.ask_again_s == pytest.approx(max(0.5 * back_s - 0.1, 0.2 * back_s))
 
 
 def test_kvflow_evicts_the_farthest_step_first_and_prefetches() -> None:
@@ -342,6 +377,32 @@ def test_unison_moves_what_fits_the_gap() -> None:
     teach(only_cxl, "slower", 10.6)
     assert placed("unison", only_cxl, program, "slow") == KEEP
     assert placed("unison", only_cxl, program, "slower").tier == "cxl"
+
+
+def test_unison_prices_what_a_tier_does_not_hold_yet() -> None:
+    here, program = cluster(dram=True, cxl=True), waiting(context=10_000)  # 1.31 s
+    teach(here, "fast", 0.5)
+    assert placed("unison", here, program, "fast") == KEEP
+    here.chains[(program.index, "cxl")] = 10_000
+    assert placed("unison", here, program, "fast").tier == "cxl"  # nothing to move
+    here.chains[(program.index, "dram")] = 8800
+    assert placed("unison", here, program, "fast").tier == "dram"  # .16 s
+
+
+def test_kvbm_serves_a_lone_tier_and_filters_it_only_if_it_is_a_disk() -> None:
+    once, twice = waiting(0), make_program(1, turns_done=2, home=0, context=100)
+    verdicts = {}
+    for tier in ("dram", "cxl", "nvme"):
+        here = cluster()
+        here.tiers = (tier,)
+        rule = residency("kvbm")
+        verdicts[tier] = [rule.place(gap(here, program)) for program in (once, twice)]
+        assert placed("write_through", here, once) == offload(tier, stay_warm=True)
+        assert rule.counts["copied"] == 2 - (tier == "nvme")
+    copies = {tier: offload(tier, stay_warm=True) for tier in verdicts}
+    assert verdicts == {tier: [copies[tier]] * 2 for tier in ("dram", "cxl")} | {
+        "nvme": [KEEP, copies["nvme"]]
+    }
 
 
 def test_mori_ranks_by_idleness_into_hbm_dram_and_waiting() -> None:

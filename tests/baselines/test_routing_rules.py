@@ -5,9 +5,22 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from baseline_helpers import BLOCK, FakeCluster, FakeInstance, gap, make_program, route
+from baseline_helpers import (
+    BLOCK,
+    FakeCluster,
+    FakeInstance,
+    StepLatency,
+    gap,
+    inline,
+    inline_program,
+    make_program,
+    route,
+    run_named,
+)
 
 from agentserve_gym.baselines import Routing, parse_policy
+from agentserve_gym.baselines.routing import preble
+from agentserve_gym.hardware import BatchStep
 from agentserve_gym.sim import Phase
 
 
@@ -235,23 +248,103 @@ def test_preble_replicates_a_hot_prompt_but_keeps_sessions() -> None:
 
 
 def test_preble_counts_what_would_be_evicted_and_decode_time() -> None:
-    cluster = FakeCluster(*instances(2, free_blocks=[0, 1000], cached_blocks=[1000, 0]))
-    rule = routing("preble")
+    """Exploring instance 0 saves .03 s of prefill and evicts .07 s of it, if all of it returns."""
     program = make_program(turns_done=2, home=0, context=1000)
     program.phase_s[Phase.DECODE] = 8.0
-    rule.gap_began(gap(cluster, program))
-    cluster.instances[0].cached = 300
-    decision = route(cluster)
-    assert rule.choose(decision).instance == 0  # nothing known of hits: 0.07 against 0.1
-    rule.dispatched(decision, 0)
-    rule.dispatched(decision, 1)
-    # Both were sent one turn and 4 s of decoding; evicting there costs 0.07 s x 0.3 more, so
-    # 0.07 + 4.07 + 0.021 against 0.1 + 4.1 - and with a hit rate of 1 it would tip.
-    assert rule.choose(decision).instance == 0
-    cluster.instances[0].cached = 480
-    for _ in range(3):
-        rule.dispatched(decision, 0)
-    assert rule.choose(decision).instance == 1
+    for turns, expected in ((1, 0), (9, 1)):
+        cluster = FakeCluster(*instances(2, free_blocks=[0, 1000], cached_blocks=[1000, 0]))
+        rule = routing("preble")
+        rule.gap_began(gap(cluster, program))
+        # What goes first is the context of a program with 1 or 9 of the window's 10 turns there;
+        # the other instance was sent as much.
+        victim, other = make_program(1), make_program(2)
+        order = [victim] * turns + [other] * (10 - turns)
+        for sent in (*order, other):
+            for instance in (0, 1):
+                rule.dispatched(route(cluster, sent), instance)
+        cluster.instances[0].cached = 300
+        assert rule.choose(route(cluster)) == (expected, "explored")
+    assert chosen("lmetric", cluster)[0] == 0
+
+
+def test_preble_forgets_contexts_that_the_pool_cannot_hold() -> None:
+    window = preble._Window()
+    for index in range(5):
+        window.add(preble._Sent(0.0, 1.0, index), 4000, pool_tokens=16_000)
+    assert window.evicted(5000, besides=2) == [(4000, 0, 0.2), (1000, 3000, 0.2)]
+    assert [gone for gone, _, _ in window.evicted(10**6, besides=2)] == [4000] * 3  # 0 is forgotten
+    window.forget_before(1.0)
+    assert window.load_s == 0.0
+    assert window.evicted(4000, besides=2) == [(4000, 0, 0.0)]
+
+
+def test_an_idle_instance_steals_what_waits_at_the_router() -> None:
+    """The home has one turn and two more are held for it; the other is idle since 1 s."""
+    program = make_program(turns_done=1, home=0)
+    cluster = FakeCluster(*instances(3, sent_turns=[3, 1, 1], queued_turns=[1, 0, 0]))
+    rule = routing("work_stealing")
+    assert rule.choose(route(cluster, program, time_s=1.0)) == (0, "kept_home")  # nobody is idle
+    cluster.instances[1].sent_turns = 0
+    assert rule.choose(route(cluster, program, time_s=1.05)) == (0, "kept_home")  # for .05 s
+    assert rule.choose(route(cluster, program, time_s=1.2)) == (1, "stolen")  # 4 > 2 x 1
+    assert chosen("affinity", cluster, program) == (0, "kept_home")
+    cluster.instances[0].sent_turns = 1
+    assert rule.choose(route(cluster, program, time_s=1.2)) == (0, "kept_home")
+    for index in (1, 2):  # turns held for the home are its load, too
+        rule.turn_held(route(cluster, make_program(index, turns_done=1, home=0), time_s=1.2))
+    assert rule.choose(route(cluster, program, time_s=1.2)) == (1, "stolen")
+
+
+def test_work_is_stolen_from_the_routers_queue_in_a_run() -> None:
+    """Every other program is short, so that all the long ones make one instance their home; its
+    pool holds one of them at a time."""
+    long = [(100, 5, 1.0)] + [(5000, 200, 1.0)] * 3
+    programs = [
+        inline_program(*((100, 5, 0.0),) if number % 2 else long, arrival_s=0.001 * number)
+        for number in range(8)
+    ]
+    scenario = inline(programs, instances=2, kv_blocks=1200)
+    stealing = run_named("work_stealing+short_queue", scenario)
+    assert stealing["counters"]["work_stealing.stolen"] > 0
+    assert stealing["counters"]["short_queue.held"] > 0
+    assert stealing["jct_s"]["mean"] < run_named("affinity", scenario)["jct_s"]["mean"]
+
+
+def test_greedy_counts_the_delay_of_others_and_what_it_evicts() -> None:
+    """1000 tokens take .1 s; a step takes 10 ms and 10 us a token."""
+    busy = FakeCluster(*instances(2, cached=[990, 0], decoding_turns=[0, 40]))
+    assert chosen("greedy", busy) == (0, "new")
+    # At home 400 uncached tokens hold up ten turns: .4 s, which saves .06 s of prefill.
+    program = make_program(turns_done=1, home=0)
+    crowd = FakeCluster(*instances(2, cached=[600, 0], decoding_turns=[10, 0]))
+    assert chosen("greedy", crowd, program) == (1, "moved")
+    assert chosen("sglang", crowd, program) == (0, "matched")
+    # Both queues are empty, but instance 1 would have to evict what others come back to.
+    full = [FakeInstance(0, cached=500), FakeInstance(1, cached=500, free_blocks=0)]
+    full[0].state = full[0].state._replace(prefill_backlog_tokens=100)
+    full[1].state = full[1].state._replace(cached_blocks=1000)
+    assert chosen("greedy", FakeCluster(*full)) == (0, "new")
+    assert chosen("greedy(eviction=0)", FakeCluster(*full)) == (1, "new")
+
+
+def test_greedy_prices_a_load_where_a_copy_can_be_restored() -> None:
+    cluster = FakeCluster(*instances(2, prefill_backlog_tokens=[300, 0]))
+    program = make_program(turns_done=1, home=0)
+    assert chosen("greedy", cluster, program) == (1, "moved")
+    cluster.copies[0] = [SimpleNamespace(tier=1, source=-1, blocks=62, end_s=0.01)]
+    assert chosen("greedy", cluster, program) == (0, "kept_home")
+    assert chosen("lmetric", cluster, program)[0] == 1
+
+
+def test_greedy_sends_work_to_the_faster_of_unequal_instances() -> None:
+    class Slow(StepLatency):
+        def step_s(self, step: BatchStep) -> float:
+            return 4.0 * super().step_s(step)
+
+    cluster = FakeCluster(*instances(2, decoding_turns=[0, 1]))
+    cluster.instances[0].latency = Slow()
+    assert chosen("greedy", cluster)[0] == 1
+    assert chosen("lmetric", cluster)[0] == 0
 
 
 def test_owner_keeps_home_while_a_copy_is_there() -> None:

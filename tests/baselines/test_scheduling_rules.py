@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from baseline_helpers import FakeCluster, FakeInstance, gap, make_program, route
+from baseline_helpers import (
+    FakeCluster,
+    FakeInstance,
+    gap,
+    inline,
+    inline_program,
+    make_program,
+    route,
+)
 
-from agentserve_gym.baselines import Scheduling, parse_policy
-from agentserve_gym.sim import Phase
+from agentserve_gym.baselines import Scheduling, parse_policy, run_policy
+from agentserve_gym.sim import Phase, Simulation
 
 
 def order(name: str) -> Scheduling:
@@ -98,6 +106,35 @@ def test_plas_sums_sub_agents_atlas_takes_the_longest_path() -> None:
         parent.attained_service_s = 2.0
         rule.gap_began(gap(cluster, parent))
         assert rule.service_s(parent) == service_s + 1.0  # type: ignore[attr-defined]
+
+
+def test_continuums_system_pins_until_admission_and_takes_pinned_turns_first() -> None:
+    """A large program fills the pool beside a pinned context. An older program comes back to a pin
+    that expired and waits; the pinned one comes back after it and goes ahead."""
+    programs = [
+        inline_program((100, 5, 4.0), (9000, 5, 0.0)),
+        inline_program((12_000, 800, 0.0), arrival_s=3.0),
+        inline_program((3000, 5, 1.5), (600, 5, 0.0), arrival_s=3.1),
+    ]
+    scenario = inline(programs, kv_blocks=1000)
+    waits_s = {}
+    for name in ("continuum_paper", "continuum_paper+program_fcfs", "lru"):
+        simulation = Simulation(scenario, 0, record_turns=True)
+        report = run_policy(simulation, parse_policy(name))
+        [returned] = [
+            record
+            for record in simulation.metrics.records
+            if record.turn == 1 and record.prompt_tokens < 9000
+        ]
+        waits_s[name] = returned.first_token_s - returned.ready_s
+        if name == "continuum_paper":
+            assert report["counters"]["continuum_paper.default_ttl"] == 2
+            assert report["counters"]["pinned_first.pinned"] == 1
+            assert report["hit_tokens"]["hbm"] == 2992  # the pinned context's whole blocks
+            assert report["residency"]["pins_used"] == report["residency"]["pins_expired"] == 1
+    assert waits_s["continuum_paper"] < 0.2
+    assert waits_s["continuum_paper+program_fcfs"] > 1.0  # behind the older program
+    assert waits_s["lru"] > 1.0
 
 
 def test_prefill_orders_look_at_opposite_things() -> None:

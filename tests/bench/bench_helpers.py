@@ -15,6 +15,7 @@ PLAIN = Outcome(
     hit_lower="dram=0.0;cxl=0.0",
     prompt_tokens=1000, recomputed_tokens=100, offloaded_gb=0.0, loaded_gb=0.0,
     preemptions=0, holds=0, invalid_answers=0, busy=0.5, counters="", silent="",
+    nudge=0, live=2.0, working_set=0.8, working_set_p90=1.2, drift=1.0,
 )  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def test_the_command_runs_resumes_and_reports(tmp_path):
     assert document["cells"][0]["seeds"] == [2000, 2001]
     assert set(document["cells"][0]["mean_jct_s"]) == {"random", "affinity", "ttl", "belady"}
     rows = (out / "results.csv").read_text().splitlines()
-    assert len(rows) == 1 + 8
+    assert len(rows) == 1 + 8 + 4  # with the runs that measure luck
     assert (out / "benchmark.md").is_file()
     assert "belady (oracle)" in (out / "benchmark" / "cells.md").read_text()
 
@@ -160,6 +160,18 @@ def test_the_command_runs_resumes_and_reports(tmp_path):
     assert again.exit_code == 0
     assert json.loads(again.stdout) == document
     assert sorted((out / "results.csv").read_text().splitlines()) == sorted(rows)
+
+
+def test_the_command_tells_what_a_cell_is_like(tmp_path):
+    command = ["bench", "--suite", "quick", "--scenario", "toy", "--facts", "--seeds", "2",
+               "--jobs", "1", "--out", str(tmp_path)]  # fmt: skip
+    told = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+    assert told.exit_code == 0, told.output
+    assert "smallest difference" in told.stdout
+    assert "toy" in told.stdout
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert {row["label"] for row in rows} == {"random", "affinity"}
+    assert sorted(row["nudge"] for row in rows if row["label"] == "affinity") == list("001234")
 
 
 def test_a_policy_of_ones_own_is_compared(tmp_path):

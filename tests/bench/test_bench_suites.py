@@ -7,6 +7,7 @@ from bench_helpers import PLAIN
 
 from agentserve_gym.baselines import list_policies, parse_policy, run_policy
 from agentserve_gym.bench import load_suite, plan_jobs, suite_names
+from agentserve_gym.bench import suite as suites
 from agentserve_gym.bench.suite import (
     curated_policies,
     find_scenario,
@@ -35,15 +36,32 @@ def test_windows_leave_programs_that_keep_the_load_up(name: str):
 def test_standard_spans_what_it_promises(standard):
     names = {cell.scenario for cell in standard.cells} | set(standard.skipped)
     scenarios = [find_scenario(name) for name in names]
-    assert len(names) >= 10
+    assert len(names) >= 16
     assert {cell.load for cell in standard.cells} == {"light", "near saturation", "saturated"}
     assert standard.seeds >= 10
     instances = {s.cluster.num_instances for s in scenarios}
     assert instances >= {1, 2, 4, 8, 16}
     assert {s.cluster.model for s in scenarios} == {"llama-3.1-8b", "llama-3.1-70b"}
     assert any(isinstance(s.arrivals, GammaArrivals) and s.arrivals.cv == 3.5 for s in scenarios)
-    assert any(s.cluster.cxl is not None for s in scenarios)
+    assert {s.arrivals.kind for s in scenarios} >= {"poisson", "closed_loop", "staged"}
+    tiers = {tier for s in scenarios for tier in s.cluster.tier_names}
+    assert tiers == {"dram", "cxl", "nvme"}
+    assert sum(not s.cluster.tier_names for s in scenarios) >= 4
     assert any(s.workload.kind == "trace" for s in scenarios)
+    assert any("swe_bench" in s.workload.mix for s in scenarios if s.workload.kind == "generated")
+
+
+def test_programs_are_whole():
+    """A cut at a number of turns keeps contexts short, and HBM from filling."""
+    for name in scenario_names():
+        assert find_scenario(name).workload.max_turns is None, name
+
+
+def test_luck_is_measured_of_policies_that_suites_have(standard):
+    for suite in (standard, load_suite("quick")):
+        assert suite.luck.nudges >= 3
+        assert set(suite.luck.policies) <= {entry.label for entry in suite.policies}
+        assert suite.stock in suite.luck.policies
 
 
 @pytest.mark.parametrize("policy", sorted(set(curated_policies().values())))
@@ -81,7 +99,7 @@ def test_curated_policies_name_most_parts(standard):
     left_out = {
         "power_of_two", "evict", "searched", "pin_offload", "saga_lru", "dram_cxl", "none",
         "router_queue", "autellix", "saga", "mori", "mori_gate", "owner", "lru", "min_completion",
-        "llmd_load", "llmd_default", "llmd_precise",
+        "llmd_load", "llmd_default", "llmd_precise", "work_stealing", "short_queue",
     }  # fmt: skip
     named = "+".join(entry.policy for entry in standard.policies)
     for part in list_policies():
@@ -132,6 +150,19 @@ def test_tuned_parts_replace_parts_with_defaults_alone():
     tuned = {"sglang": "sglang(match=0.2)"}
     assert with_tuned_parts("sglang+write_through", tuned) == "sglang(match=0.2)+write_through"
     assert with_tuned_parts("sglang(match=0.4)", tuned) == "sglang(match=0.4)"
+
+
+def test_parts_tuned_in_a_system_are_used_in_other_compositions(monkeypatch):
+    record = {"tuned": {
+        "a": {"default": "mori_system", "policy": "owner+mori(hbm_share=1.0)+mori_gate"},
+        "b": {"default": "mori", "policy": "mori(hbm_share=0.8)"},
+    }}  # fmt: skip
+    monkeypatch.setattr(suites, "tuning_record", lambda: record)
+    tuned = suites.tuned_parts()
+    assert with_tuned_parts("mori_system", tuned) == "owner+mori(hbm_share=1.0)+mori_gate"
+    assert with_tuned_parts("lmetric+mori", tuned) == "lmetric+mori(hbm_share=0.8)"
+    del record["tuned"]["b"]
+    assert with_tuned_parts("lmetric+mori", suites.tuned_parts()) == "lmetric+mori(hbm_share=1.0)"
 
 
 def test_tuning_uses_seeds_of_its_own(standard):

@@ -138,6 +138,7 @@ def test_a_picture_replaces_pictures_alone(agentserve, refused, tmp_path):
         ("benchmark/cells.md", ["bench", "--suite", "quick", "--out", "{}/new", "--docs"]),
         ("benchmark/headroom.md", ["bench", "--headroom", "--suite", "quick", "--out"]),
         ("tuned.toml", ["bench", "--tune", "--out"]),
+        ("found.toml", ["bench", "--search", "--out"]),
     ],
 )
 def test_a_page_of_somebody_else_is_left_alone(refused, tmp_path, name, command):

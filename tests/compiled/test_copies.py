@@ -20,7 +20,7 @@ from agentserve_gym.sim.kernel.stepper import _Kick
 pytestmark = pytest.mark.no_cover
 
 ABSTRACT = {"Copyable", "Event", "Host", "Segment", "Signals", "Steppable", "Stepper", "TurnSink"}
-ABSTRACT |= {"StepWatcher", "Watcher", "_Copy"}
+ABSTRACT |= {"PoolCopy", "StepWatcher", "Transfer", "TransferHost", "Watcher"}
 """Classes of which a simulation has only subclasses."""
 
 COPYABLE = [cls for cls in native_classes() if issubclass(cls, Copyable)]

@@ -112,3 +112,30 @@ def structure(info: dict[str, Any]) -> dict[str, Any]:
         key: (type(value), getattr(value, "shape", None), getattr(value, "dtype", None))
         for key, value in info.items()
     }
+
+
+def thrashing(**changes: Any) -> Scenario:
+    """Nine programs on two small instances whose one tool always takes about two seconds: its end
+    can be foreseen, and contexts that were moved to a lower tier have left HBM by then."""
+    programs = [
+        {
+            "program_id": f"program-{number}",
+            "arrival_s": 0.3 * number,
+            "turns": [
+                {
+                    "new_input_tokens": 700 + 61 * number,
+                    "output_tokens": 30 + 11 * ((number + turn) % 5),
+                    "tools": [] if turn == 4 else [{"kind": "shell", "duration_s": duration_s}],
+                }
+                for turn, duration_s in enumerate((1.9, 2.3, 1.7, 2.1, 0.0))
+            ],
+        }
+        for number in range(9)
+    ]
+    cluster = crowded().cluster.model_dump(mode="json", exclude_none=True)
+    cluster["nodes"][0]["instances"][0]["kv_blocks"] = 420
+    cluster["tiers"] = [
+        {"name": "nvme", "capacity_gib": 2.0, "read_gbps": 6.0, "write_gbps": 3.0, "staged": False}
+    ]
+    content = {"cluster": cluster, "workload": {"kind": "inline", "programs": programs}}
+    return crowded(**(content | changes))

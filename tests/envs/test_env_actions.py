@@ -22,27 +22,44 @@ from env_helpers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentserve_gym.baselines import list_policies, parse_policy
+from agentserve_gym.envs.queue_classes import PriorityReader
 from agentserve_gym.sim import (
     KEEP,
+    Answer,
     Hold,
     Place,
+    PlacementDecision,
     PlacementKind,
     Route,
     RouteDecision,
-    Simulation,
     offload,
-    run,
 )
 
 
 def test_spaces() -> None:
     joint = gym.make(JOINT, max_instances=6, tiers=["dram", "cxl"])
-    assert joint.action_space == gym.spaces.MultiDiscrete([7, 6])
-    assert gym.make(ROUTING).action_space == gym.spaces.Discrete(5)
-    assert gym.make(OFFLOAD, scenario=crowded(pin_ttls_s=[1.0])).action_space.n == 4
-    assert base(joint).placements.names == ("keep", "pin 2 s", "pin 20 s", "dram", "cxl", "drop")
+    assert joint.action_space == gym.spaces.MultiDiscrete([19, 10])
+    assert gym.make(ROUTING).action_space == gym.spaces.Discrete(13)
+    assert gym.make(OFFLOAD, scenario=crowded(pin_ttls_s=[1.0])).action_space.n == 7
+    assert base(joint).placements.names == (
+        "keep", "pin until return", "pin 2 s", "pin 20 s", "copy to dram", "copy to cxl",
+        "move to dram", "move to cxl", "prefetch", "drop",
+    )  # fmt: skip
+    assert base(joint).routes.names[3:6] == (
+        "instance 1, ahead",
+        "instance 1, in order",
+        "instance 1, behind",
+    )
     assert base(joint).routes.names[-1] == "hold"
+
+
+def test_without_lower_tiers_nothing_is_copied_moved_or_prefetched() -> None:
+    content = crowded().cluster.model_dump(mode="json", exclude_none=True)
+    del content["nodes"][0]["dram"]
+    env = base(gym.make(OFFLOAD, scenario=crowded(cluster=content)))
+    assert env.placements.names == ("keep", "pin until return", "pin 2 s", "pin 20 s", "drop")
+    env.reset(seed=0)
+    assert env.action_masks().all()
 
 
 def test_instances_of_other_models_are_masked_and_change_no_space() -> None:
@@ -54,7 +71,7 @@ def test_instances_of_other_models_are_masked_and_change_no_space() -> None:
         pending = unwrapped.pending
         if pending is None:
             break
-        mask = tuple(step.info["action_mask"][:-1])
+        mask = tuple(step.info["action_mask"][:-1].reshape(-1, 3).min(1))
         served = [view.model == pending.program.model for view in pending.cluster.instances]
         assert mask == tuple(map(int, served))
         seen.add(mask)
@@ -85,108 +102,102 @@ def test_joint_masks_follow_the_decision() -> None:
         routes, placements = split_mask(unwrapped, unwrapped.action_masks())
         if isinstance(pending, RouteDecision):
             kinds.add(("route", pending.may_hold))
-            assert routes.tolist() == [True, True, False, False, False, pending.may_hold]
-            assert placements.tolist() == [True] + [False] * 5
+            assert routes.tolist() == [True] * 6 + [False] * 9 + [pending.may_hold]
+            assert placements.tolist() == [True] + [False] * 9
         elif pending is not None:
             kinds.add(("placement", True))
-            assert routes.tolist() == [False] * 5 + [True]
-            assert placements.tolist() == [True, True, True, True, False, True]
+            assert routes.tolist() == [False] * 15 + [True]
+            possible = dict(zip(unwrapped.placements.names, placements.tolist(), strict=True))
+            assert {name for name in possible if not possible[name]} == {
+                "copy to cxl", "move to cxl", "prefetch",
+            }  # fmt: skip
     assert kinds == {("route", True), ("route", False), ("placement", True)}
 
 
 def test_actions_mean_what_they_say() -> None:
     env = base(gym.make(JOINT, scenario=crowded(), tiers=["dram", "cxl"]))
-    assert [env.routes.answer(action) for action in range(3)] == [Route(0), Route(1), Hold()]
-    assert [env.placements.answer(action) for action in range(6)] == [
+    assert [env.routes.answer(action) for action in range(7)] == [
+        *(Route(0, priority) for priority in (-1.0, 0.0, 1.0)),
+        *(Route(1, priority) for priority in (-1.0, 0.0, 1.0)),
+        Hold(),
+    ]
+    assert env.placements.answers == (
         KEEP,
-        Place(PlacementKind.PIN, ttl_s=2.0),
-        Place(PlacementKind.PIN, ttl_s=20.0),
+        Place(PlacementKind.PIN, ttl_s=120.0, until_admitted=True),
+        Place(PlacementKind.PIN, ttl_s=2.0, until_admitted=True),
+        Place(PlacementKind.PIN, ttl_s=20.0, until_admitted=True),
+        offload("dram", stay_warm=True),
+        offload("cxl", stay_warm=True),
         offload("dram"),
         offload("cxl"),
+        Place(PlacementKind.PREFETCH),
         Place(PlacementKind.DROP),
-    ]
+    )
 
 
-@pytest.mark.parametrize("ttl_s", [0.1, 6.0, 7.0, 1e4, float("inf")])
-def test_pins_take_the_nearest_ttl(ttl_s: float) -> None:
-    actions = base(gym.make(JOINT, scenario=crowded())).placements
-    wanted = 1 if ttl_s < (2.0 * 20.0) ** 0.5 else 2
-    assert actions.action(Place(PlacementKind.PIN, ttl_s=ttl_s)) == wanted
-
-
-@pytest.mark.parametrize("policy", ["affinity+lru", "round_robin+dram"])
-def test_encoding_a_heuristic_reproduces_its_run(policy: str) -> None:
-    scenario = crowded()
-    simulation = Simulation(scenario, 0)
-    heuristic = parse_policy(policy)
-    heuristic.bind(simulation)
-    expected = run(simulation, heuristic)
-
-    env = gym.make(JOINT, scenario=scenario)
+def placed(env: gym.Env[Any, Any]) -> PlacementDecision:
+    """Step to the first placement of a new episode."""
     env.reset(seed=0)
-    fresh = parse_policy(policy)
-    fresh.bind(base(env).simulation)
-    *_, last = play(env, lambda env: base(env).encode(fresh.decide(base(env).pending)))
-    assert last.info["metrics"]["jct_s/mean"] == expected["jct_s"]["mean"]
+    unwrapped = base(env)
+    while isinstance(unwrapped.pending, RouteDecision):
+        env.step([unwrapped.routes.to(0), 0])
+    assert isinstance(unwrapped.pending, PlacementDecision)
+    return unwrapped.pending
 
 
-@pytest.mark.parametrize("env_id", IDS[1:])
-def test_encoding_in_single_decision_environments(env_id: str) -> None:
-    env = gym.make(env_id, scenario=crowded(), baseline="round_robin+dram")
-    env.reset(seed=0)
-    policy = parse_policy("round_robin+dram")
-    policy.bind(base(env).simulation)
-    *_, last = play(env, lambda env: base(env).encode(policy.decide(base(env).pending)))
-
-    simulation = Simulation(crowded(), 0)
-    whole = parse_policy("round_robin+dram")
-    whole.bind(simulation)
-    assert last.info["metrics"]["jct_s/mean"] == run(simulation, whole)["jct_s"]["mean"]
-
-
-@pytest.mark.parametrize("env_id", IDS)
-@pytest.mark.parametrize("name", [policy.name for policy in list_policies()])
-def test_every_answer_of_every_policy_has_an_action(name: str, env_id: str) -> None:
-    env = gym.make(env_id, scenario=crowded())
-    env.reset(seed=0)
-    policy = parse_policy(name)
-    policy.bind(base(env).simulation)
-
-    def choose(env: gym.Env[Any, Any]) -> Any:
-        action = base(env).encode(policy.decide(base(env).pending))
-        assert action in env.action_space
-        return action
-
-    *_, last = play(env, choose)
-    assert last.terminated
-    assert last.info["invalid_actions"] == 0
+@pytest.mark.parametrize(
+    ("ttl_s", "name"),
+    [
+        (0.1, "pin 2 s"),
+        (2.0, "pin 2 s"),
+        (6.0, "pin 2 s"),
+        (7.0, "pin 20 s"),
+        (40.0, "pin 20 s"),
+        (60.0, "pin until return"),
+        (120.0, "pin until return"),
+        (float("inf"), "pin until return"),
+    ],
+)
+def test_pins_take_the_nearest_time(ttl_s: float, name: str) -> None:
+    env = gym.make(JOINT, scenario=crowded())
+    actions, decision = base(env).placements, placed(env)
+    for until_admitted in (False, True):
+        pin = Place(PlacementKind.PIN, ttl_s=ttl_s, until_admitted=until_admitted)
+        assert actions.names[actions.action(pin, decision)] == name
 
 
-@pytest.mark.parametrize("kind", list(PlacementKind))
-def test_every_placement_has_an_action(kind: PlacementKind) -> None:
-    actions = base(gym.make(JOINT, scenario=crowded())).placements
-    answer = Place(kind, ttl_s=2.0, rank=3.0, ask_again_s=1.0, stay_warm=True, tier="dram")
-    action = actions.action(answer)
-    expected = PlacementKind.KEEP if kind is PlacementKind.PREFETCH else kind
-    assert actions.answer(action).kind is expected
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (Place(PlacementKind.KEEP, rank=-5.0, ask_again_s=1.0), "keep"),
+        (offload("dram", rank=3.0, ask_again_s=1.0), "move to dram"),
+        (offload("dram", stay_warm=True), "copy to dram"),
+        (offload("cxl"), "keep"),
+        (Place(PlacementKind.PREFETCH, rank=1.0), "keep"),  # nothing can be brought back yet
+        (Place(PlacementKind.DROP), "drop"),
+        (Route(1), "keep"),
+        (Hold(), "keep"),
+    ],
+)
+def test_every_placement_has_an_action(place: Answer, name: str) -> None:
+    env = gym.make(JOINT, scenario=crowded())
+    actions, decision = base(env).placements, placed(env)
+    assert actions.names[actions.action(place, decision)] == name
 
 
-def test_answers_that_fit_no_action_have_one_nevertheless() -> None:
-    env = base(gym.make(JOINT, scenario=crowded()))
-    assert env.routes.action(Route(99)) == env.routes.action(Route(-1)) == env.routes.hold
-    assert env.routes.action(KEEP) == env.routes.action(Hold(3.0, 2)) == env.routes.hold
-    assert env.placements.action(Route(1)) == env.placements.action(Hold()) == 0
-    none = base(gym.make(JOINT, scenario=crowded(pin_ttls_s=[])))
-    assert none.placements.action(Place(PlacementKind.PIN, ttl_s=5.0)) == 0
+def test_routes_that_fit_no_action_are_held() -> None:
+    routes, reader = base(gym.make(JOINT, scenario=crowded())).routes, PriorityReader()
+    for answer in (Route(99), Route(-1), KEEP, Hold(3.0, 2)):
+        assert routes.action(answer, reader) == routes.hold
 
 
 WRONG = {
     JOINT: [
-        [0], [0, 0, 0], 1, [0.5, 0], np.array([0.0, 0.0]), None, [-1, 0], [0, -1], [99, 0], [0, 5],
+        [0], [0, 0, 0], 1, [0.5, 0], np.array([0.0, 0.0]), None, [-1, 0], [0, -1], [99, 0], [0, 8],
         [True, 0], np.array([True, False]), "00", {0: 0, 1: 0}, [[0], [0]], [None, 0],
     ],
-    ROUTING: [[0, 1], 0.5, None, -1, 3, 99, True, np.True_, 1.0, np.float64(1), "1", [1]],
-    OFFLOAD: [np.zeros(2, np.int64), "keep", -1, 5, np.array([True]), np.array(1.0), 2**70],
+    ROUTING: [[0, 1], 0.5, None, -1, 7, 99, True, np.True_, 1.0, np.float64(1), "1", [1]],
+    OFFLOAD: [np.zeros(2, np.int64), "keep", -1, 8, np.array([True]), np.array(1.0), 2**70],
 }  # fmt: skip
 
 
@@ -239,8 +250,9 @@ def test_masked_out_actions_fall_back_and_are_counted(env_id: str, seed: int) ->
 def test_a_masked_out_route_goes_home_and_a_masked_out_placement_keeps() -> None:
     env = gym.make(JOINT, scenario=crowded(), max_instances=4, tiers=["dram", "cxl"])
     env.reset(seed=0)
-    # Two instances that are padding, and CXL, which the scenario lacks.
-    *_, bad = play(env, lambda _: [3, 4])
+    # An instance that is padding, and CXL, which the scenario lacks.
+    bad_route = base(env).routes.to(3)
+    *_, bad = play(env, lambda _: [bad_route, base(env).placements.names.index("move to cxl")])
     env.reset(seed=0)
 
     def safe(env: gym.Env[Any, Any]) -> Any:
@@ -249,7 +261,7 @@ def test_a_masked_out_route_goes_home_and_a_masked_out_placement_keeps() -> None
         views = pending.cluster.instances
         fewest = min(range(len(views)), key=lambda i: (views[i].sent_turns, i))
         home = pending.program.home
-        return [home if home >= 0 else fewest, 0]
+        return [base(env).routes.to(home if home >= 0 else fewest), 0]
 
     *_, good = play(env, safe)
     assert bad.info["metrics"]["jct_s/mean"] == good.info["metrics"]["jct_s/mean"]

@@ -279,7 +279,7 @@ def test_the_horizon_truncates() -> None:
 
 def test_a_thousand_instances_are_not_too_many() -> None:
     env = gym.make(JOINT, max_instances=1000)
-    assert env.action_space.nvec[0] == 1001
+    assert env.action_space.nvec[0] == 3001
 
 
 @every_id

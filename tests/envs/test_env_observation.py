@@ -400,7 +400,7 @@ def test_what_is_yet_to_come_reaches_no_observation(
 
 
 def test_keep_is_what_the_helper_says() -> None:
-    assert base(gym.make(JOINT)).placements.answer(0) is KEEP
+    assert base(gym.make(JOINT)).placements.answers[0] is KEEP
 
 
 def test_sub_agents_count_from_their_start_only() -> None:

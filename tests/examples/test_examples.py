@@ -18,7 +18,7 @@ CASES = {
     "custom_scenario.py": ((), "dram: mean JCT"),
     "async_workers.py": ((), "rewards of 2 workers"),
     "many_at_once.py": ((), "observations (8, "),
-    "train_with_sb3.py": (("--steps", "256", "--workloads", "1"), "lmetric+dram: mean JCT"),
+    "train_with_sb3.py": (("--steps", "256", "--workloads", "1"), "shortest_prefill: mean JCT"),
     "train_with_rllib.py": (("--steps", "200"), "actions masked out"),
     "train_with_tianshou.py": (("--steps", "200"), "actions masked out"),
     "record_with_minari.py": ((), "3 episodes, "),

@@ -86,13 +86,13 @@ def two_turns(gap_s: float = 20.0, tokens: int = 160) -> list[dict[str, Any]]:
     return [program((tokens, 1, gap_s), (16, 1), program_id="a")]
 
 
-def evicted_between_turns(**parts: Any) -> Simulation:
-    """a: 10 blocks, offloaded; b takes the whole pool while a is away."""
+def evicted_between_turns(b_tokens: int = 186, **parts: Any) -> Simulation:
+    """a: 10 blocks, offloaded; b takes all of the pool but one block while a is away."""
+    parts.setdefault("kv_blocks", 13)
     return build(
         [
             program((160, 1, 30.0), (16, 1), program_id="a"),
-            program((186, 3), program_id="b", arrival_s=10.0),
+            program((b_tokens, 3), program_id="b", arrival_s=10.0),
         ],
-        kv_blocks=13,
         **parts,
     )

@@ -191,13 +191,15 @@ def home_or_first(decision: Decision) -> Answer:
 
 
 def on_instances(
-    where: Callable[[RouteDecision], int], place: Callable[[PlacementDecision], Place] | None = None
+    where: Callable[[RouteDecision], int],
+    place: Callable[[PlacementDecision], Place] | None = None,
+    restore: Restore = Restore.CHEAPEST,
 ) -> Decide:
     """A policy from a routing rule and, if given, a placement rule."""
 
     def decide(decision: Decision) -> Answer:
         if isinstance(decision, RouteDecision):
-            return Route(where(decision))
+            return Route(where(decision), restore=restore)
         return place(decision) if place is not None else KEEP
 
     return decide

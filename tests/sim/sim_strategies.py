@@ -153,10 +153,15 @@ def most_besides(llm: str, budget: int) -> int:
 
 @st.composite
 def scenarios(
-    draw: st.DrawFn, *, horizon: bool = True, delays: bool = True, most_programs: int = 8
+    draw: st.DrawFn,
+    *,
+    horizon: bool = True,
+    delays: bool = True,
+    most_programs: int = 8,
+    networked: bool = False,
 ) -> Scenario:
     """A scenario with one to three nodes and one or two models; HBM pools from just large enough to
-    roomy."""
+    roomy. ``networked``: two or three nodes, joined by a network."""
     workload = draw(st.lists(programs(), min_size=1, max_size=most_programs))
     llm = draw(st.sampled_from(MODELS))
     other = draw(
@@ -167,7 +172,7 @@ def scenarios(
     budget = draw(st.sampled_from([64, 256, 2048]))
     fewest = -(-max(map(peak_tokens, workload)) // BLOCK) + 1
     fewest += max(most_besides(name, budget) for name in (llm, other or llm))
-    names = [f"n{i}" for i in range(draw(st.integers(1, 3)))]
+    names = [f"n{i}" for i in range(draw(st.integers(1 + networked, 3)))]
     cluster: dict[str, Any] = {
         "model": llm,
         "nodes": [draw(nodes(name, fewest, other)) for name in names],
@@ -180,7 +185,7 @@ def scenarios(
         }
     if draw(st.booleans()):
         cluster["tiers"] = [draw(tiers(names))]
-    if draw(st.booleans()):
+    if networked or draw(st.booleans()):
         cluster["network"] = {"bandwidth_gbps": draw(st.sampled_from([1.0, 20.0]))}
     arrivals = [
         {"kind": "trace"},

@@ -151,6 +151,23 @@ def test_the_unfinished_time_telescopes_to_the_sum_of_jct(scenario: Scenario, se
     assert sum(pieces) == pytest.approx(sum(simulation.metrics.jct_s), rel=1e-9)
 
 
+@SETTINGS
+@given(scenario=scenarios(networked=True), seed=st.integers(0, 10_000))
+def test_what_links_move_is_what_was_loaded(scenario: Scenario, seed: int) -> None:
+    simulation = simulate(scenario, seed=seed)
+    report = drive(simulation, Chooser(seed, len(simulation.engines))).report()
+    residency, moved = report["residency"], report["moved_bytes"]
+
+    def over(part: str) -> float:
+        return sum(size for name, size in moved.items() if name.endswith(part))
+
+    assert over(" network out") == over(" network in") == residency["remote_loaded_bytes"]
+    for tier, loads in residency["remote_loads"].items():
+        assert loads <= residency["loads"][tier]
+    if not residency["prefetches"]:
+        assert over(" h2d") + over(" peer") == residency["loaded_bytes"]
+
+
 def hbm_prefix_blocks(simulation: Simulation) -> int:
     """Blocks of shared prefixes over all instances."""
     return sum(

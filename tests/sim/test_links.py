@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
-from agentserve_gym.hardware import model
+from agentserve_gym.hardware import accelerator, link, list_accelerators, model
 from agentserve_gym.sim.instances import list_instances
-from agentserve_gym.sim.kernel.links import Link, Path
+from agentserve_gym.sim.kernel.copies import NEAR
+from agentserve_gym.sim.kernel.links import Link, Passage, Path
 from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.kernel.tiers import HBM
 from agentserve_gym.sim.scenario import ClusterSpec
@@ -84,7 +86,7 @@ def test_instances_of_a_node_share_its_dram_but_not_their_host_links() -> None:
     assert first == second == other_node == pytest.approx(0.1)
     # Ten more from instance 1 wait for its host link; DRAM itself could do four times as much.
     assert parts.load_path(DRAM, -1, 1).end_s(0.0, 1 * GB) == pytest.approx(0.2)
-    assert parts.links["n0 dram"].backlog_s(0.0) == pytest.approx(0.05)
+    assert parts.links["n0 dram read"].backlog_s(0.0) == pytest.approx(0.05)
 
 
 def test_ranks_that_hold_copies_load_them_beside_each_other() -> None:
@@ -114,9 +116,68 @@ def test_both_directions_share_a_duplex_cap() -> None:
     for node in spec["nodes"]:
         node["host_link"]["duplex_gbps"] = 15.0
     parts = build(ClusterSpec.model_validate(spec))
-    parts.offload_path(0, DRAM).start(0.0, 3 * GB)
-    # Alone a load of 3 GB takes .3 s; behind the offload the shared 15 GB/s give .4 s for both.
-    assert parts.load_path(DRAM, -1, 0).end_s(0.0, 3 * GB) == pytest.approx(0.4)
+    offload = Passage(parts.offload_path(0, DRAM), 0.0, 6 * GB)
+    assert offload.end_s() == pytest.approx(0.6)
+    # Alone a load of 3 GB takes .3 s; beside the offload each has 7.5 GB/s until it is done.
+    load = Passage(parts.load_path(DRAM, -1, 0), 0.0, 3 * GB)
+    assert load.end_s() == pytest.approx(0.4)
+    assert offload.end_s() == pytest.approx(0.7)
+
+
+def rates_gbps(accelerator: str, **node: object) -> tuple[float, float]:
+    """To the host and from it, for an instance of two ranks."""
+    spec = cluster().model_dump()
+    for one in spec["nodes"]:
+        one["host_link"] = None
+        one["instances"] = [{"accelerator": accelerator, "tensor_parallel": 2, "kv_blocks": 10}]
+        one.update(node)
+    links = build(ClusterSpec.model_validate(spec)).links
+    both = links["instance 0 d2h"], links["instance 0 h2d"]
+    return both[0].bandwidth / GB, both[1].bandwidth / GB
+
+
+def test_the_host_link_is_the_accelerators_own_unless_the_node_says_otherwise() -> None:
+    for name in list_accelerators():
+        known = link(accelerator(name).host_link)
+        rates = known.from_device_gb_per_s, known.to_device_gb_per_s
+        assert rates_gbps(name) == pytest.approx([2 * rate for rate in rates])
+    assert rates_gbps("gh200") == pytest.approx((2 * 297.0, 2 * 375.0))
+    given = {"bandwidth_gbps": 30.0, "to_host_gbps": 20.0}
+    assert rates_gbps("gh200", host_link=given) == pytest.approx((40.0, 60.0))
+
+
+def test_a_node_of_several_accelerators_has_the_link_of_each() -> None:
+    spec = cluster().model_dump()
+    spec["nodes"][0]["host_link"] = None
+    spec["nodes"][0]["instances"] = [
+        {"accelerator": name, "kv_blocks": 10} for name in ("rtx-4090", "h100-sxm")
+    ]
+    parts = build(ClusterSpec.model_validate(spec))
+    latency_s = link("pcie-gen4-x16").latency_s
+    assert parts.links["instance 0 h2d"].bandwidth == 26 * GB
+    assert parts.links["instance 0 h2d"].latency_s == pytest.approx(latency_s)
+    assert parts.links["instance 1 h2d"].bandwidth == 56 * GB
+
+
+def test_a_short_reload_does_not_wait_for_a_long_offload() -> None:
+    spec = cluster().model_dump()
+    for node in spec["nodes"]:
+        node["host_link"] = {"bandwidth_gbps": 50.0, "latency_us": 0.0, "duplex_gbps": 83.4}
+        node["dram"]["bandwidth_gbps"] = 256.0
+    parts = build(ClusterSpec.model_validate(spec))
+    parts.offload_path(0, DRAM).start(0.0, 19.7 * GB)
+    assert parts.load_path(DRAM, -1, 0).start(0.0, 1.3 * GB) == pytest.approx(1.3 / 41.7)
+
+
+def test_reads_and_writes_of_a_memory_share_its_bandwidth() -> None:
+    parts = topology()
+    writes = [Passage(parts.offload_path(at, DRAM), 0.0, 4 * GB) for at in (0, 1)]
+    assert [write.end_s() for write in writes] == pytest.approx([0.4, 0.4])
+    # 8 GB are to be written and 8 read: at 20 GB/s each, where alone .2 s would do for either.
+    for _ in range(2):
+        parts.load_path(DRAM, -1, 0).start(0.0, 4 * GB)
+    assert parts.links["n0 dram write"].backlog_s(0.0) == pytest.approx(0.4)
+    assert parts.links["n0 dram read"].backlog_s(0.0) == pytest.approx(0.4)
 
 
 def test_the_cxl_pool_is_shared_by_its_nodes_up_to_its_own_bandwidth() -> None:
@@ -150,13 +211,14 @@ def test_instances_of_a_node_share_its_ssds_which_write_slower_than_they_read() 
     assert parts.load_path(nvme, -1, 0).end_s(0.0, 1 * GB) == pytest.approx(0.125)
     mixed = topology(tiers=[{**NVME, "mixed_gbps": 8.0}])
     mixed.offload_path(0, nvme).start(0.0, 1 * GB)
-    assert mixed.load_path(nvme, -1, 1).end_s(0.0, 1 * GB) == pytest.approx(0.25)
+    # The reads get 4 of 8 GB/s while the writes, which need as much, last.
+    assert mixed.load_path(nvme, -1, 1).end_s(0.0, 1.5 * GB) == pytest.approx(0.25 + 0.5 / 8)
 
 
 def test_staged_transfers_wait_for_the_dram_of_the_node_and_direct_ones_do_not() -> None:
     for staged, expected_s in ((True, 0.325), (False, 0.125)):
         parts = topology(tiers=[{**NVME, "staged": staged}])
-        parts.links["n0 dram"].free_at_s = 0.3
+        parts.links["n0 dram read"].queue(0.0, 0.3 * 40 * GB)
         nvme = parts.number_of("nvme")
         assert parts.load_path(nvme, -1, 0).end_s(0.0, 1 * GB) == pytest.approx(expected_s)
 
@@ -167,6 +229,26 @@ def test_a_tier_may_be_of_some_nodes_only_and_shared() -> None:
     assert [some.pool(nvme, at) is None for at in range(4)] == [True, True, False, False]
     own, shared = (topology(tiers=[{**NVME, "shared": is_shared}]) for is_shared in (False, True))
     assert (len(own.tiers[-1].pools), len(shared.tiers[-1].pools)) == (2, 1)
+
+
+def test_a_shared_pool_may_have_a_cap_over_all_its_nodes() -> None:
+    pool = {**NVME, "shared": True, "staged": False, "pool_gbps": 8.0}
+    parts = topology(tiers=[pool])
+    nvme = parts.number_of("nvme")
+    ends = [parts.load_path(nvme, NEAR, at).start(0.0, 1 * GB) for at in (0, 2)]
+    assert ends == pytest.approx([0.125, 0.25])
+    # A write meets the reads there, and gets the half of the cap, which is all that a node writes.
+    assert parts.offload_path(2, nvme).end_s(0.0, 1 * GB) == pytest.approx(0.25)
+    with pytest.raises(ValidationError, match=r"pool_gbps is 8\.0, but shared is false"):
+        topology(tiers=[{**pool, "shared": False}])
+
+
+def test_a_tier_of_another_node_is_read_over_the_network() -> None:
+    parts = topology(network={"bandwidth_gbps": 5.0, "latency_us": 0.0})
+    names = [link.name for link in parts.load_path(DRAM, 2, 0).links]
+    assert names == ["n1 dram read", "n1 network out", "n0 network in", "instance 0 h2d"]
+    assert parts.load_path(DRAM, 2, 0).end_s(0.0, 1 * GB) == pytest.approx(0.2)
+    assert parts.load_path(DRAM, 2, 0) is parts.load_path(DRAM, 2, 0)
 
 
 def test_migration_goes_over_the_peer_link_the_host_or_the_network() -> None:

@@ -25,6 +25,7 @@ from agentserve_gym.sim import (
     KEEP,
     Answer,
     Decision,
+    Phase,
     Place,
     PlacementDecision,
     PlacementKind,
@@ -220,6 +221,61 @@ def test_a_prefetch_brings_kv_back_before_the_program_returns() -> None:
     assert simulation.residency.counters.prefetched_blocks == 9
     assert records(simulation)["a", 1].first_token_s == pytest.approx(32.6 + 1.17)
     assert simulation.metrics.hit_tokens[HBM] == 160
+
+
+def prefetching_late(after_s: float, restore: Restore, **parts: Any) -> Simulation:
+    """a's prefetch begins so long after its turn ended at 2.6; a is back at 32.6."""
+
+    def place(decision: PlacementDecision) -> Place:
+        if not decision.elapsed_s:
+            return offload("dram", ask_again_s=after_s)
+        return Place(PlacementKind.PREFETCH)
+
+    simulation = evicted_between_turns(**parts)
+    drive(simulation, placing(place, restore), audit)
+    return simulation
+
+
+ROOMY = {"kv_blocks": 26, "b_tokens": 394}
+"""b leaves one block of a in HBM here too, but there is room for a twice."""
+
+
+@pytest.mark.parametrize("room", [{}, ROOMY])
+@pytest.mark.parametrize("restore", [Restore.CHEAPEST, Restore.LOAD])
+def test_a_prefetch_under_way_is_joined(room: dict[str, int], restore: Restore) -> None:
+    simulation = prefetching_late(29.8, restore, **room)
+    # Nine blocks from 32.4 on; a second load of them would end at 34.2.
+    assert records(simulation)["a", 1].first_token_s == pytest.approx(33.3 + 1.17)
+    counters = simulation.residency.counters
+    assert (counters.prefetches, sum(counters.loads)) == (1, 0)
+    assert simulation.report()["moved_bytes"]["instance 0 h2d"] == 9 * BLOCK_BYTES
+    if room:
+        assert counters.joined_prefetches == 1
+        assert simulation.metrics.hit_tokens == [16, 144]
+        assert simulation.metrics.phase_s[Phase.LOAD] == pytest.approx(0.7)
+    else:
+        # Its blocks and the turn's do not fit at once; the turn finds them in HBM when it fits.
+        assert simulation.metrics.hit_tokens == [160, 0]
+
+
+def test_a_turn_computes_what_a_slow_prefetch_would_bring_later() -> None:
+    # At two blocks a second they would be there at 36.9; computing them takes 1.44 s.
+    slow = {**SLOW_LINK, "bandwidth_gbps": BLOCK_BYTES * 2 / 1e9}
+    simulation = prefetching_late(29.8, Restore.CHEAPEST, node=node(host_link=slow), **ROOMY)
+    assert records(simulation)["a", 1].first_token_s == pytest.approx(32.6 + 1 + 1.61)
+    assert simulation.residency.counters.joined_prefetches == 0
+
+
+def test_a_prefetch_under_way_is_not_begun_again() -> None:
+    def place(decision: PlacementDecision) -> Place:
+        if not decision.elapsed_s:
+            return offload("dram", ask_again_s=25.0)
+        return Place(PlacementKind.PREFETCH, ask_again_s=0.3)
+
+    simulation = evicted_between_turns(**ROOMY)
+    drive(simulation, placing(place), audit)
+    assert simulation.residency.counters.prefetches == 1
+    assert simulation.report()["moved_bytes"]["instance 0 h2d"] == 9 * BLOCK_BYTES
 
 
 def test_a_prefetch_without_room_is_refused() -> None:

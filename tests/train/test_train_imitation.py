@@ -48,7 +48,7 @@ def test_demonstrations_are_what_the_teacher_does(small_run):
     rows = np.arange(len(shown.actions))
     # Whatever the teacher chose was possible, component by component.
     assert shown.masks[rows, shown.actions[:, 0]].all()
-    assert shown.masks[rows, 5 + shown.actions[:, 1]].all()
+    assert shown.masks[rows, 13 + shown.actions[:, 1]].all()
     # The first return of an episode is the whole episode's: minus its mean JCT.
     scenario = load_scenario(settings.scenario)
     report = run_policy(Simulation(scenario, WORKLOADS[0]), parse_policy("affinity+dram"))

@@ -50,9 +50,11 @@ def test_permuting_instances_permutes_route_logits_and_nothing_else(scorer):
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     straight = scorer.logits(flat(context, rows))
     permuted = scorer.logits(flat(context, rows[:, order]))
-    assert torch.allclose(permuted[:, :6], straight[:, :6][:, order], atol=1e-12)
-    assert torch.allclose(permuted[:, 6:], straight[:, 6:], atol=1e-12)
-    assert straight[:, :6].std(1).min() > 0
+    by_instance = straight[:, :18].reshape(-1, 6, 3)
+    assert torch.allclose(permuted[:, :18].reshape(-1, 6, 3), by_instance[:, order], atol=1e-12)
+    assert torch.allclose(permuted[:, 18:], straight[:, 18:], atol=1e-12)
+    assert by_instance.std(1).min() > 0
+    assert by_instance.std(2).min() > 0
 
 
 @pytest.mark.parametrize("kind", ["route", "placement"])
@@ -60,9 +62,9 @@ def test_padding_changes_nothing(scorer, kind):
     context, rows = (part.double() for part in observations(5, 8, absent=3, kind=kind))
     padded = scorer.logits(flat(context, rows))
     bare = scorer.logits(flat(context, rows[:, :5]))
-    assert torch.allclose(padded[:, :5], bare[:, :5], atol=1e-12)
-    assert (padded[:, 5:8] < -1e7).all()
-    assert torch.allclose(padded[:, 8:], bare[:, 5:], atol=1e-12)
+    assert torch.allclose(padded[:, :15], bare[:, :15], atol=1e-12)
+    assert (padded[:, 15:24] < -1e7).all()
+    assert torch.allclose(padded[:, 24:], bare[:, 15:], atol=1e-12)
 
 
 def test_values_do_not_depend_on_the_order_of_instances_or_on_padding():
@@ -78,15 +80,15 @@ def test_values_do_not_depend_on_the_order_of_instances_or_on_padding():
 def test_one_set_of_weights_takes_4_and_16_instances(scorer):
     for instances in (4, 16):
         context, rows = (part.double() for part in observations(2, instances))
-        assert scorer.logits(flat(context, rows)).shape == (2, instances + 1 + PLACEMENTS)
+        assert scorer.logits(flat(context, rows)).shape == (2, 3 * instances + 1 + PLACEMENTS)
 
 
 def test_the_part_that_is_not_asked_is_uniform_and_gets_no_gradient(scorer):
     context, rows = (part.double() for part in observations(3, 4, kind="placement"))
     scores = scorer(flat(context, rows))
-    assert (scores[:, :5] == 0).all()
-    assert (scores[:, 5:] != 0).all()
-    scores[:, :5].sum().backward()
+    assert (scores[:, :13] == 0).all()
+    assert (scores[:, 13:] != 0).all()
+    scores[:, :13].sum().backward()
     assert all(not p.grad.any() for p in scorer.parameters() if p.grad is not None)
 
 
@@ -96,7 +98,7 @@ def test_placements_read_the_home_row(scorer):
     shape = scorer.shape
     moved[:, :, shape.home] = 0.0
     moved[:, 3, shape.home] = 1.0
-    before, after = (scorer.logits(flat(context, r))[:, 5:] for r in (rows, moved))
+    before, after = (scorer.logits(flat(context, r))[:, 13:] for r in (rows, moved))
     assert not torch.allclose(before, after)
 
 
@@ -104,7 +106,7 @@ def test_placements_read_the_home_row(scorer):
 def test_single_decision_shapes(routes, placements):
     scorer = Scorer(shape_of(routes, placements))
     context, rows = observations(3, 4, kind="route" if routes else "placement")
-    assert scorer.logits(flat(context, rows)).shape == (3, 5 * routes + placements)
+    assert scorer.logits(flat(context, rows)).shape == (3, 13 * routes + placements)
 
 
 def test_the_shape_fits_the_environments_layout():

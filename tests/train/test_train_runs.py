@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 import torch
+from gymnasium.spaces import Box, MultiDiscrete
 from sb3_contrib import MaskablePPO
 from train_helpers import small_scenario
 
@@ -248,13 +251,45 @@ def test_bad_folders_and_files_are_refused(trained, small_run, tmp_path):
 
 
 def test_a_model_of_another_program_is_refused(tmp_path):
-    import zipfile
-
     file = tmp_path / "other.zip"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("data", "{}")
     with pytest.raises(ValueError, match=r"holds no agentserve.json"):
         load_policy(file)
+
+
+def test_a_model_with_the_actions_of_an_earlier_version_is_refused(trained, tmp_path):
+    file = tmp_path / "old.zip"
+    with zipfile.ZipFile(trained[0] / "model.zip") as new, zipfile.ZipFile(file, "w") as old:
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "agentserve.json":
+                card = json.loads(content)
+                del card["pin_until_return_s"]
+                content = json.dumps(card).encode()
+            old.writestr(name, content)
+    with pytest.raises(ValueError, match=r"the actions of an earlier version, .*; train it anew"):
+        load_policy(file)
+
+
+@pytest.mark.parametrize(
+    ("spaces", "words"),
+    [
+        (None, "observations and actions of an earlier version"),
+        (
+            (Box(0, 1, (7,)), MultiDiscrete([5, 5])),
+            r"7 features and actions MultiDiscrete\(\[5 5\]",
+        ),
+    ],
+)
+def test_a_checkpoint_of_other_spaces_is_refused(stopped, spaces, words):
+    for checkpoint in list_checkpoints(stopped):
+        progress = pickle.loads((checkpoint / "progress.pickle").read_bytes())
+        progress["spaces"] = spaces
+        (checkpoint / "progress.pickle").write_bytes(pickle.dumps(progress))
+    with pytest.raises(ValueError, match=rf"128 was made with {words}.* now; train it anew"):
+        resume(stopped, silent)
+    assert len(list_checkpoints(stopped)) == 2
 
 
 def test_a_device_that_is_not_there_is_refused(small_run, tmp_path):

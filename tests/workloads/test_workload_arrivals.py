@@ -16,9 +16,11 @@ from agentserve_gym.workloads import (
     GammaArrivals,
     GeneratedWorkload,
     PoissonArrivals,
+    StagedArrivals,
     Workload,
     build_workload,
 )
+from agentserve_gym.workloads.spec import Stage
 
 MANY = GeneratedWorkload(mix={"function_calling": 1}, programs=5_000_000)
 
@@ -58,6 +60,24 @@ def test_a_flat_day_is_the_renewal_process_itself() -> None:
     np.testing.assert_allclose(times(flat, 3000), times(plain, 3000), rtol=1e-6)
 
 
+def test_stages_have_their_rates_and_come_again() -> None:
+    stages = (
+        Stage(duration_s=300.0, rate_per_s=2.0),
+        Stage(duration_s=100.0, rate_per_s=0.0),
+        Stage(duration_s=100.0, rate_per_s=12.0),
+    )
+    at = times(StagedArrivals(stages=stages), 60_000)
+    at = at[at < 15_000.0]  # thirty rounds
+    counts = np.histogram(at % 500.0, bins=[0, 300, 400, 500])[0] / 30
+    assert counts.tolist() == pytest.approx([600.0, 0.0, 1200.0], rel=0.03)
+
+
+def test_one_stage_is_the_renewal_process_itself() -> None:
+    staged = StagedArrivals(stages=(Stage(duration_s=70.0, rate_per_s=2.0),), cv=1.3)
+    plain = GammaArrivals(rate_per_s=2.0, cv=1.3)
+    np.testing.assert_allclose(times(staged, 3000), times(plain, 3000), rtol=1e-9)
+
+
 @given(
     seed=st.integers(0, 2**40),
     rate=st.floats(1e-4, 1e4),
@@ -70,6 +90,13 @@ def test_times_never_decrease_and_are_finite(
     for spec in (
         GammaArrivals(rate_per_s=rate, cv=cv),
         DiurnalArrivals(rate_per_s=rate, cv=cv, peak_to_mean=peak, period_s=50.0 / rate),
+        StagedArrivals(
+            stages=(
+                Stage(duration_s=10.0 / rate, rate_per_s=0.0),
+                Stage(duration_s=50.0 / rate, rate_per_s=rate * peak),
+            ),
+            cv=cv,
+        ),
     ):
         at = times(spec, 300, seed).tolist()
         assert all(0 <= a <= b < float("inf") for a, b in pairwise(at))

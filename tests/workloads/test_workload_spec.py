@@ -31,6 +31,9 @@ TURN = {"new_input_tokens": 1, "output_tokens": 1}
         ({"kind": "closed_loop", "concurrency": 1.5}, "concurrency"),
         ({"kind": "diurnal", "rate_per_s": 1, "peak_to_mean": 0.9}, "peak_to_mean"),
         ({"kind": "diurnal", "rate_per_s": 1, "period_s": INF}, "period_s"),
+        ({"kind": "staged", "stages": []}, "stages"),
+        ({"kind": "staged", "stages": [{"duration_s": 0, "rate_per_s": 1}]}, "duration_s"),
+        ({"kind": "staged", "stages": [{"duration_s": 9, "rate_per_s": 0}]}, "rate_per_s is 0"),
         ({"kind": "weibull"}, "weibull"),
     ],
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from agentserve_gym.baselines.admission.gate import Gate
 from agentserve_gym.baselines.estimates import utilization
 from agentserve_gym.baselines.parts import Admission, number
 from agentserve_gym.baselines.registry import register, register_bundle
-from agentserve_gym.sim import Hold, RouteDecision
+from agentserve_gym.sim import RouteDecision
 
 
 @register("none", "every turn is sent at once", "stock")
@@ -52,7 +53,7 @@ class PendingNeed:
     ("held", "admitted_pinned", "admitted"),
 )
 @dataclass
-class CapacityGate(Admission):
+class CapacityGate(Gate):
     """Caps the active working set at what HBM holds. Room is what is free or evictable, less what
     turns already sent will take."""
 
@@ -73,9 +74,6 @@ class CapacityGate(Admission):
         need = decision.turn.prompt_tokens - view.cached_tokens(decision.turn)
         return need <= room - self._pending.tokens(decision, instance)
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
-        return Hold(lane=instance)
-
     def turn_held(self, decision: RouteDecision) -> None:  # noqa: ARG002
         self.count("held")
 
@@ -88,8 +86,8 @@ class CapacityGate(Admission):
 
 register_bundle(
     "searched_gate",
-    "gate+searched+searched_order",
-    "the searched policy whole: gate, retention and priority",
+    "gate(order=queue)+searched+searched_order",
+    "the searched policy whole: gate, retention and priority, at the gate too",
     "searched capacity gate (published artifact)",
 )
 register_bundle(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentserve_gym.baselines.admission.gate import Gate, release_order
 from agentserve_gym.baselines.idleness import IdlenessRanking
-from agentserve_gym.baselines.parts import Admission, number
+from agentserve_gym.baselines.parts import number
 from agentserve_gym.baselines.registry import register
-from agentserve_gym.sim import Hold, PlacementDecision, RouteDecision
+from agentserve_gym.sim import PlacementDecision, RouteDecision
 
 
 @register(
@@ -17,9 +18,10 @@ from agentserve_gym.sim import Hold, PlacementDecision, RouteDecision
     ("blocked", "ranked_in", "let_in"),
 )
 @dataclass
-class MoriGate(Admission):
-    """Least idle first among those who wait."""
+class MoriGate(Gate):
+    """Least idle first among those who wait. Newcomers are ranked with the others."""
 
+    order: str = release_order("least_idle")
     interval_s: float = number(5.0, low=1e-3)
     hbm_share: float = number(0.9, low=1e-3, high=1.0)
 
@@ -32,13 +34,16 @@ class MoriGate(Admission):
 
     def admits(self, decision: RouteDecision, instance: int) -> bool:
         program, cluster = decision.program, decision.cluster
+        tokens = decision.turn.prompt_tokens
+        self._ranking.waits(program, instance, tokens)
         if self._ranking.tier(cluster, program, instance) == "hbm":
             return True
-        return self._ranking.has_room(cluster, program, instance, decision.turn.prompt_tokens)
+        return self._ranking.has_room(cluster, program, instance, tokens)
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:
-        idleness = self._ranking.idleness(decision.program, decision.time_s)
-        return Hold(priority=idleness, lane=instance)
+    def release_priority(self, decision: RouteDecision, instance: int) -> float:
+        if self.order == "least_idle":
+            return self._ranking.idleness(decision.program, decision.time_s)
+        return super().release_priority(decision, instance)
 
     def turn_held(self, decision: RouteDecision) -> None:
         if decision.offers == 0:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentserve_gym.baselines.parts import Admission, number
+from agentserve_gym.baselines.admission.gate import Gate, release_order
+from agentserve_gym.baselines.contexts import SharedContexts, own_tokens
+from agentserve_gym.baselines.parts import number
 from agentserve_gym.baselines.registry import register, register_bundle
-from agentserve_gym.sim import ClusterView, Hold, ProgramState, ProgramStatus, RouteDecision
+from agentserve_gym.sim import ClusterView, ProgramState, ProgramStatus, RouteDecision
 
 
 @register(
@@ -17,13 +19,16 @@ from agentserve_gym.sim import ClusterView, Hold, ProgramState, ProgramStatus, R
     ("paused", "restored", "started"),
 )
 @dataclass
-class ThunderAgent(Admission):
+class ThunderAgent(Gate):
     """Every ``interval_s``, each instance's demand is compared with its HBM: contexts of reasoning
-    programs count whole, those of acting ones halve every ``half_life_s`` of their gap. Above
-    ``most`` of HBM, programs are paused by 1 / context + 1 if acting, highest first; a paused or
-    new one is let in where demand stays below ``least``. A reasoning program pauses at its next
-    turn boundary."""
+    programs count whole, those of acting ones halve every ``half_life_s`` of their gap, and what
+    programs share counts once. Above ``most`` of HBM, programs are paused by 1 / context + 1 if
+    acting, highest first; a paused or new one is let in where demand stays below ``least``. A
+    reasoning program pauses at its next turn boundary. Restored is by 1 / context + 1 if reasoning,
+    highest first: a program that waits for a turn reasons, so that is the shortest context first.
+    """
 
+    order: str = release_order("shortest_context")
     interval_s: float = number(1.0, low=1e-3)
     half_life_s: float = number(1.0, low=1e-3)
     most: float = number(1.0, low=1e-3)
@@ -45,8 +50,9 @@ class ThunderAgent(Admission):
             return True
         self._context[index] = decision.turn.prompt_tokens
         demand = self._demand(decision.cluster, instance, decision.time_s, besides=index)
-        room = self.least * self._capacity(decision.cluster, instance) - demand
-        return demand == 0.0 or decision.turn.prompt_tokens <= room
+        room = self.least * self._capacity(decision.cluster, instance) - demand.tokens
+        more = demand.added(decision.program, decision.turn.prompt_tokens)
+        return not demand.tokens or more <= room
 
     def _check(self, decision: RouteDecision) -> None:
         """Pause programs until every instance's demand fits."""
@@ -54,14 +60,15 @@ class ThunderAgent(Admission):
         self._forget_finished(cluster)
         for view in cluster.instances:
             limit = self.most * self._capacity(cluster, view.index)
-            demand = self._demand(cluster, view.index, now_s)
+            demand = self._demand(cluster, view.index, now_s).tokens
             if demand <= limit:
                 continue
             members = [cluster.programs[index] for index in self._members(view.index)]
             for program in sorted(members, key=self._pause_score, reverse=True):
                 if demand <= limit:
                     break
-                demand -= self._weight(program, now_s)
+                own = own_tokens(program, self._tokens(program), view.block_size_tokens)
+                demand -= own * self._weight(program, now_s)
                 self._paused.add(program.index)
                 self.count("paused")
 
@@ -73,24 +80,26 @@ class ThunderAgent(Admission):
         return (1.0 / max(self._tokens(program), 1) + acting, -program.index)
 
     def _tokens(self, program: ProgramState) -> int:
+        if program.status is ProgramStatus.TOOL_GAP:
+            return program.context_tokens
         return max(program.context_tokens, self._context.get(program.index, 0))
 
     def _weight(self, program: ProgramState, now_s: float) -> float:
-        """Tokens of HBM that a program is worth now."""
+        """How much of its context a program is worth now."""
         if program.status is not ProgramStatus.TOOL_GAP:
-            return float(self._tokens(program))
-        gap_s = now_s - program.gap_started_s
-        return float(program.context_tokens * 2.0 ** (-gap_s / self.half_life_s))
+            return 1.0
+        return float(2.0 ** (-(now_s - program.gap_started_s) / self.half_life_s))
 
     def _demand(
         self, cluster: ClusterView, instance: int, now_s: float, besides: int = -1
-    ) -> float:
+    ) -> SharedContexts:
         programs = cluster.programs
-        return sum(
-            self._weight(programs[index], now_s)
-            for index in self._members(instance)
-            if index != besides and index in programs
-        )
+        demand = SharedContexts(cluster.instances[instance].block_size_tokens)
+        for index in self._members(instance):
+            if index != besides and index in programs:
+                program = programs[index]
+                demand.add(program, self._tokens(program), self._weight(program, now_s))
+        return demand
 
     @staticmethod
     def _capacity(cluster: ClusterView, instance: int) -> int:
@@ -103,8 +112,8 @@ class ThunderAgent(Admission):
         self._context = {i: tokens for i, tokens in self._context.items() if i in live}
         self._paused &= live.keys()
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
-        return Hold(priority=float(decision.turn.prompt_tokens))
+    def lane(self, instance: int) -> int:  # noqa: ARG002
+        return 0
 
     def dispatched(self, decision: RouteDecision, instance: int) -> None:
         index = decision.program.index

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentserve_gym.baselines.admission.gate import Gate, release_order
+from agentserve_gym.baselines.contexts import SharedContexts
 from agentserve_gym.baselines.estimates import utilization
-from agentserve_gym.baselines.parts import Admission, number
+from agentserve_gym.baselines.parts import number
 from agentserve_gym.baselines.registry import register
-from agentserve_gym.sim import Hold, InstanceView, RouteDecision
+from agentserve_gym.sim import InstanceView, RouteDecision
 
 
 @dataclass(slots=True)
@@ -28,7 +30,7 @@ class _Window:
     ("paused", "grown", "cut"),
 )
 @dataclass
-class Concur(Admission):
+class Concur(Gate):
     """Additive increase, multiplicative decrease, at most once per ``interval_s``. Agents pause at
     turn boundaries only: one more than the window allows stops when its next turn is ready. The
     hit rate is that of the tokens admitted since the last tick. Programs arrive over time here, so
@@ -75,9 +77,6 @@ class Concur(Admission):
             window.size = max(window.size * self.beta, 1.0)
             self.count("cut")
 
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
-        return Hold(lane=instance)
-
     def turn_held(self, decision: RouteDecision) -> None:
         if decision.offers == 0:
             self.count("paused")
@@ -98,10 +97,12 @@ class Concur(Admission):
     ("held", "started", "later_turns"),
 )
 @dataclass
-class WorkingSet(Admission):
-    """Contexts of all started programs count, whether they run or wait for tools. Later turns are
-    always admitted."""
+class WorkingSet(Gate):
+    """Contexts of all started programs count, whether they run or wait for tools, a prefix that
+    they share once. Later turns are always admitted. Newcomers start shortest first: one that does
+    not fit would keep the others waiting."""
 
+    order: str = release_order("shortest_context")
     share: float = number(1.0, low=1e-3)
 
     def reset(self) -> None:
@@ -113,16 +114,13 @@ class WorkingSet(Admission):
             return True
         view = decision.cluster.instances[instance]
         live = decision.cluster.programs
-        used = sum(
-            max(tokens, live[index].context_tokens)
-            for index, (at, tokens) in self._started.items()
-            if at == instance and index in live
-        )
-        room = self.share * view.kv_blocks * view.block_size_tokens - used
-        return used == 0 or decision.turn.prompt_tokens <= room
-
-    def hold(self, decision: RouteDecision, instance: int) -> Hold:  # noqa: ARG002
-        return Hold(lane=instance)
+        used = SharedContexts(view.block_size_tokens)
+        for index, (at, tokens) in self._started.items():
+            if at == instance and index in live:
+                used.add(live[index], max(tokens, live[index].context_tokens))
+        room = self.share * view.kv_blocks * view.block_size_tokens - used.tokens
+        more = used.added(decision.program, decision.turn.prompt_tokens)
+        return not used.tokens or more <= room
 
     def turn_held(self, decision: RouteDecision) -> None:
         if decision.offers == 0:

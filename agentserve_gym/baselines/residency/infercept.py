@@ -8,6 +8,7 @@ from math import ceil, inf
 
 import numpy as np
 
+from agentserve_gym.baselines.estimates import uncopied_tokens
 from agentserve_gym.baselines.parts import Residency, number
 from agentserve_gym.baselines.registry import register
 from agentserve_gym.hardware.pricing.timing import LatencyModel, lone_chunk
@@ -68,8 +69,11 @@ class MinWaste(Residency):
     The gap is estimated as the time elapsed so far, so preserving costs nothing at first. The rule
     is re-evaluated when, at the present load, the balance would tip, but no sooner than after
     ``soonest_s`` and no later than after ``latest_s``. A discarded context stays matchable until
-    its blocks are taken: in an engine with a prefix cache, freeing is no more than that.
+    its blocks are taken: in an engine with a prefix cache, freeing is no more than that. A request
+    that comes back from an interception queues with its original arrival time.
     """
+
+    order = "program_fcfs"
 
     soonest_s: float = number(0.1, low=1e-3)
     latest_s: float = number(5.0, low=1e-3)
@@ -154,7 +158,7 @@ class InferCept(MinWaste):
         index = decision.program.index
         self._preserved.pop(index, None)
         if decision.cluster.reaches(decision.instance, "dram") and self._may_swap(decision, this):
-            self._budgets[decision.instance].tokens -= context
+            self._budgets[decision.instance].tokens -= uncopied_tokens(decision, "dram")
             self.count("swapped")
             return offload("dram")
         if decision.elapsed_s < tipping_s:

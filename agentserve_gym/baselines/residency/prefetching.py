@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentserve_gym.baselines.estimates import slowest_gap_s, utilization
+from agentserve_gym.baselines.estimates import copy_s, slowest_gap_s, utilization
 from agentserve_gym.baselines.parts import Residency, number
 from agentserve_gym.baselines.registry import register
 from agentserve_gym.baselines.residency.saga import BELOW_ALL
@@ -17,10 +17,10 @@ from agentserve_gym.sim import (
 )
 
 
-def transfer_s(decision: PlacementDecision) -> float:
-    """Time to move the context between HBM and DRAM, once, as the links are now."""
-    program = decision.program
-    return decision.cluster.offload_s(program, "dram", program.context_tokens)
+def return_s(decision: PlacementDecision) -> float:
+    """Time to bring the whole context back from DRAM, as the links are now."""
+    tokens = decision.program.context_tokens
+    return decision.cluster.load_s(decision.instance, "dram", tokens)
 
 
 @register(
@@ -32,7 +32,8 @@ def transfer_s(decision: PlacementDecision) -> float:
 )
 @dataclass
 class Tokencake(Residency):
-    """Predicts a call by its tool's exponential average. ``pressure`` is the KV utilisation above
+    """Predicts a call by its tool's exponential average. The transfers are those of what DRAM does
+    not hold yet, and of the whole context back. ``pressure`` is the KV utilisation above
     which HBM counts as short; the upload begins ``lead_s`` earlier than its transfer needs."""
 
     pressure: float = number(0.8, high=1.0)
@@ -43,13 +44,15 @@ class Tokencake(Residency):
             self.count("prefetched")
             return Place(PlacementKind.PREFETCH)
         predicted_s = slowest_gap_s(decision, lambda kind: kind.ema_s)
-        moving_s = transfer_s(decision)
-        window_s = (predicted_s or 0.0) - 2.0 * moving_s
-        if window_s <= 0.0 or not self._short_of_room(decision):
+        if predicted_s is None or not self._short_of_room(decision):
+            self.count("kept")
+            return KEEP
+        out_s, back_s = copy_s(decision, "dram"), return_s(decision)
+        if predicted_s <= out_s + back_s:
             self.count("kept")
             return KEEP
         self.count("offloaded")
-        again_s = max(window_s + moving_s - self.lead_s, moving_s)
+        again_s = max(predicted_s - back_s - self.lead_s, out_s, self.lead_s)
         return offload("dram", ask_again_s=again_s)
 
     def _short_of_room(self, decision: PlacementDecision) -> bool:
@@ -85,9 +88,8 @@ class KVFlow(Residency):
         self.count("ranked")
         if not decision.cluster.reaches(decision.instance, "dram"):
             return Place(PlacementKind.KEEP, rank=rank)
-        moving_s = transfer_s(decision)
-        again_s = predicted_s - moving_s - self.lead_s
-        again = again_s if again_s > moving_s else None
+        again_s = predicted_s - return_s(decision) - self.lead_s
+        again = again_s if again_s > copy_s(decision, "dram") else None
         return offload("dram", stay_warm=True, rank=rank, ask_again_s=again)
 
     def _rank(self, decision: PlacementDecision, predicted_s: float) -> float:

@@ -135,5 +135,8 @@ class Saga(SagaTTL):
 
 
 register_bundle(
-    "saga_system", "affinity_cap+saga", "SAGA without stealing", "SAGA (arXiv 2605.00528)"
+    "saga_system",
+    "work_stealing+saga+short_queue",
+    "SAGA with work stealing from the router's queue",
+    "SAGA (arXiv 2605.00528)",
 )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentserve_gym.baselines.estimates import slowest_gap_s
+from agentserve_gym.baselines.estimates import copy_s, slowest_gap_s
 from agentserve_gym.baselines.parts import Residency, number
 from agentserve_gym.baselines.registry import register
 from agentserve_gym.sim import KEEP, Place, PlacementDecision, offload
+
+MEMORY_TIERS = ("dram", "cxl")
+"""Tiers that writing does not wear out."""
 
 
 @register(
@@ -59,11 +62,12 @@ class WriteThrough(Residency):
     "write through to the nearest lower tier, and to the farthest (CXL, NVMe) what was used at "
     "least `uses` times",
     "Dynamo KVBM, frequency-filtered lower tier",
-    ("copied_far", "copied", "kept"),
+    ("copied", "copied_far", "filtered", "kept"),
 )
 @dataclass
 class FrequencyFiltered(Residency):
-    """The second copy starts ``delay_s`` after the first and is taken from HBM."""
+    """The second copy starts ``delay_s`` after the first and is taken from HBM. A lone tier is
+    filtered if it is a disk and not memory (DRAM, CXL)."""
 
     uses: int = number(2, low=1)
     delay_s: float = number(0.05, low=1e-3)
@@ -76,8 +80,12 @@ class FrequencyFiltered(Residency):
         if decision.elapsed_s > 0.0:
             self.count("copied_far")
             return offload(tiers[-1], stay_warm=True)
+        often = decision.program.turns_done >= self.uses
+        if not often and len(tiers) == 1 and tiers[0] not in MEMORY_TIERS:
+            self.count("filtered")
+            return KEEP
         self.count("copied")
-        again = len(tiers) > 1 and decision.program.turns_done >= self.uses
+        again = often and len(tiers) > 1
         return offload(tiers[0], stay_warm=True, ask_again_s=self.delay_s if again else None)
 
 
@@ -90,15 +98,15 @@ class FrequencyFiltered(Residency):
 )
 @dataclass
 class MoveBudget(Residency):
-    """The transfer, links' queues included, must fit ``share`` of the expected gap."""
+    """The transfer of what the tier does not hold yet, links' queues included, must fit ``share``
+    of the expected gap."""
 
     share: float = number(0.5, low=1e-3, high=1.0)
 
     def place(self, decision: PlacementDecision) -> Place:
-        cluster, program = decision.cluster, decision.program
         expected_s = slowest_gap_s(decision, lambda kind: kind.ema_s) or 0.0
-        for tier in cluster.reached_tiers(decision.instance):
-            if cluster.offload_s(program, tier, program.context_tokens) <= self.share * expected_s:
+        for tier in decision.cluster.reached_tiers(decision.instance):
+            if copy_s(decision, tier) <= self.share * expected_s:
                 self.count("moved")
                 return offload(tier)
         self.count("over_budget")

@@ -28,7 +28,10 @@ class LeastAttained(Scheduling):
 
     ``levels`` queues: the first takes service below ``quantum_s`` seconds, and each further one
     twice as much. A program that has waited ``beta`` times as long as it was served goes to the
-    front, also while it waits; its counters then start anew. Running turns are not preempted.
+    front, also while it waits; its counters then start anew. Autellix also preempts a running call
+    whose program is demoted; no answer of a router does that, so these are its orders without
+    preemption: of the running, only who a shortage of blocks preempts is by priority, where the
+    scenario says so (``engine.preemption_victim = "lowest_priority"``).
     """
 
     levels: int = number(8, low=1)

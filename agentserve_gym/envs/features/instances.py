@@ -203,9 +203,8 @@ class InstanceColumns:
 
     def _price(self, turn: TurnState) -> None:
         """Compute times to the first token."""
-        cluster, prompt, home = self._cluster, turn.prompt_tokens, turn.program.home
-        hits = self.hit_tokens
-        home_hit = hits[home] if home >= 0 else 0
+        cluster, prompt, hits = self._cluster, turn.prompt_tokens, self.hit_tokens
+        copies = self._copies(turn)
         self.recompute_s, self.restore_s = recomputes_s, restores_s = [], []
         asked: PrefillEstimate | None = None
         after: dict[int, float] = {}  # by tokens that are known, of the kind of instance asked
@@ -224,14 +223,24 @@ class InstanceColumns:
                     loaded_s = cluster.load_s(i, tier.name, there - hit) + after[there]
                     if loaded_s < restore_s:
                         restore_s = loaded_s
-            if home_hit > hit:
-                if home_hit not in after:
-                    after[home_hit] = prefill_s.seconds(prompt - home_hit, home_hit)
-                migrated_s = cluster.load_s(i, "hbm", home_hit - hit, home) + after[home_hit]
-                if migrated_s < restore_s:
-                    restore_s = migrated_s
+            for name, source, there in copies:
+                if there > hit:
+                    if there not in after:
+                        after[there] = prefill_s.seconds(prompt - there, there)
+                    loaded_s = cluster.load_s(i, name, there - hit, source) + after[there]
+                    if loaded_s < restore_s:
+                        restore_s = loaded_s
             recomputes_s.append(recompute_s)
             restores_s.append(restore_s)
+
+    def _copies(self, turn: TurnState) -> list[tuple[str, int, int]]:
+        """Copies that one instance has and others may fetch: tier, instance, tokens."""
+        hbm, tiers = self._cluster.sources(turn)
+        copies = [("hbm", source, self.hit_tokens[source]) for source in hbm]
+        copies += [
+            (tier.name, source, tier.tokens[source]) for source in tiers for tier in self._tiers
+        ]
+        return copies
 
     def _estimates_of(self, views: Sequence[InstanceView]) -> list[PrefillEstimate]:
         """An estimate per instance: one object for those alike, also of the episode before."""

@@ -28,6 +28,8 @@ class Moment:
         routing, placing: whether a turn needs an instance; whether a tool gap began. At most one.
         may_hold, offers: of the turn; false and 0 at a placement.
         wait_s: time since the turn was ready; 0 at a placement.
+        since_gap_began_s: time since the gap began; 0 where its placement is asked first, and at a
+            route.
         program: whose turn or gap it is.
         home: instance of its last turn; -1 before the first, and where nothing is asked.
         elapsed_s, queue_s: time since its arrival, and how much of it was spent in queues.
@@ -48,6 +50,7 @@ class Moment:
         self.may_hold = False
         self.offers = 0
         self.wait_s = 0.0
+        self.since_gap_began_s = 0.0
         self.queue_s = 0.0
         self.home = -1
         self.elapsed_s = 0.0
@@ -81,6 +84,7 @@ class Moment:
             self.routing, self.placing = True, False
             self.may_hold, self.offers = decision.may_hold, decision.offers
             self.wait_s = decision.time_s - turn.ready_s
+            self.since_gap_began_s = 0.0
             tokens = self.prompt_tokens = turn.prompt_tokens
             self.new_tokens = tokens - turn.reuse_tokens
             self.instances.of_turn(turn)
@@ -88,6 +92,7 @@ class Moment:
             self.routing, self.placing = False, True
             self.may_hold, self.offers = False, 0
             self.wait_s = 0.0
+            self.since_gap_began_s = decision.elapsed_s
             self.prompt_tokens = self.new_tokens = 0
             tokens = program.context_tokens
             self.instances.of_program(program)

@@ -72,6 +72,8 @@ DECISION: tuple[Feature, ...] = (
     _flag("may_hold", "the turn may be held", "may_hold"),
     _count("offers", "how often this turn was offered before", "offers", 64.0, "offers"),
     _wait("wait_s", "time since this turn was ready (0 at a placement)", "wait_s"),
+    _flag("asked_again", "this placement comes up once more", "since_gap_began_s > 0.0"),
+    _wait("since_gap_began_s", "time since the gap began (0 at a route)", "since_gap_began_s"),
 )
 
 PROGRAM: tuple[Feature, ...] = (

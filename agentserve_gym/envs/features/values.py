@@ -21,6 +21,7 @@ def add_asked(moment: Moment, values: list[float]) -> None:
     prompt_tokens = moment.prompt_tokens
     queue_s = moment.queue_s
     routing = moment.routing
+    since_gap_began_s = moment.since_gap_began_s
     tool = moment.tool
     wait_s = moment.wait_s
     values += [
@@ -29,6 +30,8 @@ def add_asked(moment: Moment, values: list[float]) -> None:
         may_hold,
         offers,
         wait_s,
+        since_gap_began_s > 0.0,
+        since_gap_began_s,
         program.turns_done,
         program.context_tokens,
         prompt_tokens,

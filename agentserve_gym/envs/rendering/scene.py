@@ -146,7 +146,8 @@ def _question(simulation: Simulation, decision: Decision | None) -> str:
             f"{turn.prompt_tokens} tokens, {new} new{home}"
         )
     tools = ", ".join(decision.tool_kinds) or decision.gap_kind
+    again = " again" if decision.elapsed_s > 0.0 else ""
     return (
-        f"place KV of {program.program_id}: {program.context_tokens} tokens "
+        f"place KV of {program.program_id}{again}: {program.context_tokens} tokens "
         f"on {decision.instance}, waits for {tools}"
     )

@@ -46,7 +46,7 @@ class Topology(Copyable):
         self.from_host: list[Links] = []
         self.peer: list[Link | None] = []
         self.network: list[tuple[Links, Links]] = []
-        self._moves: dict[tuple[int, int], Path] = {}
+        self._moves: dict[tuple[int, int, int], Path] = {}
         self._numbers = {HBM_NAME: HBM}
 
     def copy_bytes(self, instance: int, blocks: int) -> float:
@@ -81,30 +81,28 @@ class Topology(Copyable):
         return path
 
     def load_path(self, tier: int, source: int, instance: int) -> Path:
-        """A lower tier that an instance reaches, or the HBM of instance ``source``, to its HBM."""
-        if tier != HBM:
+        """To an instance's HBM: from the HBM of instance ``source``, or from a lower tier, which
+        ``source`` reaches on another node or, if it is negative, the instance itself."""
+        if tier != HBM and (source < 0 or self.node_of[source] == self.node_of[instance]):
             path = self.tiers[tier - 1].load_paths[instance]
             assert path is not None
             return path
-        move = self._moves.get((source, instance))
+        key = (tier, source, instance)
+        move = self._moves.get(key)
         if move is None:
-            move = self._moves[source, instance] = self._move_path(source, instance)
+            move = self._moves[key] = self._move_path(tier, source, instance)
         return move
 
-    def _move_path(self, source: int, instance: int) -> Path:
-        node = self.node_of[instance]
-        origin = self.node_of[source]
-        if origin == node:
+    def _move_path(self, tier: int, source: int, instance: int) -> Path:
+        node, origin = self.node_of[instance], self.node_of[source]
+        start = self.to_host[source] if tier == HBM else self.tiers[tier - 1].reads[source]
+        if origin != node:
+            start += self.network[origin][0] + self.network[node][1]
+        else:
             peer = self.peer[node]
             if peer is not None:
                 return Path((peer,))
-            return Path(self.to_host[source] + self.from_host[instance])
-        return Path(
-            self.to_host[source]
-            + self.network[origin][0]
-            + self.network[node][1]
-            + self.from_host[instance]
-        )
+        return Path(start + self.from_host[instance])
 
     def can_migrate(self, source: int, instance: int) -> bool:
         """Whether KV can move between two instances: of one kind, on one node or over a network."""
@@ -112,3 +110,12 @@ class Topology(Copyable):
             return False
         origin, node = self.node_of[source], self.node_of[instance]
         return origin == node or bool(self.network[origin][0])
+
+    def are_distant(self, source: int, instance: int) -> bool:
+        """Whether KV can move between two instances, and has to cross the network."""
+        return self.node_of[source] != self.node_of[instance] and self.can_migrate(source, instance)
+
+    @property
+    def is_networked(self) -> bool:
+        """Whether KV can move between nodes."""
+        return any(out for out, _ in self.network)

@@ -51,8 +51,8 @@ Prefix = tuple[tuple[str, int], ...]
 class ProgramState(Copyable):
     """One live program.
 
-    It changes through its methods; only the residency model keeps two numbers of its own here,
-    ``pinned_at`` and ``version``.
+    It changes through its methods; only the residency model keeps notes of its own here,
+    ``copied_from``, ``pinned_at`` and ``version``.
 
     Attributes:
         index: number of the program in order of creation; keys its own KV chain in every pool.
@@ -71,6 +71,7 @@ class ProgramState(Copyable):
         phase_s: seconds spent per ``Phase``, complete up to the last change of phase.
         prefix: levels of the shared prefix, each (key, blocks); ``chain_keys``: their keys and the
             own part's; ``shared_blocks``: blocks of all levels together.
+        copied_from: instances from whose HBM copies went to lower tiers, one per node.
         pinned_at: instance where its chain is pinned, or -1.
         version: resets of the chain so far: copies in flight from before one are worthless.
     """
@@ -83,6 +84,7 @@ class ProgramState(Copyable):
         "attained_service_s",
         "chain_keys",
         "context_tokens",
+        "copied_from",
         "gap_kind",
         "gap_started_s",
         "gap_tool_kinds",
@@ -133,6 +135,7 @@ class ProgramState(Copyable):
         self.gap_tool_kinds: tuple[str, ...] = ()
         self.gap_started_s = 0.0
         self.phase_s = [0.0] * len(Phase)
+        self.copied_from: tuple[int, ...] = ()
         self.pinned_at = -1
         self.version = 0
         self.model: str = plan.model or (default_model if parent is None else parent.model)

@@ -10,32 +10,31 @@ order; where everything in it is held, the offload is refused and counted, nothi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from mypy_extensions import mypyc_attr
 
 from agentserve_gym.sim.kernel.answers import Place, PlacementKind, Restore
+from agentserve_gym.sim.kernel.copies import NEAR, UNDER_WAY, Holders, Restorable
 from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
-from agentserve_gym.sim.kernel.events import Clock, Event
+from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.host import Host
 from agentserve_gym.sim.kernel.links import Path
 from agentserve_gym.sim.kernel.memory import Topology
-from agentserve_gym.sim.kernel.pools import BlockPool, Key, Pin
+from agentserve_gym.sim.kernel.pools import BlockPool, Pin
 from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus
 from agentserve_gym.sim.kernel.request import Prompt, Request
 from agentserve_gym.sim.kernel.tiers import HBM
+from agentserve_gym.sim.kernel.transfers import (
+    Load,
+    Offload,
+    PinDeadline,
+    Prefetch,
+    Transfer,
+    TransferHost,
+)
 
 HbmBlocks = Callable[[Prompt, int], int]
-
-
-class Restorable(NamedTuple):
-    """A copy outside an instance's HBM: where, how many leading blocks, when a load would end."""
-
-    tier: int
-    source: int
-    blocks: int
-    end_s: float
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -44,14 +43,18 @@ class ResidencyCounters(Copyable):
 
     Attributes:
         offloads, offloaded_blocks, loads, loaded_blocks: by number of the tier; loads from HBM come
-            from another instance's.
-        offloaded_bytes, loaded_bytes: over all tiers, windows and states included.
+            from another instance's. ``remote_loads``: how many of the loads crossed the network.
+        offloaded_bytes, loaded_bytes: over all tiers, windows and states included;
+            ``remote_loaded_bytes``: those that crossed the network.
+        prefetches, prefetched_blocks: not counted among the loads. ``joined_prefetches``: those
+            under way when their program returned, whose turn waited for the rest.
     """
 
     __slots__ = (
-        "drops", "loaded_blocks", "loaded_bytes", "loads", "offloaded_blocks", "offloaded_bytes",
-        "offloads", "pins", "pins_expired", "pins_used", "prefetched_blocks", "prefetches",
-        "refused_offloads", "refused_prefetches",
+        "drops", "joined_prefetches", "loaded_blocks", "loaded_bytes", "loads", "offloaded_blocks",
+        "offloaded_bytes", "offloads", "pins", "pins_expired", "pins_used", "prefetched_blocks",
+        "prefetches", "refused_offloads", "refused_prefetches", "remote_loaded_bytes",
+        "remote_loads",
     )  # fmt: skip
 
     def __init__(self, tiers: int) -> None:
@@ -65,14 +68,17 @@ class ResidencyCounters(Copyable):
         self.loads = [0] * tiers
         self.loaded_blocks = [0] * tiers
         self.loaded_bytes = 0.0
+        self.remote_loads = [0] * tiers
+        self.remote_loaded_bytes = 0.0
         self.drops = 0
         self.prefetches = 0
         self.prefetched_blocks = 0
         self.refused_prefetches = 0
+        self.joined_prefetches = 0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Residency(Copyable):
+class Residency(TransferHost):
     """The KV residency model of one cluster."""
 
     def __init__(
@@ -88,6 +94,11 @@ class Residency(Copyable):
         self.counters = ResidencyCounters(1 + len(topology.tiers))
         self._lower = range(1, 1 + len(topology.tiers))
         self._clock = clock
+        self._holders = Holders(topology)
+        self._alone = len(engines) == 1
+        self._networked = topology.is_networked
+        self._prefetches: dict[int, Prefetch] = {}
+        """The last one of each program that has one under way."""
 
     def pools(self) -> list[BlockPool]:
         """Every pool: HBM by instance, then the lower tiers'."""
@@ -129,6 +140,14 @@ class Residency(Copyable):
             pin.returned = True
         else:
             self.unpin(program)
+
+    def admitted(self, turn: Request) -> None:
+        """The turn has its place in HBM: a pin that lasted until then ends."""
+        program = turn.program
+        if program.pinned_at >= 0:
+            self.unpin(program)
+        if program.prefix and not self._alone:
+            self._holders.ran(program, turn.instance)
 
     def unpin(self, program: ProgramState) -> None:
         """End the program's pin wherever it is."""
@@ -174,7 +193,7 @@ class Residency(Copyable):
         if pin is not None:
             program.pinned_at = program.home
             self.counters.pins += 1
-            self._clock.schedule(deadline, _PinDeadline(self, program, pin))
+            self._clock.schedule(deadline, PinDeadline(self, program, pin))
             engine.reconsider()
 
     def pin_expired(self, program: ProgramState, pin: Pin) -> None:
@@ -231,23 +250,24 @@ class Residency(Copyable):
 
     def _copy_down(
         self, program: ProgramState, instance: int, blocks: int, tier: int, stay_warm: bool
-    ) -> _Offload | None:
+    ) -> Offload | None:
         """A copy of a chain's first ``blocks``, for which the tier has made room; ``None`` where it
         has no room, or there is nothing of the program's own to copy."""
         pool = self.topology.pool(tier, instance)
         if pool is None or blocks <= program.shared_blocks:
             return None
         source, keys = self.engines[instance].pool, program.chain_keys
-        copy = _Offload(self, program, instance, source, keys, pool, blocks, stay_warm)
+        copy = Offload(self, program, instance, source, keys, pool, blocks, stay_warm)
         if not copy.reserve():
             self.counters.refused_offloads += 1
             return None
+        self._holders.copied_down(program, instance)
         self.counters.offloads[tier] += 1
         self.counters.offloaded_blocks[tier] += copy.taken
         self.counters.offloaded_bytes += self.topology.copy_bytes(instance, copy.taken)
         return copy
 
-    def offload_ended(self, copy: _Offload) -> None:
+    def offload_ended(self, copy: Offload) -> None:
         """The copy in a lower tier is complete; the one in HBM gives way first, unless it is to
         stay, or the program returned meanwhile."""
         program = copy.program
@@ -266,34 +286,41 @@ class Residency(Copyable):
         engine.synchronize()
         pool = engine.pool
         hit = pool.match(program, self._chain_blocks(program))
+        under_way = self._prefetches.get(program.index)
+        if under_way is not None and under_way.completes(program.home, hit):
+            return
         blocks, tier = self._longest_copy(program)
         source = self.topology.pool(tier, program.home) if tier else None
         if source is None or blocks <= max(hit, program.shared_blocks):
             return
-        keys = tuple(source.matched_keys(program, blocks))
-        copy = _Prefetch(self, program, program.home, source, keys, pool, blocks)
+        copy = Prefetch(self, program, program.home, tier, source, pool, blocks)
         if not copy.reserve():
             self.counters.refused_prefetches += 1
             return
         copy.hold_source()
+        self._prefetches[program.index] = copy
         self.counters.prefetches += 1
         self.counters.prefetched_blocks += copy.taken
-        path = self.topology.load_path(tier, -1, program.home)
+        path = self.topology.load_path(tier, NEAR, program.home)
         self._start(copy, path, copy.taken, program.home)
         engine.reconsider()
 
-    def prefetch_ended(self, copy: _Prefetch) -> None:
-        """The copy in HBM is complete."""
+    def prefetch_ended(self, copy: Prefetch) -> None:
+        """The copy in HBM is complete, or is what a turn waits for."""
+        if self._prefetches.get(copy.program.index) is copy:
+            del self._prefetches[copy.program.index]
+        copy.source.release(copy.source_keys)
         engine = self.engines[copy.instance]
+        if copy.turn is not None:
+            engine.load_finished(copy.turn)
+            return
         engine.synchronize()
         copy.store()
-        copy.source.release(copy.source_keys)
         self._freed(engine)
 
-    def _start(self, event: Event, path: Path, blocks: int, instance: int) -> None:
-        """Begin a transfer of an instance's blocks whose end is the event."""
-        end = path.start(self._clock.time_s, self.topology.copy_bytes(instance, blocks))
-        self._clock.schedule(end, event)
+    def _start(self, transfer: Transfer, path: Path, blocks: int, instance: int) -> None:
+        """Let an instance's blocks set out."""
+        transfer.start(self._clock, path, self.topology.copy_bytes(instance, blocks))
 
     def _longest_copy(self, program: ProgramState) -> tuple[int, int]:
         """Most blocks of the chain in a lower tier, and the first tier that has them; 0, 0."""
@@ -325,20 +352,49 @@ class Residency(Copyable):
         ``hbm_blocks(turn, instance)`` says what lies in HBM; by default what does now.
         """
         lookup = hbm_blocks or self.hbm_blocks
+        program, limit = turn.program, turn.match_limit_blocks
         hit = lookup(turn, instance)
         found: list[Restorable] = []
+        under_way = self._prefetches.get(program.index)
+        if under_way is not None and under_way.completes(instance, hit):
+            blocks = min(under_way.blocks, limit)
+            if blocks > hit:
+                end_s = under_way.end_s()
+                found.append(Restorable(under_way.tier, UNDER_WAY, blocks, end_s))
         for tier in self._lower:
             pool = self.topology.pool(tier, instance)
-            if pool is None:
-                continue
-            blocks = pool.match_beyond(turn.program, hit, turn.match_limit_blocks)
-            if blocks > hit:
-                found.append(self._restorable(tier, -1, instance, hit, blocks))
-        home = turn.program.home
-        if home >= 0 and home != instance and self.topology.can_migrate(home, instance):
-            blocks = lookup(turn, home)
-            if blocks > hit:
-                found.append(self._restorable(HBM, home, instance, hit, blocks))
+            if pool is not None:
+                blocks = pool.match_beyond(program, hit, limit)
+                if blocks > hit:
+                    found.append(self._restorable(tier, NEAR, instance, hit, blocks))
+        for source in self.hbm_sources(program, hit):
+            if source != instance and self.topology.can_migrate(source, instance):
+                blocks = lookup(turn, source)
+                if blocks > hit:
+                    found.append(self._restorable(HBM, source, instance, hit, blocks))
+        for source in self.tier_sources(program, hit):
+            if self.topology.are_distant(source, instance):
+                found += self._distant(turn, source, instance, hit)
+        return found
+
+    def hbm_sources(self, program: ProgramState, hit_blocks: int) -> list[int]:
+        """Whose HBM may hold more of a program's chain than the given leading blocks."""
+        return self._holders.of_hbm(program, hit_blocks)
+
+    def tier_sources(self, program: ProgramState, hit_blocks: int) -> list[int]:
+        """Instances that reach tiers which may hold more of it, where nodes can fetch it."""
+        return self._holders.of_tiers(program, hit_blocks) if self._networked else []
+
+    def _distant(self, turn: Prompt, source: int, instance: int, hit: int) -> list[Restorable]:
+        """Copies in lower tiers that ``source``, on another node, reaches and the instance does
+        not."""
+        found: list[Restorable] = []
+        for tier in self._lower:
+            pool = self.topology.pool(tier, source)
+            if pool is not None and pool is not self.topology.pool(tier, instance):
+                blocks = pool.match_beyond(turn.program, hit, turn.match_limit_blocks)
+                if blocks > hit:
+                    found.append(self._restorable(tier, source, instance, hit, blocks))
         return found
 
     def _restorable(
@@ -366,6 +422,9 @@ class Residency(Copyable):
         copies = self.restorables(turn, instance)
         if not copies:
             return None
+        if rule is Restore.LOAD:
+            most = max(copy.blocks for copy in copies)
+            copies = [copy for copy in copies if copy.blocks == most]
         ends = [self.loaded_first_token_s(tokens, instance, copy) for copy in copies]
         soonest = min(ends)
         if rule is Restore.LOAD or soonest < self.first_token_s(tokens, instance, turn.hit_blocks):
@@ -377,25 +436,42 @@ class Residency(Copyable):
         copy = self._choose_restore(turn)
         if copy is None:
             return None
-        count = copy.blocks - turn.hit_blocks
-        if copy.tier == HBM:
-            source = self.engines[copy.source].pool
-        else:
-            pool = self.topology.pool(copy.tier, turn.instance)
-            assert pool is not None
-            source = pool
-        keys = tuple(source.matched_keys(turn.program, copy.blocks))
-        source.hold(keys)
-        path = self.topology.load_path(copy.tier, copy.source, turn.instance)
-        self._start(_Load(self, turn, source, keys, copy.source), path, count, turn.instance)
-        self.counters.loads[copy.tier] += 1
-        self.counters.loaded_blocks[copy.tier] += count
-        self.counters.loaded_bytes += self.topology.copy_bytes(turn.instance, count)
-        if copy.tier == HBM:
-            self.engines[copy.source].reconsider()
-        return count, copy.tier
+        count, tier, source = copy.blocks - turn.hit_blocks, copy.tier, copy.source
+        if source == UNDER_WAY:
+            self._prefetches[turn.program.index].join(turn)
+            self.counters.joined_prefetches += 1
+            return count, tier
+        pool = self._pool_of(copy, turn.instance)
+        keys = tuple(pool.matched_keys(turn.program, copy.blocks))
+        pool.hold(keys)
+        path = self.topology.load_path(tier, source, turn.instance)
+        load = Load(self, turn, pool, keys, source if tier == HBM else -1)
+        self._start(load, path, count, turn.instance)
+        self._count_load(tier, source, turn.instance, count)
+        if tier == HBM:
+            self.engines[source].reconsider()
+        return count, tier
 
-    def load_ended(self, load: _Load) -> None:
+    def _pool_of(self, copy: Restorable, instance: int) -> BlockPool:
+        """The pool that a copy lies in."""
+        if copy.tier == HBM:
+            return self.engines[copy.source].pool
+        reached = instance if copy.source == NEAR else copy.source
+        pool = self.topology.pool(copy.tier, reached)
+        assert pool is not None
+        return pool
+
+    def _count_load(self, tier: int, source: int, instance: int, blocks: int) -> None:
+        counters, node_of = self.counters, self.topology.node_of
+        size_bytes = self.topology.copy_bytes(instance, blocks)
+        counters.loads[tier] += 1
+        counters.loaded_blocks[tier] += blocks
+        counters.loaded_bytes += size_bytes
+        if source != NEAR and node_of[source] != node_of[instance]:
+            counters.remote_loads[tier] += 1
+            counters.remote_loaded_bytes += size_bytes
+
+    def load_ended(self, load: Load) -> None:
         """The KV that a turn waited for is in its instance's HBM."""
         if load.instance >= 0:
             self.engines[load.instance].synchronize()
@@ -403,124 +479,3 @@ class Residency(Copyable):
         if load.instance >= 0:
             self.engines[load.instance].reconsider()
         self.engines[load.turn.instance].load_finished(load.turn)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class _PinDeadline(Event):
-    """The time for which a chain was pinned is over."""
-
-    __slots__ = ("_pin", "_program", "_residency")
-
-    def __init__(self, residency: Residency, program: ProgramState, pin: Pin) -> None:
-        self._residency = residency
-        self._program = program
-        self._pin = pin
-
-    def fire(self) -> None:
-        self._residency.pin_expired(self._program, self._pin)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class _Copy(Event):
-    """A copy of a program's KV from one pool to another, on its way; it fires when it is complete.
-
-    Attributes:
-        source, source_keys: entries that are held until then.
-        destination, taken: where, and how many blocks were taken there.
-        targets: how much each entry of the destination will hold at least.
-        stay_warm: whether the source keeps its place among the cached entries.
-        instance: whose HBM it leaves or enters. ``version``, ``gap``: the program's when it began.
-            What ends later may find another chain, or another gap.
-    """
-
-    __slots__ = (
-        "_residency", "destination", "gap", "instance", "program", "source", "source_keys",
-        "stay_warm", "taken", "targets", "version",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        residency: Residency,
-        program: ProgramState,
-        instance: int,
-        source: BlockPool,
-        source_keys: tuple[Key, ...],
-        destination: BlockPool,
-        blocks: int,
-        stay_warm: bool = False,
-    ) -> None:
-        self._residency = residency
-        self.program = program
-        self.stay_warm = stay_warm
-        self.source = source
-        self.source_keys = source_keys
-        self.destination = destination
-        own = (program.index, blocks - program.shared_blocks)
-        self.targets: tuple[tuple[Key, int], ...] = (*program.prefix, own)
-        self.taken = 0
-        self.instance = instance
-        self.version = program.version
-        self.gap = program.gaps
-
-    def reserve(self) -> bool:
-        """Take the blocks that the destination lacks; else do nothing."""
-        taken = self.destination.make_room(self.targets)
-        if taken < 0:
-            return False
-        self.taken = taken
-        return True
-
-    def hold_source(self) -> None:
-        """Keep the source until the copy is complete."""
-        self.source.hold(self.source_keys)
-
-    def store(self) -> None:
-        """Make the blocks that arrived part of their entries."""
-        program = self.program
-        stale = program.index if self.version != program.version else None
-        self.destination.fill(self.targets, self.taken, stale)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class _Offload(_Copy):
-    """HBM to a lower tier."""
-
-    __slots__ = ()
-
-    def fire(self) -> None:
-        self._residency.offload_ended(self)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class _Prefetch(_Copy):
-    """A lower tier to HBM, before the program returns."""
-
-    __slots__ = ()
-
-    def fire(self) -> None:
-        self._residency.prefetch_ended(self)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class _Load(Event):
-    """KV on its way to a turn that has reserved its place in HBM. ``instance``: from whose HBM it
-    comes, -1 from a lower tier."""
-
-    __slots__ = ("_residency", "instance", "source", "source_keys", "turn")
-
-    def __init__(
-        self,
-        residency: Residency,
-        turn: Request,
-        source: BlockPool,
-        source_keys: tuple[Key, ...],
-        instance: int,
-    ) -> None:
-        self._residency = residency
-        self.turn = turn
-        self.source = source
-        self.source_keys = source_keys
-        self.instance = instance
-
-    def fire(self) -> None:
-        self._residency.load_ended(self)

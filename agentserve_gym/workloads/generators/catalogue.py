@@ -6,6 +6,7 @@ AGENT_CLASSES: tuple[str, ...] = (
     "coding_interactive",
     "coding_auto",
     "coding_auto_gpu_host",
+    "swe_bench",
     "function_calling",
     "function_calling_telecom",
     "function_calling_bfcl",
