@@ -184,7 +184,8 @@ def copied(simulation: Simulation, companion: Companion) -> tuple[Simulation, Co
 
 def add_luck(simulation: Simulation, tokens: int) -> None:
     """Let the present or next turn of the program that the pending decision is about emit a few
-    tokens more: a change that nobody decided on. Changes the simulation itself.
+    tokens more: a change that nobody decided on. Changes the simulation itself, unless the program
+    has no further turn or the longer context might not fit.
 
     Raises:
         ValueError: if no decision is pending.
@@ -194,6 +195,8 @@ def add_luck(simulation: Simulation, tokens: int) -> None:
         raise ValueError("no decision is pending")
     program, orchestrator = pending.program, simulation.orchestrator
     number = program.turns_done
+    if program.index not in orchestrator.live:
+        return
     plan = lengthened(orchestrator.plan_of(program), number, tokens)
     if plan.peak_context_tokens <= _room_tokens(simulation):
         orchestrator.change_plan(program, plan)

@@ -12,10 +12,12 @@ from sim_helpers import home_or_first
 from agentserve_gym.sim import Decision, PlacementDecision, Simulation, load_scenario
 from agentserve_gym.sim.donors import Donors, chain_tokens, lengthened
 from agentserve_gym.sim.futures import Futures, add_luck, copied
+from agentserve_gym.sim.kernel.events import Event
 from agentserve_gym.sim.kernel.programs import TOOL_GAP
 from agentserve_gym.workloads.program import Program, Turn
 
 SPAN_S = 30.0
+PACKAGE = "agentserve_gym.sim."
 
 GENERATED: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -191,6 +193,20 @@ def test_outputs_are_longer_than_what_was_emitted() -> None:
             program = world.orchestrator.live[index]
             plan = world.orchestrator.plan_of(program)
             assert plan.turns[program.turns_done].output_tokens > tokens
+
+
+FOLLOW_FROM_THE_PAST = {
+    "PinDeadline", "Transfer", "_AskAgain", "_Horizon", "_Kick", "_Promotion", "_StepsEnd",
+}  # fmt: skip
+HIDDEN = {"_Arrival", "_AttemptEnd", "_CallEnd", "_GapEnd", "_Retry", "_Start"}
+
+
+def test_every_kind_of_event_is_known_to_follow_from_the_past_or_is_redrawn() -> None:
+    """Whoever adds an event decides whether when it happens tells something of the future."""
+    kinds = [kind for kind in Event.__subclasses__() if kind.__module__.startswith(PACKAGE)]
+    found = {kind.__name__ for kind in kinds}
+    found -= {"_SimpyEvent"}  # such a simulation cannot be copied
+    assert found == FOLLOW_FROM_THE_PAST | HIDDEN
 
 
 def test_without_a_donor_there_is_no_future() -> None:
