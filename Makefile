@@ -59,7 +59,8 @@ bench-speed: compiled
 bench-peers: compiled
 	$(BIN)/python -m benchmarks.peers
 
-# vLLM's own scheduler on a CPU, in an environment of its own (2 GB; the run takes some minutes).
+# vLLM's own scheduler and SGLang's caches on a CPU, each in an environment of its own (2 GB each;
+# the run takes some minutes).
 conformance: $(VENV)/.test-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m conformance
 
@@ -84,4 +85,4 @@ $(VENV)/.test-ready: $(VENV)/.created pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.demo-ready
 
 clean: interpreted
-	rm -rf build $(VENV) benchmarks/.venv-peers conformance/.venv-vllm conformance/.venv-sglang-router demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV) benchmarks/.venv-peers conformance/.venv-* demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

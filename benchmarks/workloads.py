@@ -132,5 +132,6 @@ def _on_h100(name: str, instances: int, workload: dict[str, Any]) -> Scenario:
             "cluster": {"model": "llama-3.1-8b", "nodes": [node]},
             "workload": workload,
             "arrivals": {"kind": "trace"},
+            "engine": {"max_num_seqs": 128, "max_num_batched_tokens": 2048},
         }
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,15 +15,26 @@ from rich.table import Table
 
 from agentserve_gym.datasets import find_data_set
 from agentserve_gym.report.page import write_page
-from conformance import cases, dynamo_router, golden, host_page, ours, sglang_router, theirs
+from conformance import (
+    cases,
+    dynamo_router,
+    golden,
+    host_page,
+    ours,
+    radix_page,
+    rust_routers,
+    theirs,
+)
 from conformance.environment import installed_version, vllm_python
 from conformance.page import Compared, Section, claim, render
 from conformance.trace import Trace, first_difference
 
 PARTS: tuple[Callable[..., Section | None], ...] = (
     host_page.compare,
+    radix_page.compare,
     dynamo_router.compare,
-    sglang_router.compare,
+    partial(rust_routers.compare, rust_routers.SGLANG),
+    partial(rust_routers.compare, rust_routers.VLLM),
 )
 """What else is compared; each returns nothing where it has no case of that name."""
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"

@@ -137,7 +137,7 @@ def compare(only: str, *, install: bool) -> Section | None:
         for seed, (case, choices) in enumerate(answered):
             compare_case(case, choices, tally)
             if not only and seed in KEPT:
-                golden.write_choices(f"dynamo {shared} {seed}", case, choices)
+                golden.keep(f"router dynamo {shared} {seed}", case, choices)
         rows.append([name, *(f"{tally[key]:,}" for key in _COLUMNS)])
         total += tally
     claim = (

@@ -38,7 +38,7 @@ def golden_cases() -> list[Case]:
 
 def path_of(case: Case, folder: Path = FOLDER) -> Path:
     """Where a case's steps are kept."""
-    return folder / f"{case.name.replace(',', '').replace(' ', '-')}.json.gz"
+    return kept_path(case.name, folder)
 
 
 def write(case: Case, steps: list[Step], version: str, folder: Path = FOLDER) -> None:
@@ -83,7 +83,7 @@ def read(case: Case, folder: Path = FOLDER) -> list[Step]:
 
 def answers_path(case: HostCase, folder: Path = FOLDER) -> Path:
     """Where the answers to a case of the host tier are kept."""
-    return folder / f"host-{case.case.name.replace(',', '').replace(' ', '-')}.json.gz"
+    return kept_path(f"host {case.case.name}", folder)
 
 
 def write_answers(
@@ -109,30 +109,31 @@ def read_answers(case: HostCase, folder: Path = FOLDER) -> list[Reply]:
     return [Stored(*each) if isinstance(each, list) else each for each in content["answers"]]
 
 
-def choices_path(name: str, folder: Path = FOLDER) -> Path:
-    """Where a router's choices in the case of that name are kept."""
-    return folder / f"router-{name.replace(' ', '-')}.json.gz"
+def kept_path(name: str, folder: Path = FOLDER) -> Path:
+    """Where what is kept of the case of that name lies."""
+    return folder / f"{name.replace(',', '').replace(' ', '-')}.json.gz"
 
 
-def write_choices(name: str, case: object, choices: Sequence[Any], folder: Path = FOLDER) -> None:
-    """Keep what a router chose, and the states in which it did where it says them."""
-    text = json.dumps({"case": _digest(case), "choices": choices}, separators=(",", ":"))
-    choices_path(name, folder).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+def keep(name: str, case: object, found: Sequence[Any], folder: Path = FOLDER) -> None:
+    """Keep what the other side chose or answered in a case, and the states in which it did where it
+    says them."""
+    text = json.dumps({"case": _digest(case), "choices": found}, separators=(",", ":"))
+    kept_path(name, folder).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
 
 
-def read_choices(name: str, case: object, folder: Path = FOLDER) -> list[Any]:
-    """What a router chose.
+def kept(name: str, case: object, folder: Path = FOLDER) -> list[Any]:
+    """What the other side chose or answered.
 
     Raises:
         ValueError: it was asked another case of that name.
         OSError: nothing is kept.
     """
-    path = choices_path(name, folder)
+    path = kept_path(name, folder)
     content: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
     if content["case"] != _digest(case):
         raise ValueError(f"{path.name} is of another case; make it anew with: make conformance")
-    choices: list[Any] = content["choices"]
-    return choices
+    found: list[Any] = content["choices"]
+    return found
 
 
 def fingerprint(case: Case | HostCase) -> str:

@@ -43,6 +43,7 @@ _LIMITS = """## What this does not show
 - The model runner, CUDA graphs, sampling, the API server and its tokenizer.
 - What vLLM's scheduler does not have: pins, retention by policy, lower tiers as they are modelled
   here, migration, holds at the router.
+- SGLang's scheduler: of SGLang, only caches and queue orders are compared.
 - What this engine does not have: speculative decoding, LoRA, encoders, pipeline parallelism,
   external KV connectors. Blocks of sliding windows and states of linear attention are counted, not
   kept one by one: `python -m conformance.windows` compares their hits ([hardware.md](hardware.md)).

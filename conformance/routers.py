@@ -107,12 +107,22 @@ class Cluster:
     tiers: tuple[str, ...] = ()
 
 
+class Program(NamedTuple):
+    """What `sim.ProgramState` tells them: where its last turn ran, -1 before the first."""
+
+    home: int
+
+
+_NEW = Program(-1)
+
+
 @dataclass
 class Decision:
     """A state in which a turn is to be sent somewhere."""
 
     turn: Turn
     cluster: Cluster
+    program: Program = _NEW
 
     @property
     def instances(self) -> list[View]:

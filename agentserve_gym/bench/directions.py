@@ -215,9 +215,8 @@ def _pins_in_saturation(study: Study) -> Direction | None:
     return _compare(
         study, "C12", "in deep saturation pinning first can be worse than LRU (by 19 to 23 %)",
         (1.0, math.inf), "retain", "affinity", _saturated, "saturated",
-        remark="Unless `engine.reclaim_unexpired_pins = false`, pins are soft: a shortage of "
-        "blocks reclaims unexpired ones, so the worst that they can do is to change what is "
-        "evicted.",
+        remark="Where pins are soft (`engine.pins`), a shortage of blocks breaks them, so the "
+        "worst that they can do is to change what is evicted.",
     )  # fmt: skip
 
 

@@ -21,18 +21,18 @@ that have arrived and are not done. *Working set / pool*: what their contexts wo
 HBM blocks, mean over time and 90th percentile; a shared prefix counts once an instance. *Hit
 rate*: of prompt tokens, in HBM. *Drift*: mean slowdown of the later half of the measured programs
 over that of the earlier half. *Luck*: standard deviation of mean JCT, in percent, over runs that
-differ in one output token of the first turn of every {ordinal} program alone{nudged}. *Smallest
+differ in one output token of the first turn of one program in {one_of} alone{nudged}. *Smallest
 difference*: what two policies' mean JCT must differ by so that luck does not hide it at the
 cell's number of seeds (the half width of a 95 % interval that luck alone would make).
 """
 
 
 def pressure_section(study: Study) -> str:
-    """The section of the page; empty where neither pressure nor luck was measured."""
+    """The section of the page."""
     nudged = sorted({label for cell in study.cells for label in cell.luck})
     reading = _READING.format(
         stock=code(study.suite.stock),
-        ordinal={8: "eighth"}.get(NUDGED_OF, f"{NUDGED_OF}th"),
+        one_of=NUDGED_OF,
         nudged=f" ({', '.join(map(code, nudged))}, root mean square)" if nudged else "",
     )
     rows = [(code(cell.name), *cell_facts(cell, study.suite.stock)) for cell in study.cells]

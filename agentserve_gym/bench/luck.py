@@ -48,6 +48,9 @@ class NudgedPrograms:
             others[0] = others[0]._replace(reuse_tokens=chain + 1, new_input_tokens=new)
         return replace(program, turns=(longer, *others))
 
+    def classes_with_people(self) -> frozenset[str]:
+        return self.source.classes_with_people()
+
 
 def nudged_workload(workload: Workload, nudge: int) -> Workload:
     """The workload with one output token more in the first turn of every eighth program.

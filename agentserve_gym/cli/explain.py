@@ -61,7 +61,7 @@ def _hits(run: Run) -> str:
 
 
 def _mean_jct_s(run: Run) -> float:
-    return float(run.record.report["jct_s"]["mean"])
+    return float(run.record.report["mean_jct_s"]["all"])
 
 
 def _phase_s(run: Run, phase: str) -> float:

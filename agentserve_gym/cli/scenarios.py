@@ -11,6 +11,7 @@ from rich.tree import Tree
 
 from agentserve_gym.cli.output import JsonOption, console, print_json
 from agentserve_gym.sim import Scenario, load_scenario, preset_names
+from agentserve_gym.sim.instances import step_limits
 
 
 def scenarios(
@@ -42,7 +43,15 @@ def _show(scenario: Scenario, json: bool) -> None:
         return
     tree = Tree(f"[bold]{scenario.name}[/bold]")
     _grow(tree, scenario.model_dump(mode="json", exclude={"name"}))
+    _grow_step_limits(tree.add("limits of a step"), scenario)
     console().print(tree)
+
+
+def _grow_step_limits(tree: Tree, scenario: Scenario) -> None:
+    """What the engine's limits come to on each accelerator."""
+    for gpu in _gpus(scenario):
+        limits = step_limits(scenario.engine, gpu)
+        _grow(tree.add(gpu), limits._asdict())
 
 
 def _grow(tree: Tree, content: dict[str, Any]) -> None:
@@ -60,16 +69,21 @@ def _grow(tree: Tree, content: dict[str, Any]) -> None:
 
 
 def _summary(name: str, scenario: Scenario) -> dict[str, Any]:
-    gpus: Counter[str] = Counter()
-    for node in scenario.cluster.nodes:
-        for spec in node.instances:
-            gpus[spec.accelerator] += spec.num_instances * spec.tensor_parallel
     workload = scenario.workload
     programs = workload.programs
     return {
         "name": name,
         "model": ", ".join(scenario.cluster.models),
-        "gpus": dict(gpus),
+        "gpus": _gpus(scenario),
         "programs": len(programs) if isinstance(programs, tuple) else programs,
         "description": scenario.description,
     }
+
+
+def _gpus(scenario: Scenario) -> dict[str, int]:
+    """How many GPUs of each accelerator there are."""
+    gpus: Counter[str] = Counter()
+    for node in scenario.cluster.nodes:
+        for spec in node.instances:
+            gpus[spec.accelerator] += spec.num_instances * spec.tensor_parallel
+    return dict(gpus)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from agentserve_gym.cli.driving import Run
 from agentserve_gym.cli.figures import Figures
 
+_MEAN_JCT = "JCT mean, s"
 _ROWS: tuple[tuple[str, Callable[[Run], str]], ...] = (
     ("programs / turns", lambda run: f"{_of(run, 'programs'):,} / {_of(run, 'turns'):,}"),
-    ("JCT mean, s", lambda run: f"{run.record.report['jct_s']['mean']:,.1f}"),
+    (_MEAN_JCT, lambda run: f"{run.record.report['jct_s']['mean']:,.1f}"),
     ("JCT p50, s", lambda run: f"{run.record.report['jct_s']['p50']:,.1f}"),
     ("JCT p99, s", lambda run: f"{run.record.report['jct_s']['p99']:,.1f}"),
     ("TTFT mean, s", lambda run: f"{run.record.report['ttft_s']['mean']:.3f}"),
@@ -33,6 +34,10 @@ def comparison(runs: Sequence[Run], title: str) -> Figures:
     for label, cell in (*_ROWS, *tiers, *_REST):
         mark = "*" if cut_off and label.startswith("JCT") else ""
         table.rows.append([label + mark, *(cell(run) for run in runs)])
+        if mark and label == _MEAN_JCT:
+            table.rows.append(
+                [f"{label}, all programs", *(f"{_of_all_s(run):,.1f}" for run in runs)]
+            )
     for label, key in (
         ("unfinished programs", "unfinished_programs"),
         ("invalid answers", "invalid_answers"),
@@ -40,7 +45,10 @@ def comparison(runs: Sequence[Run], title: str) -> Figures:
         if any(_of(run, key) for run in runs):
             table.rows.append([label, *(f"{_of(run, key):,}" for run in runs)])
     if cut_off:
-        table.remarks.append("* finished programs only")
+        table.remarks.append(
+            "* finished programs only; of all programs, unfinished ones with their time so far, is "
+            "what rewards pay"
+        )
     return table
 
 
@@ -49,7 +57,7 @@ def warnings(runs: Sequence[Run]) -> list[str]:
     policy with invalid answers."""
     unfinished = [
         f"{run.record.policy}: the horizon ended the run with {count} programs unfinished; "
-        "JCT counts finished programs only"
+        f"JCT counts finished programs only, but its mean over all is {_of_all_s(run):,.1f} s"
         for run in runs
         if (count := _of(run, "unfinished_programs"))
     ]
@@ -76,6 +84,10 @@ def _hit_rate(tier: str) -> Callable[[Run], str]:
         return f"{rates[tier]:.1%}" if tier in rates else ""
 
     return cell
+
+
+def _of_all_s(run: Run) -> float:
+    return float(run.record.report["mean_jct_s"]["all"])
 
 
 def _of(run: Run, key: str) -> int:

@@ -30,9 +30,10 @@ Placements
 
     A pin that is alive when the program returns lasts until its turn is admitted. After a copy or a
     move the placement may come up once more in the same gap, when loading the context would end
-    just as the program is expected back: if each of its tool kinds has completed 10 calls whose log
-    durations have a variance of at most 1, by the longest of their medians. It is asked only if a
-    tier holds more of the context than HBM then, and prefetch is possible only there."""
+    just as the program is expected back: after the longest of its tool kinds' median durations, if
+    each kind has completed 10 calls and the variance of their log durations is at most 1. It is
+    asked only if a tier then holds more of the context than HBM, and only there can the context be
+    prefetched."""
 
 _SHARED = """\
 Observation

@@ -13,7 +13,7 @@ from agentserve_gym.hardware import (
     latency_model,
 )
 from agentserve_gym.hardware.pricing.lockstep import SharedExpertLatency, largest_graph_tokens
-from agentserve_gym.sim.instances import Instance
+from agentserve_gym.sim.instances import Instance, StepLimits, step_limits
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.host import Host
@@ -37,32 +37,38 @@ def build_engines(
     Raises:
         ValueError: unknown hardware, or a model that does not fit.
     """
-    limits: dict[int, EngineLimits] = {}
+    limits: dict[tuple[int, StepLimits], EngineLimits] = {}
     latencies: dict[InstanceSpec, LatencyModel] = {}
     engines: list[Engine] = []
     stepper: Stepper | None = None
     for index, instance in enumerate(instances):
-        spec, kind = instance.spec, instance.kv_kind
+        spec, sizes = instance.spec, step_limits(scenario.engine, instance.spec.accelerator)
+        kind = instance.kv_kind, sizes
         if kind not in limits:
-            limits[kind] = _limits(scenario.engine, instance.llm)
+            limits[kind] = _limits(scenario.engine, sizes, instance.llm)
         if spec not in latencies:
             latencies[spec] = _latency(scenario, instance)
         latency = latencies[spec]
         if stepper is None or instance.rank == 0 or spec.expert_parallel == 1:
-            stepper = _stepper(spec, latency, clock, scenario.engine, fused)
+            stepper = _stepper(spec, latency, clock, scenario.engine, sizes, fused)
         blocks = _kv_blocks(scenario, instance)
-        pool = BlockPool(f"instance {index} hbm", blocks, whole_only=instance.llm.is_hybrid)
+        pool = BlockPool(
+            f"instance {index} hbm",
+            blocks,
+            whole_only=instance.llm.is_hybrid,
+            hard_pins=limits[kind].hard_pins,
+        )
         engines.append(Engine(index, limits[kind], latency, pool, clock, host, stepper))
     return engines
 
 
-def _limits(spec: EngineSpec, llm: Model) -> EngineLimits:
+def _limits(spec: EngineSpec, sizes: StepLimits, llm: Model) -> EngineLimits:
     return EngineLimits(
-        spec.max_num_seqs,
-        spec.max_num_batched_tokens,
+        sizes.max_num_seqs,
+        sizes.max_num_batched_tokens,
         spec.block_size_tokens,
         spec.async_scheduling,
-        spec.reclaim_unexpired_pins,
+        spec.pins == "hard",
         spec.preemption_victim,
         Footprint(*hybrid_blocks(llm, spec.block_size_tokens)),
     )
@@ -83,12 +89,17 @@ def _latency(scenario: Scenario, instance: Instance) -> LatencyModel:
 
 
 def _stepper(
-    instance: InstanceSpec, latency: LatencyModel, clock: Clock, spec: EngineSpec, fused: bool
+    instance: InstanceSpec,
+    latency: LatencyModel,
+    clock: Clock,
+    spec: EngineSpec,
+    sizes: StepLimits,
+    fused: bool,
 ) -> Stepper:
     lockstep = instance.expert_parallel > 1 and instance.data_parallel > 1
     timing = {"async_scheduling": spec.async_scheduling, "fused": fused}
     if lockstep and isinstance(latency, SharedExpertLatency):
-        graphs = spec.max_cudagraph_tokens or largest_graph_tokens(spec.max_num_seqs)
+        graphs = spec.max_cudagraph_tokens or largest_graph_tokens(sizes.max_num_seqs)
         return LockstepStepper(latency, graphs, clock, **timing)
     return SingleStepper(latency, clock, **timing)
 
@@ -150,20 +161,18 @@ Rooms = dict[str, _Room]
 
 def _rooms(scenario: Scenario, instances: Sequence[Instance], engines: Sequence[Engine]) -> Rooms:
     size = scenario.engine.block_size_tokens
-    llms = {instance.kv_kind: instance.llm for instance in instances}
-    besides = {kind: _most_besides(scenario.engine, llm) for kind, llm in llms.items()}
     rooms: Rooms = {}
     for instance, engine in zip(instances, engines, strict=True):
-        tokens = (engine.pool.capacity - 1 - besides[instance.kv_kind]) * size
+        tokens = (engine.pool.capacity - 1 - _most_besides(engine.limits)) * size
         if instance.model not in rooms or tokens < rooms[instance.model].tokens:
             rooms[instance.model] = _Room(tokens, engine.pool, size)
     return rooms
 
 
-def _most_besides(spec: EngineSpec, llm: Model) -> int:
+def _most_besides(limits: EngineLimits) -> int:
     """Most blocks that a turn needs besides those of its context, as it is admitted."""
-    besides = hybrid_blocks(llm, spec.block_size_tokens)
-    chunk = spec.max_num_batched_tokens // spec.block_size_tokens
+    besides = limits.footprint
+    chunk = limits.max_num_batched_tokens // limits.block_size_tokens
     return besides.windows + besides.states + besides.passing * chunk
 
 
@@ -224,7 +233,6 @@ def build_view(
     clock: Clock,
 ) -> ClusterView:
     """What policies may see of the cluster."""
-    limits = scenario.engine
     views = [
         InstanceView(
             engine.index,
@@ -234,9 +242,9 @@ def build_view(
             instance.spec.tensor_parallel,
             engine.latency,
             engine.pool.capacity,
-            limits.block_size_tokens,
-            limits.max_num_seqs,
-            limits.max_num_batched_tokens,
+            engine.limits.block_size_tokens,
+            engine.limits.max_num_seqs,
+            engine.limits.max_num_batched_tokens,
             _signals(scenario, engine, clock),
         )
         for instance, engine in zip(instances, engines, strict=True)

@@ -1,7 +1,7 @@
 """Decisions: the one interface through which every policy drives the simulation.
 
 A decision is asked at two moments: a turn is ready and needs an instance (``RouteDecision``), and a
-turn ended and its tool gap begins (``PlacementDecision``). Heuristics, oracles, learned policies
+turn ended and its gap begins (``PlacementDecision``). Heuristics, oracles, learned policies
 and the Gymnasium environments answer the same way. Decisions show only what a live router could
 know; the program's future stays in the simulation.
 """
@@ -18,7 +18,8 @@ class RouteDecision(NamedTuple):
     """A turn is ready: on which instance does it run, or does it wait?
 
     ``instances`` are those that it may run on: they serve the program's model. ``may_hold`` is
-    false where holding could stall the simulation; a hold is then answered for by the safe default.
+    false where nothing else would make progress (people who think are none); a hold is then
+    answered for by the safe default.
     ``offers`` counts how often this turn was offered before.
     """
 
@@ -37,7 +38,10 @@ class RouteDecision(NamedTuple):
 
 
 class PlacementDecision(NamedTuple):
-    """A turn ended on ``instance`` and a tool gap began ``elapsed_s`` ago: where does the KV wait?
+    """A turn ended on ``instance`` and a gap began ``elapsed_s`` ago: where does the KV wait?
+
+    Where programs of the class have people in them, it is asked after their last turns too: that a
+    person will not come back is known to nobody.
 
     ``tool_kinds`` are the tools called (empty where the trace does not say); ``gap_kind`` is
     ``tool`` or ``user``. ``elapsed_s`` is 0 except where the policy asked to be asked again.

@@ -86,15 +86,13 @@ class EventLoop(Host):
 
     def _run_to_decision(self) -> Decision | None:
         router, orchestrator, clock = self._router, self._orchestrator, self._clock
-        while not self.truncated:
+        while not (self.truncated or orchestrator.finished):
             if router.may_ask:
                 decision = router.next_decision()
                 if decision is not None:
                     self._cluster.live_programs = len(orchestrator.live)
                     self._cluster.live_context_tokens = orchestrator.live_context_tokens
                     return decision
-            if orchestrator.finished:
-                break
             clock.step()
         orchestrator.unfinished.advance(clock.time_s)
         return None

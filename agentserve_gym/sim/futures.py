@@ -129,7 +129,7 @@ class Futures:
         now_s, arrived = world.now_s, world.orchestrator.arrived
         arrivals = world.workload.arrivals
         if isinstance(arrivals, ClosedLoopArrivals):
-            roots = arrived - world.orchestrator.done
+            roots = sum(program.parent is None for program in world.orchestrator.live.values())
             paused = arrivals.concurrency - roots if arrivals.pause_s else 0
             for _ in range(paused):
                 yield now_s + drawn.random() * arrivals.pause_s
@@ -171,6 +171,9 @@ class _Coming:
             return self.past.program(index)
         return self.programs[index - self.first]
 
+    def classes_with_people(self) -> frozenset[str]:
+        return self.past.classes_with_people()
+
 
 def copied(simulation: Simulation, companion: Companion) -> tuple[Simulation, Companion]:
     """Copies of a simulation and of what belongs to it, such as its policy, in one piece; turn
@@ -197,7 +200,10 @@ def add_luck(simulation: Simulation, tokens: int) -> None:
     number = program.turns_done
     if program.index not in orchestrator.live:
         return
-    plan = lengthened(orchestrator.plan_of(program), number, tokens)
+    plan = orchestrator.plan_of(program)
+    if number == len(plan.turns):
+        return
+    plan = lengthened(plan, number, tokens)
     if plan.peak_context_tokens <= _room_tokens(simulation):
         orchestrator.change_plan(program, plan)
         simulation.router.redraw_outputs({program.index: plan.turns[number].output_tokens})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from agentserve_gym.hardware import Model, model
-from agentserve_gym.sim.scenario import ClusterSpec, InstanceSpec
+from agentserve_gym.hardware import Model, accelerator, model
+from agentserve_gym.sim.scenario import ClusterSpec, EngineSpec, InstanceSpec
 
 
 class Instance(NamedTuple):
@@ -46,3 +46,40 @@ def list_instances(cluster: ClusterSpec) -> list[Instance]:
                 for member in range(spec.num_instances)
             ]
     return found
+
+
+class StepLimits(NamedTuple):
+    """Most turns and most tokens in a step of an engine."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+
+
+_LARGE_GPU = StepLimits(1024, 8192)
+_SMALL_GPU = StepLimits(256, 2048)
+_LARGE_FROM_GIB = 70.0
+
+
+def step_limits(engine: EngineSpec, gpu: str) -> StepLimits:
+    """The limits of engines on an accelerator: the scenario's, or vLLM's API server's defaults.
+
+    Raises:
+        ValueError: for an accelerator that is not known, or a step with fewer tokens than turns.
+    """
+    large = accelerator(gpu).memory_gib >= _LARGE_FROM_GIB and "a100" not in gpu.lower()
+    default = _LARGE_GPU if large else _SMALL_GPU
+    limits = StepLimits(
+        engine.max_num_seqs or default.max_num_seqs,
+        engine.max_num_batched_tokens or default.max_num_batched_tokens,
+    )
+    if limits.max_num_batched_tokens < limits.max_num_seqs:
+        raise ValueError(
+            f"engine.max_num_batched_tokens is {limits.max_num_batched_tokens}"
+            f"{_whose(engine.max_num_batched_tokens, gpu)}; it must be at least "
+            f"engine.max_num_seqs, which is {limits.max_num_seqs}{_whose(engine.max_num_seqs, gpu)}"
+        )
+    return limits
+
+
+def _whose(given: int | None, gpu: str) -> str:
+    return "" if given is not None else f" (the default on {gpu})"

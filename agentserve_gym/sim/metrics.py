@@ -55,6 +55,8 @@ class Metrics(Copyable):
         recomputed_tokens: prefilled though the program had computed them before.
         holds, invalid_answers, preemptions: counts. ``first_invalid``: the first invalid answer, in
             words.
+        last_turn_placements: placements asked after a program's last turn, where a person might
+            have come back.
         slo_turns: turns within both the TTFT and TPOT objective.
     """
 
@@ -76,6 +78,7 @@ class Metrics(Copyable):
         self.holds = 0
         self.invalid_answers = 0
         self.first_invalid: str | None = None
+        self.last_turn_placements = 0
         self.slo_turns = 0
         self.subagents = 0
         self.last_completion_s = 0.0

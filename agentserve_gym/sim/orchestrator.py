@@ -3,6 +3,9 @@
 Programs come open loop (the workload's arrival times) or closed loop (a fixed number at a time). A
 program is made when it arrives, so memory holds live programs only. Turn t + 1 is released when the
 tool gap after turn t is over and every sub-agent started in it is done.
+
+A program is done at its last token. Where its class has people in it, the router cannot tell that
+from a person who thinks: the session stays in its table for a while, as if there were a gap.
 """
 
 from __future__ import annotations
@@ -44,7 +47,11 @@ class TurnSink(Copyable):
 
     @abstractmethod
     def gap_began(self, program: ProgramState) -> None:
-        """A tool gap began and the program's KV needs a place."""
+        """A gap began, or might have, and the program's KV needs a place."""
+
+    @abstractmethod
+    def session_forgotten(self, program: ProgramState) -> None:
+        """Nobody waits any more for the person after the program's last turn."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -95,7 +102,7 @@ class Orchestrator(Copyable):
     """Drives programs through their lives.
 
     Attributes:
-        live: programs that have arrived and are not done, by index.
+        live: programs that have arrived and, for all that a router knows, are not done, by index.
         arrived, done: root programs so far. ``finished``: whether that is all of them.
         unfinished: their time integral.
         live_context_tokens: sum of ``context_tokens`` over ``live``.
@@ -110,6 +117,7 @@ class Orchestrator(Copyable):
         ideal: IdealTimes,
         block_size_tokens: int,
         default_model: str,
+        session_timeout_s: float,
     ) -> None:
         self.live: dict[int, ProgramState] = {}
         self.arrived = 0
@@ -124,6 +132,9 @@ class Orchestrator(Copyable):
         self._ideal = ideal
         self._block_size = block_size_tokens
         self._default_model = default_model
+        self._session_timeout_s = session_timeout_s
+        self._with_people: frozenset[str] = workload.classes_with_people()
+        self._left: dict[int, ProgramState] = {}
         self._created = 0
         self._planned = 0
         self._courses: dict[int, _Course] = {}
@@ -165,10 +176,16 @@ class Orchestrator(Copyable):
 
         Returns:
             The programs whose gaps wait for tools. A gap with live sub-agents waits for these
-            alone; sub-agents that have not started never do. Slowdowns mean nothing from now on:
+            alone; sub-agents that have not started never do. Every person who is waited for comes
+            back: who has left is not known. Slowdowns mean nothing from now on:
             they divide by a program's ideal time, which is part of its future.
         """
-        self._clock.forget((_Arrival, _Start))
+        self._clock.forget((_Arrival, _SessionTimeout, _Start))
+        for index in self._left:
+            self._ideal_s[index] = 1.0
+            self.done -= 1
+            self.unfinished.change(self._clock.time_s, 1, 1.0)
+        self._left.clear()
         self._courses = {index: _Course(plans[index]) for index in self.live}
         waiting: list[ProgramState] = []
         for program in self.live.values():
@@ -199,9 +216,13 @@ class Orchestrator(Copyable):
         course = self._courses[program.index]
         number = request.turn.number
         last = number + 1 == len(course.plan.turns)
-        status = DONE if last else TOOL_GAP
+        hands_over = last and program.parent is None and program.agent_class in self._with_people
+        status = DONE if last and not hands_over else TOOL_GAP
         program.end_turn(request.instance, generated_tokens, context_tokens, status, now)
-        if last:
+        if hands_over:
+            self._hand_over(program)
+        elif last:
+            self._forget(program)
             self._finish(program)
         else:
             self._begin_gap(program, course, number)
@@ -285,10 +306,33 @@ class Orchestrator(Copyable):
             program.end_gap(self._clock.time_s)
             self._release_turn(program, course)
 
-    def _finish(self, program: ProgramState) -> None:
+    def _hand_over(self, program: ProgramState) -> None:
+        """A program ended towards a person: all but the router knows."""
         now = self._clock.time_s
+        program.begin_gap("user", (), now)
+        self._left[program.index] = program
+        self._finish(program)
+        if self.finished:
+            for left in list(self._left.values()):
+                self.forget_session(left)
+            return
+        self._metrics.last_turn_placements += 1
+        self._clock.schedule(now + self._session_timeout_s, _SessionTimeout(self, program))
+        self._sink.gap_began(program)
+
+    def forget_session(self, program: ProgramState) -> None:
+        """The person after the program's last turn is not waited for any more."""
+        if self._left.pop(program.index, None) is not None:
+            program.leave()
+            self._forget(program)
+            self._sink.session_forgotten(program)
+
+    def _forget(self, program: ProgramState) -> None:
         del self.live[program.index], self._courses[program.index]
         self.live_context_tokens -= program.context_tokens
+
+    def _finish(self, program: ProgramState) -> None:
+        now = self._clock.time_s
         parent = program.parent
         if parent is not None:
             self._metrics.program_finished(program, now, 1.0)
@@ -315,6 +359,20 @@ class _Arrival(Event):
 
     def fire(self) -> None:
         self._orchestrator.program_arrives(self._number)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class _SessionTimeout(Event):
+    """Nobody came back after a program's last turn."""
+
+    __slots__ = ("_orchestrator", "_program")
+
+    def __init__(self, orchestrator: Orchestrator, program: ProgramState) -> None:
+        self._orchestrator = orchestrator
+        self._program = program
+
+    def fire(self) -> None:
+        self._orchestrator.forget_session(self._program)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -2,7 +2,8 @@
 
 Turns that a policy holds form one queue, in the scenario's order. Its head is offered again when a
 turn completes or KV blocks come free, and the next one as long as offers are taken; so a held turn
-costs a decision only when its chance has changed.
+costs a decision only when its chance has changed. Where neither happens for ``reoffer_s``, it is
+offered all the same, for rules that go by time.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class Router(TurnSink):
         clock: Clock,
         tools: ToolSimulator,
         held_order: str,
+        reoffer_s: float,
     ) -> None:
         self.held: list[WaitingTurn] = []
         self.in_engines = 0
@@ -92,6 +94,9 @@ class Router(TurnSink):
         self._clock = clock
         self._tools = tools
         self._held_order = held_order
+        self._reoffer_s = reoffer_s
+        self._reoffer_planned = False
+        self._offered_held_s = 0.0
         self._fresh: deque[WaitingTurn] = deque()
         self._offered: WaitingTurn | None = None
         self._gaps: deque[ProgramState] = deque()
@@ -113,6 +118,10 @@ class Router(TurnSink):
         self._gaps.append(program)
         self.may_ask = True
 
+    def session_forgotten(self, program: ProgramState) -> None:
+        """A program whose person did not come back leaves the router's table."""
+        self._residency.session_forgotten(program)
+
     def turn_finished(self, request: Request) -> None:
         """A turn left its engine: held turns get another chance."""
         self._engines[request.instance].pool.forget_rank(request.program.index)
@@ -132,6 +141,22 @@ class Router(TurnSink):
             index = waiting.turn.program.index
             waiting.output_tokens = output_tokens.get(index, waiting.output_tokens)
 
+    def reoffer(self) -> None:
+        """Time has passed: held turns get another chance, unless they had one meanwhile."""
+        self._reoffer_planned = False
+        if not self.held:
+            return
+        if self._clock.time_s >= self._offered_held_s + self._reoffer_s:
+            self.offer_held_again()
+        else:
+            self._plan_reoffer()
+
+    def _plan_reoffer(self) -> None:
+        """One event at a time: offers meanwhile need not move it."""
+        if not self._reoffer_planned:
+            self._reoffer_planned = True
+            self._clock.schedule(self._offered_held_s + self._reoffer_s, _Reoffer(self))
+
     # --- decisions ---------------------------------------------------------------------------
 
     def next_decision(self) -> Decision | None:
@@ -143,17 +168,22 @@ class Router(TurnSink):
         if self._offer_held:
             for position, waiting in enumerate(self.held):
                 if waiting.lane not in self._refused_lanes:
-                    return self._offer(self.held.pop(position))
+                    return self._offer_held_turn(position)
         if self.held and not self._progress_without_held:
-            return self._offer(self.held.pop(0))
+            return self._offer_held_turn(0)
         self._offer_held = False
         self.may_ask = bool(self.held)
         return None
 
     @property
     def _progress_without_held(self) -> bool:
-        """Whether a turn will end or a tool gap be over even if nothing held is ever sent."""
-        return self.in_engines > 0 or self._tools.open_gaps > 0
+        """Whether a turn will end or a tool be done even if nothing held is ever sent. People take
+        hours: their return is nothing to hold everybody for."""
+        return self.in_engines > 0 or self._tools.open_tool_gaps > 0
+
+    def _offer_held_turn(self, position: int) -> RouteDecision:
+        self._offered_held_s = self._clock.time_s
+        return self._offer(self.held.pop(position))
 
     def _placement(self, program: ProgramState) -> PlacementDecision:
         self._cluster.held_turns = len(self.held)
@@ -212,7 +242,10 @@ class Router(TurnSink):
         waiting.lane = int(answer.lane)
         waiting.key = (float(answer.priority), self._order(turn), turn.program.index)
         self._metrics.holds += 1
+        if not self.held:
+            self._offered_held_s = self._clock.time_s
         insort(self.held, waiting, key=_held_key)
+        self._plan_reoffer()
 
     def _order(self, turn: TurnState) -> float:
         """A held turn's place in the scenario's order."""
@@ -332,6 +365,19 @@ class _Promotion(Event):
 
     def fire(self) -> None:
         self._engine.promote(self._request)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class _Reoffer(Event):
+    """Held turns may have waited long enough for another offer."""
+
+    __slots__ = ("_router",)
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    def fire(self) -> None:
+        self._router.reoffer()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

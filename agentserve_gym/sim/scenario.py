@@ -255,11 +255,17 @@ class ClusterSpec(StrictModel):
 
 
 class EngineSpec(StrictModel):
-    """Limits of every engine, with vLLM V1's defaults.
+    """Limits of every engine, with the defaults of vLLM's API server.
 
     Attributes:
+        max_num_seqs, max_num_batched_tokens: turns and tokens in a step. Default, by the GPU of an
+            instance: 1,024 and 8,192 where it has 70 GiB or more and is no A100, else 256 and 2,048
+            (`step_limits` tells which).
         max_cudagraph_tokens: largest step that runs as a CUDA graph; a data-parallel group pads its
             expert layers in these steps only. Default: vLLM's, min(2 x max_num_seqs, 512).
+        pins: ``hard`` ones break only where nothing else on their instance can make progress, those
+            of the programs that arrived last first; ``soft`` ones at any shortage of blocks, the
+            latest deadline first.
         preemption_victim: whom a shortage of blocks preempts: the turn that was admitted last, the
             one with the fewest tokens, which is the cheapest to recompute, or the one of the lowest
             priority. Preempted turns go to the front of the queue; the last rule, vLLM's policy
@@ -270,27 +276,18 @@ class EngineSpec(StrictModel):
             vLLM's native KV offloading does, whatever policies place.
     """
 
-    max_num_seqs: PositiveInt = 128
-    max_num_batched_tokens: PositiveInt = 2048
+    max_num_seqs: PositiveInt | None = None
+    max_num_batched_tokens: PositiveInt | None = None
     block_size_tokens: Annotated[int, Field(gt=0, le=4096)] = 16
     memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     async_scheduling: bool = True
-    reclaim_unexpired_pins: bool = True
+    pins: Literal["hard", "soft"] = "hard"
     max_cudagraph_tokens: PositiveInt | None = None
     preemption_victim: Literal["last_admitted", "fewest_tokens", "lowest_priority"] = (
         "last_admitted"
     )
     software: str = "auto"
     native_offloading: bool = False
-
-    @model_validator(mode="after")
-    def _every_decode_fits_a_step(self) -> EngineSpec:
-        if self.max_num_batched_tokens < self.max_num_seqs:
-            raise ValueError(
-                f"max_num_batched_tokens is {self.max_num_batched_tokens}; it must be at least "
-                f"max_num_seqs ({self.max_num_seqs})"
-            )
-        return self
 
 
 class RouterSpec(StrictModel):
@@ -303,11 +300,17 @@ class RouterSpec(StrictModel):
             admitted since. A long prefill then hides what it admitted until it ends, and the delay
             is that of cached blocks alone.
         held_order: who is offered first among held turns.
+        reoffer_s: held turns are offered again this long after the last time, even if no turn ended
+            and no KV blocks came free meanwhile: rules that go by time need to be asked.
+        session_timeout_s: a program whose last turn handed over to a person stays in the router's
+            table this long: nobody knows that the person will not come back.
     """
 
     signal_delay_s: NonNegative = 0.0
     load_signal: Literal["live", "step_end"] = "live"
     held_order: Literal["turn_arrival", "program_arrival", "shortest_context"] = "turn_arrival"
+    reoffer_s: Positive = 2.0
+    session_timeout_s: Positive = 30.0
 
 
 class ToolDurationSpec(StrictModel):

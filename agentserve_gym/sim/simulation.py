@@ -99,6 +99,7 @@ class Simulation:
             self.clock,
             self.tools,
             scenario.router.held_order,
+            scenario.router.reoffer_s,
         )
         self.orchestrator = Orchestrator(
             self.workload,
@@ -108,6 +109,7 @@ class Simulation:
             self.ideal,
             size,
             scenario.cluster.model,
+            scenario.router.session_timeout_s,
         )
         loop.begin(
             self.engines,
@@ -204,6 +206,7 @@ class Simulation:
                 "finished": summed["slowdown"]["mean"],
                 "all": mean(self.metrics.slowdown + slowdown),
             },
+            "placements_after_last_turn": self.metrics.last_turn_placements,
             "unfinished_programs": self.orchestrator.arrived - self.orchestrator.done,
             "truncated": self.truncated,
             "simulated_s": self.now_s,
@@ -217,6 +220,7 @@ class Simulation:
             "residency": {
                 "pins": counters.pins,
                 "pins_expired": counters.pins_expired,
+                "pins_broken": sum(engine.pool.pins_broken for engine in self.engines),
                 "pins_used": counters.pins_used,
                 "drops": counters.drops,
                 "refused_offloads": counters.refused_offloads,

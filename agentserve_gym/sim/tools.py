@@ -72,7 +72,7 @@ class ToolSimulator(Copyable):
         statistics: what may be learned from completed calls.
         running: calls in progress per kind. ``queued``: calls waiting for a slot.
         failures: attempts that failed so far. ``timeouts``: attempts cut.
-        open_gaps: gaps whose tools are not all done.
+        open_tool_gaps: gaps whose tools are not all done, but for people's.
     """
 
     def __init__(self, spec: ToolSpec, clock: Clock, seed: int, host: Host) -> None:
@@ -81,7 +81,7 @@ class ToolSimulator(Copyable):
         self.queued: dict[str, deque[ToolRun]] = {}
         self.failures = 0
         self.timeouts = 0
-        self.open_gaps = 0
+        self.open_tool_gaps = 0
         self._clock = clock
         self._seed = seed
         self._host = host
@@ -105,7 +105,7 @@ class ToolSimulator(Copyable):
 
     def start(self, program: ProgramState, turn: Turn, number: int) -> None:
         """Begin the gap after ``turn``; the host is told when it is over."""
-        self.open_gaps += 1
+        self.open_tool_gaps += program.gap_kind != "user"
         calls = turn.tools or (ToolCall(turn.gap_kind, turn.gap_s),)
         if turn.gap_kind == "user" and not turn.tools:
             self._start_wait(program, self._duration(calls[0], (program.stream, number, 0)))
@@ -152,15 +152,16 @@ class ToolSimulator(Copyable):
         self._seed = seed
         self.running.clear()
         self.queued.clear()
-        self.open_gaps = len(ends)
+        self.open_tool_gaps = 0
         for program, end_s in ends:
+            self.open_tool_gaps += program.gap_kind != "user"
             self._clock.schedule(end_s, _GapEnd(self, program, ()))
 
     def gap_ended(self, program: ProgramState, completed: Completed) -> None:
         """A gap is over, and with it the calls that lasted until its end."""
         for kind, duration_s in completed:
             self.statistics.learn(kind, duration_s)
-        self.open_gaps -= 1
+        self.open_tool_gaps -= program.gap_kind != "user"
         self._host.tools_done(program)
 
     def _duration(self, call: ToolCall, identity: tuple[int, int, int]) -> float:

@@ -82,7 +82,8 @@ class ClusterView(Copyable):
         tools: statistics of completed tool calls.
         tiers: names of the memory tiers below HBM, nearest first. Methods that take the name of a
             tier treat one that the cluster lacks as one that no instance reaches.
-        held_turns, live_programs: turns held back; programs (and sub-agents) that are not done.
+        held_turns, live_programs: turns held back; programs (and sub-agents) that are not done, as
+            far as a router knows.
         programs: those programs by index, as the router's own table knows them.
         live_context_tokens: sum of the contexts that live programs had when they last ended a turn.
     """

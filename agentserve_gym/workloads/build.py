@@ -59,6 +59,10 @@ class ProgramSource(Protocol):
 
     def program(self, index: int) -> Program: ...
 
+    def classes_with_people(self) -> frozenset[str]:
+        """Agent classes in which a person may speak after a turn."""
+        ...
+
 
 @dataclass(frozen=True)
 class Workload(Frozen):
@@ -81,6 +85,10 @@ class Workload(Frozen):
         if not 0 <= index < len(self):
             raise IndexError(f"program {index} of {len(self)}")
         return self.source.program(index)
+
+    def classes_with_people(self) -> frozenset[str]:
+        """Agent classes in which a person may speak after a turn."""
+        return self.source.classes_with_people()
 
     @property
     def concurrency(self) -> int | None:
@@ -225,6 +233,9 @@ class GeneratedPrograms:
             self._block = block
         return self._drawn[index]
 
+    def classes_with_people(self) -> frozenset[str]:
+        return frozenset(name for name in self._classes if load_parameters(name).p_user > 0.0)
+
     def _draw_block(self, block: int) -> dict[int, Program]:
         first = block * _BLOCK_PROGRAMS
         by_class: dict[str, list[int]] = {}
@@ -305,6 +316,13 @@ class ListedPrograms:
 
     def program(self, index: int) -> Program:
         return self.programs[index]
+
+    def classes_with_people(self) -> frozenset[str]:
+        return frozenset(
+            program.agent_class
+            for program in self.programs
+            if any(turn.gap_kind == "user" for turn in program.turns)
+        )
 
 
 def _trace_programs(spec: TraceWorkload, seed: int) -> list[Program]:

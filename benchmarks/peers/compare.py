@@ -43,14 +43,14 @@ def write_trace(path: Path, programs: int) -> Setting:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_mooncake(peer_programs(programs), path)
     scenario = trace_scenario(str(path))
-    pool = Simulation(scenario).engines[0].pool
+    engine = Simulation(scenario).engines[0]
     return Setting(
         trace=path.resolve(),
         instances=PEER_INSTANCES,
         block_tokens=scenario.engine.block_size_tokens,
-        kv_blocks=pool.capacity,
-        max_num_seqs=scenario.engine.max_num_seqs,
-        max_num_batched_tokens=scenario.engine.max_num_batched_tokens,
+        kv_blocks=engine.pool.capacity,
+        max_num_seqs=engine.limits.max_num_seqs,
+        max_num_batched_tokens=engine.limits.max_num_batched_tokens,
     )
 
 

@@ -70,7 +70,7 @@ def decisions_of(text: str, simulation: Simulation, most: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", [RouteDecision, PlacementDecision])
-@pytest.mark.parametrize("number", [60, 110])
+@pytest.mark.parametrize("number", [95, 110])
 def test_its_answers_do_not_depend_on_the_hidden_future(number: int, kind: type) -> None:
     truth, _ = at_decision(number, kind)
     other = other_truth(truth)

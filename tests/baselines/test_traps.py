@@ -112,8 +112,8 @@ def test_3_gaps_are_learned_per_tool_not_per_program_nor_with_queueing() -> None
     assert [kind for tool, kind in kinds if tool == "build"][1:] == [PlacementKind.KEEP] * 3
 
 
-@pytest.mark.parametrize("soft", [True, False])
-def test_5_the_softness_of_pins_is_a_setting(soft: bool) -> None:
+@pytest.mark.parametrize("pins", ["hard", "soft"])
+def test_5_the_softness_of_pins_is_a_setting(pins: str) -> None:
     """Ten pinned contexts fill the pool. Soft pins give way to the next program at once, hard ones
     make it wait for their deadline."""
     waiting = [
@@ -121,7 +121,7 @@ def test_5_the_softness_of_pins_is_a_setting(soft: bool) -> None:
         for number in range(10)
     ]
     late = inline_program((6000, 5, 0.0), (10, 5, 0.0), arrival_s=4.0, program_id="late")
-    engine = {"reclaim_unexpired_pins": soft}
+    engine = {"pins": pins}
     busy = inline_program((16, 4000, 0.0), arrival_s=3.9)  # something runs: no deadlock to break
     scenario = inline([*waiting, late, busy], kv_blocks=1400, engine=engine)
     simulation = Simulation(scenario, 0, record_turns=True)
@@ -130,7 +130,7 @@ def test_5_the_softness_of_pins_is_a_setting(soft: bool) -> None:
     assert records is not None
     first = next(r for r in records if r.program_id == "late" and r.turn == 0)
     waited_s = first.first_token_s - first.ready_s
-    assert (waited_s < 1.0) if soft else (waited_s > 10.0)
+    assert (waited_s < 1.0) if pins == "soft" else (waited_s > 10.0)
 
 
 @pytest.mark.parametrize("name", ["retain", "ttl", "continuum", "saga_ttl", "infercept", "mori"])

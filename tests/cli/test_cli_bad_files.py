@@ -321,7 +321,8 @@ def test_suites(said, content, message):
 
 
 TABLE = ",".join(COLUMNS) + "\n"
-ROW = "toy,affinity,a,0,d,c,2,4" + ",1.0" * 10 + ",dram=0.0,1000,100,0.0,0.0,0,0,0,0.5,,\n"
+_REST = ",dram=0.0,1000,100,0.0,0.0,0,0,0,0.5,,,0,1.0,1.0,1.0,1.0\n"
+ROW = "toy,affinity,a,0,d,c,2,4" + ",1.0" * 10 + _REST
 
 
 @pytest.mark.parametrize(

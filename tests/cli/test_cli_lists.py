@@ -26,6 +26,7 @@ def test_one_scenario_is_shown_whole(agentserve):
     shown = agentserve("scenarios", "toy").stdout
     assert "kv_blocks = 64" in shown
     assert "new_input_tokens = 320" in shown
+    assert "max_num_batched_tokens = 8192" in agentserve("scenarios", "default").stdout
     document = json.loads(agentserve("scenarios", "toy", "--json").stdout)
     assert Scenario.model_validate(document).name == "toy"
 

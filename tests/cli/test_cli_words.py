@@ -86,6 +86,8 @@ def test_jct_of_finished_programs_only_is_marked(agentserve, tmp_path):
     outcome = agentserve("run", "--scenario", file)
     assert "JCT mean, s*" in outcome.stdout
     assert "* finished programs only" in outcome.stdout
+    assert "JCT mean, s, all programs" in outcome.stdout
+    assert "its mean over all is" in outcome.stderr
     assert "unfinished programs" in outcome.stdout
     assert "horizon ended the run" in outcome.stderr
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from conformance import host_cases
+from agentserve_gym.sim.kernel.pools import BlockPool
+from conformance import host_cases, radix, radix_cases
 from conformance.cases import GROUPS
 from conformance.host_tier import Event, History, Stored
 from conformance.page import Compared, Section, claim, render
@@ -58,6 +59,15 @@ def test_cases_are_told_apart_by_name() -> None:
 def test_host_cases_are_told_apart_by_name() -> None:
     cases = [case for group in host_cases.GROUPS for case in group.cases("lru")]
     assert len({case.case.name for case in cases}) == len(cases) > 80
+
+
+def test_radix_cases_fit_their_pools() -> None:
+    for group in radix_cases.GROUPS:
+        case = group.case(16, 0)
+        plain = radix.answers(case, BlockPool("hbm", case.capacity_pages))
+        assert len(plain) == 2 * len(case.turns) > 200
+        assert (sum(answer.evicted for answer in plain) == 0) == group.roomy
+        assert sum(answer.found > 0 for answer in plain) > 20
 
 
 def test_answers_that_differ_are_named() -> None:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from conformance import dynamo_router, golden, host_cases, host_tier, ours, sglang_router
+from conformance import (
+    dynamo_router,
+    golden,
+    host_cases,
+    host_tier,
+    ours,
+    queue_orders,
+    radix_page,
+    rust_routers,
+)
 from conformance.cases import Case
 from conformance.routers import drawn
 from conformance.trace import Trace, first_difference
@@ -48,23 +57,56 @@ def test_the_host_tier_does_what_vllm_did(name: str) -> None:
 
 
 DYNAMO = [(n, seed) for n in dynamo_router.SHARED_TOKENS.values() for seed in dynamo_router.KEPT]
-SGLANG = [(n, seed) for n in sglang_router.SHARED_TOKENS.values() for seed in sglang_router.KEPT]
+RUST = [
+    (owner, shared, seed)
+    for owner in ("sglang", "vllm")
+    for shared in rust_routers.SHARED_TOKENS.values()
+    for seed in rust_routers.KEPT
+]
 
 
-@pytest.mark.parametrize(("shared", "seed"), SGLANG)
-def test_the_rule_sglang_chooses_as_the_router_did(shared: int, seed: int) -> None:
-    case, rule = sglang_router.drawn_case(seed, shared)
+@pytest.mark.parametrize(("owner", "shared", "seed"), RUST)
+def test_the_rule_sglang_chooses_as_the_routers_did(owner: str, shared: int, seed: int) -> None:
+    case, rule = rust_routers.drawn_case(seed, shared)
     tally: Counter[str] = Counter()
-    choices = golden.read_choices(f"sglang {shared} {seed}", case)
-    sglang_router.compare_case(case, rule, choices, tally)
+    choices = golden.kept(f"router {owner} {shared} {seed}", case)
+    rust_routers.compare_case(case, rule, choices, tally)
     assert tally["the same"] == tally["choices"] == len(choices) > 40
+
+
+RADIX = {case.name: case for case in radix_page.kept_cases()}
+QUEUES = {case.name: case for case in radix_page.kept_queues()}
+
+
+@pytest.mark.parametrize("name", RADIX)
+def test_look_ups_differ_from_sglang_where_whole_nodes_are_evicted(name: str) -> None:
+    case = RADIX[name]
+    tally: Counter[str] = Counter()
+    radix_page.count(case, radix_page.answers_of(radix_page.kept(case)), tally)
+    assert tally["equal, whole"] == tally["answers"] == 2 * tally["look-ups"] > 200
+    if tally["evicted"]:
+        assert 0.85 < tally["found"] / tally["look-ups"] <= 1.0
+        assert 0.9 < tally["evicted by ours"] / tally["evicted"] < 1.0
+    else:
+        assert tally["found"] == tally["look-ups"]
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_queues_are_in_sglangs_order(name: str) -> None:
+    case = QUEUES[name]
+    tally: Counter[tuple[str, str]] = Counter()
+    queue_orders.compare_case(case, radix_page.orders_of(radix_page.kept(case)), tally)
+    for policy in queue_orders.RULES:
+        assert tally[policy, "both"] == tally[policy, "orders"] > 20
+    assert tally["fcfs", "sent"] == tally["fcfs", "orders"]
+    assert tally["lpm", "sent"] < tally["lpm", "both"]
 
 
 @pytest.mark.parametrize(("shared", "seed"), DYNAMO)
 def test_dynamo_chose_by_the_formula(shared: int, seed: int) -> None:
     case = drawn(seed, shared)
     tally: Counter[str] = Counter()
-    choices = golden.read_choices(f"dynamo {shared} {seed}", case)
+    choices = golden.kept(f"router dynamo {shared} {seed}", case)
     dynamo_router.compare_case(case, choices, tally)
     assert tally["formula"] == tally["choices"] == len(choices) > 40
     assert tally["as it is"] < tally["choices"]
@@ -72,17 +114,20 @@ def test_dynamo_chose_by_the_formula(shared: int, seed: int) -> None:
 
 
 def test_choices_of_another_case_are_refused(tmp_path: Path) -> None:
-    golden.write_choices("some", ["case"], [1, 2], tmp_path)
-    assert golden.read_choices("some", ["case"], tmp_path) == [1, 2]
+    golden.keep("some", ["case"], [1, 2], tmp_path)
+    assert golden.kept("some", ["case"], tmp_path) == [1, 2]
     with pytest.raises(ValueError, match="of another case"):
-        golden.read_choices("some", ["other"], tmp_path)
+        golden.kept("some", ["other"], tmp_path)
 
 
 def test_every_kept_trace_has_its_case() -> None:
     paths = {golden.path_of(case) for case in CASES.values()}
     paths |= {golden.answers_path(case) for case in HOST_CASES.values()}
-    paths |= {golden.choices_path(f"dynamo {shared} {seed}") for shared, seed in DYNAMO}
-    paths |= {golden.choices_path(f"sglang {shared} {seed}") for shared, seed in SGLANG}
+    paths |= {golden.kept_path(f"router dynamo {shared} {seed}") for shared, seed in DYNAMO}
+    paths |= {golden.kept_path("router {} {} {}".format(*each)) for each in RUST}
+    paths |= {
+        golden.kept_path(radix_page.kept_name(case)) for case in (*RADIX.values(), *QUEUES.values())
+    }
     assert paths == set(golden.FOLDER.iterdir())
 
 

@@ -200,12 +200,14 @@ def scenarios(
             "arrivals": draw(st.sampled_from(arrivals)),
             "engine": {
                 "async_scheduling": draw(st.booleans()),
-                "reclaim_unexpired_pins": draw(st.booleans()),
+                "pins": draw(st.sampled_from(["hard", "soft"])),
                 "max_num_seqs": draw(st.sampled_from([1, 2, 4, 64])),
                 "max_num_batched_tokens": budget,
                 "preemption_victim": draw(st.sampled_from(sorted(VICTIMS))),
             },
             "router": {
+                "reoffer_s": draw(st.sampled_from([0.3, 2.0])),
+                "session_timeout_s": draw(st.sampled_from([0.1, 5.0])),
                 "signal_delay_s": draw(st.sampled_from([0.0, 0.05])) if delays else 0.0,
                 "held_order": draw(
                     st.sampled_from(["turn_arrival", "program_arrival", "shortest_context"])

@@ -196,9 +196,10 @@ def test_outputs_are_longer_than_what_was_emitted() -> None:
 
 
 FOLLOW_FROM_THE_PAST = {
-    "PinDeadline", "Transfer", "_AskAgain", "_Horizon", "_Kick", "_Promotion", "_StepsEnd",
+    "PinDeadline", "Transfer", "_AskAgain", "_Horizon", "_Kick", "_Promotion", "_Reoffer",
+    "_StepsEnd",
 }  # fmt: skip
-HIDDEN = {"_Arrival", "_AttemptEnd", "_CallEnd", "_GapEnd", "_Retry", "_Start"}
+HIDDEN = {"_Arrival", "_AttemptEnd", "_CallEnd", "_GapEnd", "_Retry", "_SessionTimeout", "_Start"}
 
 
 def test_every_kind_of_event_is_known_to_follow_from_the_past_or_is_redrawn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from sim_helpers import Chooser, audit, drive, simulate
 from sim_strategies import scenarios
 
-from agentserve_gym.sim import Phase, Scenario, Simulation
+from agentserve_gym.sim import Phase, PlacementKind, Scenario, Simulation
 from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus, TurnState
 from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.sim.metrics import Metrics
@@ -75,10 +76,10 @@ class Witness:
         assert request.generated == plan.output_tokens
 
 
-def watched_run(scenario: Scenario, seed: int, **policy: float) -> Witness:
+def watched_run(scenario: Scenario, seed: int, **policy: Any) -> Witness:
     witness = Witness(scenario, seed)
     simulation = witness.simulation
-    drive(simulation, Chooser(seed, len(simulation.engines), **policy), audit)  # type: ignore[arg-type]
+    drive(simulation, Chooser(seed, len(simulation.engines), **policy), audit)
     return witness
 
 
@@ -112,6 +113,18 @@ def test_programs_blocks_and_times_are_accounted_for(
 
     check_jct(witness)
     check_causality(witness)
+
+
+@SETTINGS
+@given(scenario=scenarios(horizon=False), seed=st.integers(0, 10_000))
+def test_programs_that_all_pin_finish(scenario: Scenario, seed: int) -> None:
+    """Pins of any length, until admission or not, on pools that hold little more than one context:
+    whoever waits for blocks gets them."""
+    witness = watched_run(scenario, seed, kinds=(PlacementKind.PIN,), hold=0.2)
+    report = witness.simulation.report()
+    assert report["unfinished_programs"] == 0
+    assert not any(engine.pool.pins for engine in witness.simulation.engines)
+    check_jct(witness)
 
 
 def check_jct(witness: Witness) -> None:

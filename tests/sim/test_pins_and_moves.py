@@ -52,14 +52,14 @@ def test_where_pins_block_everything_even_hard_ones_give_way() -> None:
             program((250, 1), program_id="b", arrival_s=10.0),
         ],
         kv_blocks=19,
-        engine={"reclaim_unexpired_pins": False},
+        engine={"pins": "hard"},
     )
     drive(simulation, placing(pin(25.0)), audit)
     assert simulation.residency.counters.pins == 1
     assert records(simulation)["b", 0].first_token_s == pytest.approx(10.0 + 1 + 2.5)
 
 
-def hard_pin(ttl_s: float, *, reclaim: bool) -> Simulation:
+def pinned_beside_a_turn(ttl_s: float, pins: str) -> Simulation:
     """20 blocks: a pins 10 from 2.6 on, c decodes (2 blocks), b needs 9 at 10."""
     simulation = build(
         [
@@ -68,7 +68,7 @@ def hard_pin(ttl_s: float, *, reclaim: bool) -> Simulation:
             program((144, 1), program_id="b", arrival_s=10.0),
         ],
         kv_blocks=20,
-        engine={"reclaim_unexpired_pins": reclaim},
+        engine={"pins": pins},
     )
 
     def place(decision: PlacementDecision) -> Place:
@@ -79,15 +79,65 @@ def hard_pin(ttl_s: float, *, reclaim: bool) -> Simulation:
 
 
 def test_unexpired_pins_hold_while_others_run() -> None:
-    simulation = hard_pin(15.0, reclaim=False)
+    simulation = pinned_beside_a_turn(15.0, "hard")
     # The pin ends at 17.6; c's steps end at 4.16 + n: b joins at 18.16.
     assert records(simulation)["b", 0].first_token_s == pytest.approx(18.16 + 1 + 1.44)
     assert simulation.residency.counters.pins_expired == 1
     assert simulation.residency.counters.pins_used == 0
 
 
+def broken_pins(pins: str) -> Simulation:
+    """30 blocks, 10 pinned by each of a (until 102.6) and c (until 26.2); b needs 15 at 10."""
+    simulation = build(
+        [
+            program((160, 1, 30.0), (16, 1), program_id="a"),
+            program((160, 1, 30.0), (16, 1), program_id="c", arrival_s=3.0),
+            program((240, 1), program_id="b", arrival_s=10.0),
+        ],
+        kv_blocks=30,
+        engine={"pins": pins},
+    )
+    ttl_s = {"a": 100.0, "c": 20.0}
+    drive(simulation, placing(lambda decision: pin(ttl_s[decision.program.program_id])), audit)
+    assert simulation.report()["residency"]["pins_broken"] == 1
+    return simulation
+
+
+@pytest.mark.parametrize(
+    ("pins", "missed_blocks"), [("hard", {"a": 0, "c": 5 + 2}), ("soft", {"a": 5, "c": 0})]
+)
+def test_hard_pins_break_by_arrival_and_soft_ones_by_deadline(
+    pins: str, missed_blocks: dict[str, int]
+) -> None:
+    """The one whose pin breaks loses five blocks to b, and c two more to a."""
+    simulation = broken_pins(pins)
+    for name, back_s in (("a", 32.6), ("c", 35.6)):
+        first_token_s = back_s + 1 + 0.01 * (17 + 16 * missed_blocks[name])
+        assert records(simulation)[name, 1].first_token_s == pytest.approx(first_token_s), name
+
+
+@pytest.mark.parametrize("budget", [64, 2048])
+def test_a_lone_turn_that_outgrows_what_pins_leave_breaks_them_and_goes_on(budget: int) -> None:
+    """a pins 10 of 20 blocks; b, alone, needs 8 for its prompt, or 13, and 5 more to decode."""
+    for prompt in (128, 208):
+        simulation = build(
+            [
+                program((160, 1, 500.0), (16, 1), program_id="a"),
+                program((prompt, 80), program_id="b", arrival_s=10.0),
+            ],
+            kv_blocks=20,
+            engine={"max_num_batched_tokens": budget, "max_num_seqs": 8},
+        )
+        drive(simulation, placing(pin(400.0)), audit)
+        report = simulation.report()
+        assert report["residency"]["pins_broken"] == 1
+        assert report["preemptions"] == 0
+        steps = -(-prompt // budget) + 79
+        assert records(simulation)["b", 0].end_s == pytest.approx(10 + steps + 0.01 * prompt)
+
+
 def test_unexpired_pins_give_way_where_the_scenario_says_so() -> None:
-    simulation = hard_pin(15.0, reclaim=True)
+    simulation = pinned_beside_a_turn(15.0, "soft")
     assert records(simulation)["b", 0].first_token_s == pytest.approx(10.16 + 1 + 1.44)
 
 
@@ -130,7 +180,7 @@ def pinned_twice() -> tuple[Simulation, Callable[[Decision], Answer]]:
     simulation = build(
         [program((160, 1, 1.0), (16, 1, 60.0), (16, 1), program_id="a")],
         instances=2,
-        engine={"reclaim_unexpired_pins": False},
+        engine={"pins": "hard"},
     )
     return simulation, on_instances(
         lambda decision: min(decision.turn.number, 1), lambda _: pin(20.0)

@@ -31,7 +31,7 @@ def store(pool: BlockPool, program: ProgramState, own_blocks: int) -> None:
     sizes = (*(size for _, size in program.prefix), own_blocks)
     for key, size in zip(keys, sizes, strict=True):
         missing = size - pool.blocks_of(key)
-        assert pool.take(missing, reclaim_pins=False)
+        assert pool.take(missing, break_pins=False)
         pool.extend(key, missing)
     pool.release(keys)
 
@@ -48,7 +48,7 @@ def test_a_new_pool_is_free() -> None:
 
 def test_take_and_give_move_blocks_between_free_and_held() -> None:
     pool = BlockPool("hbm", 10)
-    assert pool.take(4, reclaim_pins=False)
+    assert pool.take(4, break_pins=False)
     assert accounts(pool) == (6, 0, 4)
     pool.give(3)
     assert accounts(pool) == (9, 0, 1)
@@ -57,9 +57,9 @@ def test_take_and_give_move_blocks_between_free_and_held() -> None:
 def test_a_take_that_cannot_be_changes_nothing() -> None:
     pool = BlockPool("hbm", 10)
     store(pool, chain(0), 4)
-    assert pool.take(5, reclaim_pins=False)
+    assert pool.take(5, break_pins=False)
     before = copy.deepcopy(accounts(pool))
-    assert not pool.take(6, reclaim_pins=True)
+    assert not pool.take(6, break_pins=True)
     assert accounts(pool) == before == (1, 4, 5)
     assert pool.blocks_of(0) == 4
     assert pool.evicted == 0
@@ -103,11 +103,11 @@ def test_reclaiming_takes_least_recently_used_tails_first() -> None:
     old, new = chain(0, ("system", 4)), chain(1, ("system", 4))
     store(pool, old, 5)
     store(pool, new, 5)
-    assert pool.take(6 + 3, reclaim_pins=False)
+    assert pool.take(6 + 3, break_pins=False)
     assert [pool.blocks_of(key) for key in (0, 1, "system")] == [2, 5, 4]
-    assert pool.take(2 + 5, reclaim_pins=False)
+    assert pool.take(2 + 5, break_pins=False)
     assert [pool.blocks_of(key) for key in (0, 1, "system")] == [0, 0, 4]
-    assert pool.take(4, reclaim_pins=False)
+    assert pool.take(4, break_pins=False)
     assert accounts(pool) == (0, 0, 20)
     assert pool.evicted == 14
     assert not pool.entries
@@ -120,11 +120,11 @@ def test_where_only_whole_entries_match_a_cut_one_is_lost() -> None:
     store(pool, first, 5)
     store(pool, second, 6)
     assert pool.match(first, 99) == 8
-    assert pool.take(8, reclaim_pins=False)  # 6 are free: two of the first's tail go
+    assert pool.take(8, break_pins=False)  # 6 are free: two of the first's tail go
     assert (pool.match(first, 99), pool.match(second, 99)) == (3, 9)
     assert accounts(pool) == (0, 12, 8)
     # What is left of it goes next, before anything that still matches.
-    assert pool.take(3, reclaim_pins=False)
+    assert pool.take(3, break_pins=False)
     assert accounts(pool) == (0, 9, 11)
     assert pool.match(second, 99) == 9
     assert pool.evicted == 5
@@ -143,7 +143,7 @@ def test_blocks_that_are_left_match_nothing_and_push_out_what_is_older() -> None
     pool.leave(5)  # three are free, and two of the chain's tail
     assert accounts(pool) == (0, 10, 0)
     assert pool.match(chain(0), 9) == 2
-    assert pool.take(2, reclaim_pins=False)
+    assert pool.take(2, break_pins=False)
     assert pool.match(chain(0), 9) == 0
     pool.leave(99)
     assert accounts(pool) == (0, 8, 2)
@@ -164,7 +164,7 @@ def test_a_watcher_hears_that_a_cut_entry_is_lost() -> None:
 
     pool.watcher = Log()
     store(pool, chain(0), 4)
-    assert pool.take(1, reclaim_pins=False)
+    assert pool.take(1, break_pins=False)
     assert heard == [(0, 4), (0, 0)]
 
 
@@ -175,8 +175,8 @@ def test_what_is_held_is_not_reclaimed_and_comes_back_most_recent() -> None:
     store(pool, second, 6)
     pool.hold([0])
     assert pool.reclaimable([0, 1]) == 6
-    assert pool.take(6, reclaim_pins=False)
-    assert not pool.take(1, reclaim_pins=False)
+    assert pool.take(6, break_pins=False)
+    assert not pool.take(1, break_pins=False)
     pool.give(6)
     pool.release([0])
     store(pool, second, 6)
@@ -189,9 +189,9 @@ def test_holds_are_counted() -> None:
     pool.hold([0])
     pool.hold([0])
     pool.release([0])
-    assert not pool.take(7, reclaim_pins=False)
+    assert not pool.take(7, break_pins=False)
     pool.release([0])
-    assert pool.take(7, reclaim_pins=False)
+    assert pool.take(7, break_pins=False)
 
 
 def test_an_empty_entry_vanishes_when_nothing_holds_it() -> None:
@@ -227,11 +227,11 @@ def test_what_is_abandoned_stays_cached_and_goes_in_its_turn() -> None:
     assert accounts(pool) == (1, 15, 0)
     assert pool.match(chain(1), 9) == 2
     assert pool.reclaimable([1]) == 2
-    pool.take(1 + 5 + 1, reclaim_pins=False)
+    pool.take(1 + 5 + 1, break_pins=False)
     assert [pool.blocks_of(index) for index in range(3)] == [0, 2, 5]
-    pool.take(2, reclaim_pins=False)
+    pool.take(2, break_pins=False)
     assert [pool.blocks_of(index) for index in range(3)] == [0, 2, 5]
-    pool.take(1, reclaim_pins=False)
+    pool.take(1, break_pins=False)
     assert [pool.blocks_of(index) for index in range(3)] == [0, 1, 5]
     assert pool.evicted == 9
 
@@ -243,7 +243,7 @@ def test_stale_blocks_keep_their_place_when_their_entry_is_used_again() -> None:
     pool.abandon(0, 2)
     pool.hold([0])
     assert accounts(pool) == (0, 10, 2)
-    assert pool.take(4, reclaim_pins=False)
+    assert pool.take(4, break_pins=False)
     pool.extend(0, 4)
     assert [pool.blocks_of(index) for index in range(2)] == [6, 6]
     pool.release([0])
@@ -257,7 +257,7 @@ def test_of_a_held_entry_the_abandoned_can_be_reclaimed_last() -> None:
     store(pool, chain(1), 6)
     assert pool.abandon(0, 2) == 4
     assert accounts(pool) == (0, 10, 2)
-    pool.take(7, reclaim_pins=False)
+    pool.take(7, break_pins=False)
     assert [pool.blocks_of(index) for index in range(2)] == [2, 0]
     assert accounts(pool) == (0, 3, 9)
 
@@ -268,7 +268,7 @@ def test_an_entry_of_which_all_is_stale_vanishes_with_it() -> None:
     pool.abandon(0, 0)
     assert pool.shorten(0, 0) == 0
     assert accounts(pool) == (2, 4, 0)
-    pool.take(6, reclaim_pins=False)
+    pool.take(6, break_pins=False)
     assert not pool.entries
     assert not pool.lru
 
@@ -281,7 +281,7 @@ def test_where_ranks_decide_what_no_program_has_goes_first() -> None:
     pool.abandon(1, 4)
     pool.hold([1])
     pool.release([1])
-    pool.take(2, reclaim_pins=False)
+    pool.take(2, break_pins=False)
     assert [pool.blocks_of(index) for index in range(2)] == [6, 4]
 
 
@@ -290,7 +290,7 @@ def test_the_coldest_goes_first() -> None:
     for index in range(3):
         store(pool, chain(index), 4)
     pool.make_coldest(2)
-    pool.take(4, reclaim_pins=False)
+    pool.take(4, break_pins=False)
     assert [pool.blocks_of(index) for index in range(3)] == [4, 4, 0]
 
 
@@ -300,11 +300,11 @@ def test_ranks_go_before_recency_and_prefixes_last() -> None:
         store(pool, chain(index, ("system", 2)), 6)
     pool.set_rank(0, 2.0)
     pool.set_rank(1, -1.0)
-    pool.take(6, reclaim_pins=False)
+    pool.take(6, break_pins=False)
     assert [pool.blocks_of(index) for index in range(3)] == [6, 0, 6]
-    pool.take(6, reclaim_pins=False)
+    pool.take(6, break_pins=False)
     assert [pool.blocks_of(index) for index in range(3)] == [6, 0, 0]
-    pool.take(6, reclaim_pins=False)
+    pool.take(6, break_pins=False)
     assert pool.blocks_of("system") == 2
 
 
@@ -324,10 +324,10 @@ def pinned_pool(*deadlines_s: float) -> BlockPool:
 def test_a_pin_keeps_a_chain_until_it_ends() -> None:
     pool = pinned_pool(5.0)
     assert pool.pinned == pool.reclaimable_pinned() == 4
-    assert not pool.take(1, reclaim_pins=False)
+    assert not pool.take(1, break_pins=False)
     assert pool.unpin(0)
     assert not pool.unpin(0)
-    assert pool.take(1, reclaim_pins=False)
+    assert pool.take(1, break_pins=False)
 
 
 def test_what_does_not_lie_here_cannot_be_pinned_nor_anything_twice() -> None:
@@ -342,7 +342,7 @@ def test_what_does_not_lie_here_cannot_be_pinned_nor_anything_twice() -> None:
 
 def test_soft_pins_give_way_latest_deadline_first() -> None:
     pool = pinned_pool(5.0, 9.0, 7.0)
-    assert pool.take(5, reclaim_pins=True)
+    assert pool.take(5, break_pins=True)
     assert set(pool.pins) == {0}
     # The 7 s pin ended too, and only one of its blocks was needed.
     assert [pool.blocks_of(index) for index in range(3)] == [4, 0, 3]
@@ -350,13 +350,13 @@ def test_soft_pins_give_way_latest_deadline_first() -> None:
 
 def test_of_equal_deadlines_the_later_pin_gives_way_first() -> None:
     pool = pinned_pool(5.0, 5.0)
-    assert pool.take(1, reclaim_pins=True)
+    assert pool.take(1, break_pins=True)
     assert set(pool.pins) == {0}
 
 
 def test_a_pin_that_would_not_help_stays() -> None:
     pool = pinned_pool(5.0, 9.0)
-    assert not pool.take(9, reclaim_pins=True)
+    assert not pool.take(9, break_pins=True)
     assert set(pool.pins) == {0, 1}
 
 
@@ -369,7 +369,7 @@ def test_a_prefix_of_two_pins_counts_as_reclaimable_once() -> None:
     assert accounts(pool) == (0, 0, 12)
     assert pool.reclaimable_pinned() == 12
     assert pool.reclaimable_pinned(besides=chain(0, ("system", 4))) == 4
-    assert pool.take(12, reclaim_pins=True)
+    assert pool.take(12, break_pins=True)
 
 
 # --- properties -----------------------------------------------------------------------------------
@@ -411,8 +411,8 @@ def picture(pool: BlockPool) -> tuple[object, ...]:
 def test_taking_blocks_at_once_or_one_by_one_is_the_same(pool: BlockPool, count: int) -> None:
     """What lets an engine allocate lazily, for many steps at once."""
     other = copy.deepcopy(pool)
-    if pool.take(count, reclaim_pins=True):
-        assert all(other.take(1, reclaim_pins=True) for _ in range(count))
+    if pool.take(count, break_pins=True):
+        assert all(other.take(1, break_pins=True) for _ in range(count))
         assert picture(pool) == picture(other)
     else:
         room = other.free + other.cached + other.reclaimable_pinned()
@@ -420,11 +420,11 @@ def test_taking_blocks_at_once_or_one_by_one_is_the_same(pool: BlockPool, count:
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(pool=pools(), count=st.integers(0, 40), reclaim_pins=st.booleans())
-def test_a_take_keeps_the_accounts(pool: BlockPool, count: int, reclaim_pins: bool) -> None:
-    room = pool.free + pool.cached + (pool.reclaimable_pinned() if reclaim_pins else 0)
+@given(pool=pools(), count=st.integers(0, 40), break_pins=st.booleans())
+def test_a_take_keeps_the_accounts(pool: BlockPool, count: int, break_pins: bool) -> None:
+    room = pool.free + pool.cached + (pool.reclaimable_pinned() if break_pins else 0)
     private = pool.held - sum(entry.blocks for entry in pool.entries.values() if entry.holds)
-    taken = pool.take(count, reclaim_pins=reclaim_pins)
+    taken = pool.take(count, break_pins=break_pins)
     assert taken == (count <= room)
     held_in_entries = sum(entry.blocks for entry in pool.entries.values() if entry.holds)
     assert pool.held == held_in_entries + private + (count if taken else 0)
@@ -438,7 +438,7 @@ def test_the_head_of_a_chain_outlives_its_tail(pool: BlockPool, count: int) -> N
     """An own part never outlives its shared prefix, nor a level of that the level above."""
     sizes = {"t": 2, "s": 3}
     users = {index: pin.keys for index, pin in pool.pins.items()}
-    pool.take(count, reclaim_pins=True)
+    pool.take(count, break_pins=True)
     for index, keys in users.items():
         if pool.blocks_of(index):
             assert all(pool.blocks_of(key) == sizes[str(key)] for key in keys[:-1])
@@ -463,7 +463,7 @@ def test_a_watcher_hears_of_every_change_of_length() -> None:
     pool = BlockPool("hbm", 10)
     pool.watcher = listener = Listener()
     store(pool, chain(0, ("system", 2)), 5)
-    pool.take(5, reclaim_pins=False)
+    pool.take(5, break_pins=False)
     pool.shorten(0, 1)
     assert listener.heard == [("system", 2), (0, 5), (0, 3), (0, 1)]
 
@@ -472,5 +472,5 @@ def test_a_watcher_hears_of_every_change_of_length() -> None:
 def test_a_deep_copy_is_independent(count: int) -> None:
     pool = pinned_pool(1.0, 2.0, 3.0)
     twin = copy.deepcopy(pool)
-    pool.take(count, reclaim_pins=True)
+    pool.take(count, break_pins=True)
     assert picture(twin) == picture(pinned_pool(1.0, 2.0, 3.0))

@@ -48,6 +48,8 @@ def at_most_one_running(decision: RouteDecision) -> Answer:
 
 
 def play(programs: list[dict[str, Any]], log: Callable[[Decision], Answer], **parts: Any) -> Any:
+    """Held turns are not offered by time alone, unless ``router`` says so."""
+    parts["router"] = {"reoffer_s": 1000.0, **parts.get("router", {})}
     return drive(simulate(scenario(programs, engine=PLAIN, **parts), SECOND), log)
 
 
@@ -199,6 +201,56 @@ def test_held_turns_are_offered_again_when_blocks_come_free() -> None:
     )
     # pinned ends its turn at 3, its pin at 8.
     assert [offer[0] for offer in log.offers if offer[1] == "waits"] == [4.2, 8.0]
+
+
+def test_held_turns_are_offered_again_after_a_while() -> None:
+    """Every two seconds, counted from the last offer, which after short's end is at 5."""
+
+    def rule(decision: RouteDecision) -> Answer:
+        waits = decision.program.program_id == "waits" and decision.time_s < 8.0
+        return Hold() if waits else Route(0)
+
+    log = Log(rule)
+    play(
+        [
+            program((10, 50), program_id="long"),
+            program((10, 4), program_id="short", arrival_s=0.5),
+            program((10, 3), program_id="waits", arrival_s=2.5),
+        ],
+        log,
+        router={"reoffer_s": 2.0},
+    )
+    offers = [offer[0] for offer in log.offers if offer[1] == "waits"]
+    assert offers == [2.5, 4.5, 5.0, 7.0, 9.0]
+
+
+def test_nobody_is_asked_by_time_where_nothing_is_held() -> None:
+    simulation = play([program((10, 50, 5.0), (10, 5))], Log(lambda _: Route(0)))
+    quiet = simulation.clock.scheduled_events
+    ticking = play(
+        [program((10, 50, 5.0), (10, 5))], Log(lambda _: Route(0)), router={"reoffer_s": 0.1}
+    )
+    assert ticking.clock.scheduled_events == quiet
+
+
+@pytest.mark.parametrize("gap_kind", ["user", "tool"])
+def test_people_who_think_are_nothing_to_hold_for(gap_kind: str) -> None:
+    """At 4 nothing runs, and a comes back at 10,003."""
+    a = program((10, 3, 10_000.0), (10, 3), program_id="a")
+    a["turns"][0]["gap_kind"] = gap_kind
+    log = Log(lambda decision: Hold() if decision.may_hold else Route(0))
+    simulation = play([a, program((10, 3), program_id="b", arrival_s=4.0)], log)
+    assert log.offers[1] == (4.0, "b", 0, gap_kind == "tool")
+    assert (ends(simulation)["b"] < 10.0) == (gap_kind == "user")
+
+
+def test_always_holding_makes_nobody_wait_for_people() -> None:
+    """Turns then run one at a time: each waits for at most the other five, of three steps each."""
+    programs = [program(*[(10, 3, 3600.0)] * 3, (10, 3), program_id=f"p{i}") for i in range(6)]
+    for turn in (turn for content in programs for turn in content["turns"][:-1]):
+        turn["gap_kind"] = "user"
+    simulation = play(programs, Log(lambda _: Hold()), router={"reoffer_s": 2.0})
+    assert simulation.report()["ttft_s"]["max"] <= 5 * 3.0 + 1.0
 
 
 def test_everybody_always_holding_cannot_stall_the_run() -> None:

@@ -218,6 +218,12 @@ def test_pin_ttls_are_positive(ttls: list[float]) -> None:
         load_scenario(changed("pin_ttls_s", ttls))
 
 
+@pytest.mark.parametrize("limit_s", [0.0, -1.0, NAN, INF, None])
+def test_pins_until_return_end_some_time(limit_s: float | None) -> None:
+    with pytest.raises(ValueError, match="pin_until_return_s"):
+        load_scenario(changed("pin_until_return_s", limit_s))
+
+
 # --- what does not go together --------------------------------------------------------------------
 
 
@@ -264,8 +270,46 @@ def test_tiers_are_listed_nearest_first() -> None:
 
 
 def test_every_decode_must_fit_a_step() -> None:
-    with pytest.raises(ValueError, match=r"max_num_batched_tokens is 64.*max_num_seqs \(128\)"):
-        load_scenario(changed("engine.max_num_batched_tokens", 64))
+    with pytest.raises(
+        ValueError,
+        match=r"max_num_batched_tokens is 64; .*max_num_seqs, which is 256 "
+        r"\(the default on rtx-4090\)",
+    ):
+        Simulation(load_scenario(changed("engine.max_num_batched_tokens", 64)))
+    with pytest.raises(
+        ValueError, match=r"max_num_batched_tokens is 2048 \(the default on rtx-4090\).*is 4096$"
+    ):
+        Simulation(load_scenario(changed("engine.max_num_seqs", 4096)))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "limits"),
+    [
+        ("rtx-4090", (256, 2048)),
+        ("l40s", (256, 2048)),
+        ("a100-80", (256, 2048)),
+        ("h100-sxm", (1024, 8192)),
+        ("rtx-pro-6000", (1024, 8192)),
+        ("b200", (1024, 8192)),
+    ],
+)
+def test_steps_are_as_large_as_vllm_makes_them_on_the_gpu(
+    accelerator: str, limits: tuple[int, int]
+) -> None:
+    scenario = load_scenario(changed("cluster.nodes.0.instances.0.accelerator", accelerator))
+    for view in Simulation(scenario).cluster.instances:
+        assert (view.max_num_seqs, view.max_num_batched_tokens) == limits
+
+
+def test_limits_of_a_step_that_are_given_hold_on_every_gpu() -> None:
+    given = {"max_num_seqs": 32, "max_num_batched_tokens": 512}
+    instances = [{"accelerator": gpu, "kv_blocks": 100} for gpu in ("rtx-4090", "h100-sxm")]
+    content = changed("cluster.nodes.0.instances", instances)
+    views = Simulation(load_scenario({**content, "engine": given})).cluster.instances
+    assert {(view.max_num_seqs, view.max_num_batched_tokens) for view in views} == {(32, 512)}
+    seqs_only = load_scenario({**content, "engine": {"max_num_seqs": 32}})
+    views = Simulation(seqs_only).cluster.instances
+    assert [view.max_num_batched_tokens for view in views] == [2048, 8192]
 
 
 def test_a_tier_smaller_than_a_block_is_refused() -> None:

@@ -137,7 +137,8 @@ def recomputed_tokens() -> dict[str, int]:
         "belady", "lru", "evict", "ttl", "continuum+fcfs", "searched+fcfs", "infercept_no_swap",
         "saga_lru", "saga", "kvflow", "mori", "ski_rental",
     )  # fmt: skip
-    outcome = reports(cluster(agents.build(), kv_tokens=60_000), policies)
+    soft = {"pins": "soft"}  # evictions are compared: nobody may wait for room instead
+    outcome = reports(cluster(agents.build(), kv_tokens=60_000, engine=soft), policies)
     return {policy: int(report["recomputed_tokens"]) for policy, report in outcome.items()}
 
 

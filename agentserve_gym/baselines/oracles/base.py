@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from agentserve_gym.sim import ProgramState
@@ -36,11 +37,11 @@ class Foresight:
         return self._simulation
 
     def gap_left_s(self, program: ProgramState, elapsed_s: float) -> float:
-        """What is left of a program's gap as its plan has it; sub-agents, failures and waits for a
-        tool's slot may make it longer."""
+        """What is left of a program's gap as its plan has it, infinite after the last turn;
+        sub-agents, failures and waits for a tool's slot may make it longer."""
         plan = self.simulation.orchestrator.plan_of(program)
         turn = plan.turns[program.turns_done - 1]
-        return max(turn.gap_s - elapsed_s, 0.0)
+        return inf if turn.gap_kind == "end" else max(turn.gap_s - elapsed_s, 0.0)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_simulation"}

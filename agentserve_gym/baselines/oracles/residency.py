@@ -11,6 +11,9 @@ from agentserve_gym.baselines.residency.saga import BELOW_ALL
 from agentserve_gym.baselines.residency.ski_rental import recompute_s
 from agentserve_gym.sim import Place, PlacementDecision, PlacementKind
 
+_NEVER_S = 1e12
+"""Longer than any gap."""
+
 
 @register(
     "true_gap",
@@ -49,5 +52,5 @@ class Belady(Foresight, Residency):
 
     def place(self, decision: PlacementDecision) -> Place:
         self.count("ranked")
-        returns_s = decision.time_s + self.gap_left_s(decision.program, decision.elapsed_s)
-        return Place(PlacementKind.KEEP, rank=BELOW_ALL - returns_s)
+        gap_s = min(self.gap_left_s(decision.program, decision.elapsed_s), _NEVER_S)
+        return Place(PlacementKind.KEEP, rank=BELOW_ALL - (decision.time_s + gap_s))

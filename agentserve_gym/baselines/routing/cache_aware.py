@@ -15,7 +15,7 @@ from agentserve_gym.sim import RouteDecision
     "sglang",
     "shortest queue if loads are unbalanced, else the best prefix match above `match`, "
     "else the least loaded",
-    "SGLang cache-aware router",
+    "SGLang cache-aware router, defaults as published; 0.3.2 has 0.3, 64, 1.5",
     ("matched", "imbalanced", "unmatched"),
 )
 @dataclass

@@ -36,7 +36,8 @@ class ShortestPrefill(Scheduling):
 )
 @dataclass
 class LongestPrefix(Scheduling):
-    """Turns with a long cached prefix go while it is there."""
+    """Turns with a long cached prefix go while it is there. Cached tokens as known when the turn is
+    sent; SGLang looks them up again before every pass."""
 
     def priority(self, decision: RouteDecision, instance: int) -> float:
         return -float(decision.cluster.instances[instance].cached_tokens(decision.turn))

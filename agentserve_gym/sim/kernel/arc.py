@@ -131,7 +131,7 @@ class ArcPool(BlockPool):
         lacking = [name for name in chain if self._is_absent(name)]
         for name in reversed(lacking):
             self._learn(name)
-        if not self.take(len(lacking), reclaim_pins=False):
+        if not self.take(len(lacking), break_pins=False):
             self._end_hold(keys)
             return -1
         for name in lacking:

@@ -343,7 +343,7 @@ class Engine(Steppable):
         """Blocks that running turns can have."""
         pool = self.pool
         room = pool.free + pool.cached
-        if self.limits.reclaim_unexpired_pins and pool.pins:
+        if pool.pins and not self.limits.hard_pins:
             room += pool.reclaimable_pinned()
         return room
 
@@ -427,7 +427,7 @@ class Engine(Steppable):
     def _take(self, count: int) -> bool:
         """Have the pool hold ``count`` more blocks, free or reclaimed; False, and nothing done, if
         it cannot."""
-        return self.pool.take(count, reclaim_pins=self._may_reclaim_pins())
+        return self.pool.take(count, break_pins=self._may_break_pins(1))
 
     def _admit_waiting(self, scheduled: list[Request], planned_at_s: float) -> None:
         """Admit waiting turns into the step: they join ``scheduled``."""
@@ -482,7 +482,7 @@ class Engine(Steppable):
         if need <= pool.free:
             return True
         room = pool.free + pool.cached - pool.reclaimable(program.chain_keys)
-        if need > room and pool.pins and self._may_reclaim_pins():
+        if need > room and pool.pins and self._may_break_pins(0):
             room += pool.reclaimable_pinned(besides=program)
         return need <= room
 
@@ -545,9 +545,10 @@ class Engine(Steppable):
 
     # --- blocks ------------------------------------------------------------------------------
 
-    def _may_reclaim_pins(self) -> bool:
-        """Unexpired pins give way where the scenario says so, and wherever they block all."""
-        return self.limits.reclaim_unexpired_pins or not (self.running or self.loading)
+    def _may_break_pins(self, asking: int) -> bool:
+        """Soft pins give way to any turn, hard ones where nothing else runs or loads; ``asking``
+        running turns are those that need the blocks."""
+        return not self.limits.hard_pins or not (self.loading or len(self.running) > asking)
 
     def _release(self, finished: list[Request]) -> None:
         for request in finished:

@@ -33,6 +33,7 @@ class EngineLimits(Copyable):
     """Scheduler limits; see ``EngineSpec``.
 
     Attributes:
+        hard_pins: whether pins outlast a shortage of blocks as long as any turn makes progress.
         footprint: what a turn takes of the pool besides the blocks of its context.
     """
 
@@ -40,6 +41,6 @@ class EngineLimits(Copyable):
     max_num_batched_tokens: int
     block_size_tokens: int
     async_scheduling: bool
-    reclaim_unexpired_pins: bool
+    hard_pins: bool
     preemption_victim: str = "last_admitted"
     footprint: Footprint = FULL_ATTENTION

@@ -57,14 +57,21 @@ class Entry(Copyable):
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Pin(Copyable):
     """A hold on a program's chain until ``deadline_s``, or, with ``until_admitted``, once the
-    program has returned, until its turn is admitted."""
+    program has returned, until its turn is admitted. Where pins must break, those with the highest
+    ``yields`` do first."""
 
-    __slots__ = ("deadline_s", "keys", "returned", "serial", "until_admitted")
+    __slots__ = ("deadline_s", "keys", "returned", "serial", "until_admitted", "yields")
 
     def __init__(
-        self, deadline_s: float, keys: tuple[Key, ...], until_admitted: bool, serial: int
+        self,
+        deadline_s: float,
+        keys: tuple[Key, ...],
+        until_admitted: bool,
+        serial: int,
+        yields: float,
     ) -> None:
         self.deadline_s = deadline_s
+        self.yields = yields
         self.keys = keys
         self.until_admitted = until_admitted
         self.serial = serial
@@ -77,6 +84,8 @@ class BlockPool(Copyable):
 
     Attributes:
         whole_only: what is left of an entry that is reclaimed from is stale.
+        hard_pins: pins break by their programs' arrival, the last first; otherwise by deadline, the
+            latest first. ``pins_broken``: how many did so far.
         capacity, free, cached: blocks; the rest is held.
         evicted: blocks reclaimed from cached entries so far.
         lru: what nothing holds, by slot, the least recently used first: entries, and stale blocks
@@ -93,16 +102,21 @@ class BlockPool(Copyable):
         "entries",
         "evicted",
         "free",
+        "hard_pins",
         "lru",
         "name",
         "pins",
+        "pins_broken",
         "watcher",
         "whole_only",
     )
 
-    def __init__(self, name: str, capacity: int, *, whole_only: bool = False) -> None:
+    def __init__(
+        self, name: str, capacity: int, *, whole_only: bool = False, hard_pins: bool = False
+    ) -> None:
         self.name = name
         self.whole_only = whole_only
+        self.hard_pins = hard_pins
         self.capacity = capacity
         self.free = capacity
         self.cached = 0
@@ -110,6 +124,7 @@ class BlockPool(Copyable):
         self.entries: dict[Key, Entry] = {}
         self.lru: OrderedDict[int, Entry] = OrderedDict()
         self.pins: dict[int, Pin] = {}
+        self.pins_broken = 0
         self.watcher: Watcher | None = None
         """Told of every change of an entry's length, where observers see the pool with a delay."""
         self.changing_at_s: float | None = None
@@ -216,14 +231,14 @@ class BlockPool(Copyable):
                 else:
                     del self.entries[key]
 
-    def take(self, count: int, *, reclaim_pins: bool) -> bool:
+    def take(self, count: int, *, break_pins: bool) -> bool:
         """Turn ``count`` blocks from free or reclaimed to held; change nothing if that cannot be.
 
-        Reclaim order: free, cached least recently used and tail first, then, if ``reclaim_pins``,
-        unexpired pins with the latest deadline first.
+        Reclaim order: free, cached least recently used and tail first, then, if ``break_pins``,
+        what unexpired pins hold.
         """
         if count > self.free + self.cached and not (
-            reclaim_pins and self._unpin_for(count - self.free - self.cached)
+            break_pins and self._unpin_for(count - self.free - self.cached)
         ):
             return False
         if count > self.free:
@@ -262,7 +277,7 @@ class BlockPool(Copyable):
         keys = [key for key, _ in sizes]
         count = sum(max(size - self.blocks_of(key), 0) for key, size in sizes)
         self.hold(keys)
-        if self.take(count, reclaim_pins=False):
+        if self.take(count, break_pins=False):
             return count
         self.release(keys)
         return -1
@@ -358,7 +373,8 @@ class BlockPool(Copyable):
         if own is None or own.blocks == 0 or program.index in self.pins:
             return None
         self._serial += 1
-        pin = Pin(deadline_s, program.chain_keys, until_admitted, self._serial)
+        yields = program.arrival_s if self.hard_pins else deadline_s
+        pin = Pin(deadline_s, program.chain_keys, until_admitted, self._serial, yields)
         self.hold(pin.keys)
         self.pins[program.index] = pin
         return pin
@@ -434,8 +450,8 @@ class BlockPool(Copyable):
         return min(own, key=lambda entry: entry.rank) if own else next(iter(self.lru.values()))
 
     def _unpin_for(self, missing: int) -> bool:
-        """End pins, latest deadline first, until ``missing`` blocks can be had; plan, then do."""
-        order = sorted(self.pins.items(), key=lambda item: (-item[1].deadline_s, -item[1].serial))
+        """Break pins until ``missing`` blocks can be had; plan, then do."""
+        order = sorted(self.pins.items(), key=lambda item: (-item[1].yields, -item[1].serial))
         victims: list[int] = []
         ended: dict[Key, int] = {}
         for index, pin in order:
@@ -449,4 +465,5 @@ class BlockPool(Copyable):
             # All that is cached goes first, as if the blocks were taken one by one.
             self._reclaim(self.cached)
             self.unpin(index)
+        self.pins_broken += len(victims)
         return True

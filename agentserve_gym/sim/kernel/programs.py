@@ -175,6 +175,10 @@ class ProgramState(Copyable):
         self.enter(GAP, status, now_s)
         self.attained_service_s = self.phase_s[PREFILL] + self.phase_s[DECODE]
 
+    def leave(self) -> None:
+        """Its session is forgotten. Its time was booked when its last turn ended."""
+        self.status = DONE
+
     def begin_gap(self, kind: str, tool_kinds: tuple[str, ...], now_s: float) -> None:
         """What the gap that begins waits for."""
         self.gap_kind = kind

@@ -10,6 +10,7 @@ order; where everything in it is held, the offload is refused and counted, nothi
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from mypy_extensions import mypyc_attr
 
@@ -148,6 +149,12 @@ class Residency(TransferHost):
             self.unpin(program)
         if program.prefix and not self._alone:
             self._holders.ran(program, turn.instance)
+
+    def session_forgotten(self, program: ProgramState) -> None:
+        """Nobody waits for the program any more: a pin without a deadline would last for ever."""
+        pin = self._pin_of(program)
+        if pin is not None and pin.deadline_s == inf:
+            self.unpin(program)
 
     def unpin(self, program: ProgramState) -> None:
         """End the program's pin wherever it is."""

@@ -200,7 +200,7 @@ def _steady_agents(agents: int, nvme: bool) -> Scenario:
                 "nodes": [node],
                 "tiers": [drives] if nvme else [],
             },
-            "engine": {"max_num_batched_tokens": 8192},
+            "engine": {"max_num_seqs": 128, "max_num_batched_tokens": 8192},
             "workload": {"kind": "inline", "programs": programs},
             "arrivals": {"kind": "trace"},
             "horizon_s": _TIERED_S,

@@ -22,13 +22,13 @@ def pins_in_saturation() -> Trend:
     """C12."""
     agents = _agents(rate_per_s=3.0, mean_gap_s=3.0).build()
 
-    def loss(*, forced: bool) -> float:
-        engine = {"reclaim_unexpired_pins": forced}
+    def loss(pins: str) -> float:
+        engine = {"pins": pins}
         scenario = cluster(agents, kv_tokens=100_000, engine=engine)
         pinned = mean_jct_s(scenario, "ttl(seconds=20)+pinned_first")
         return pinned / mean_jct_s(scenario, "lru+program_fcfs") - 1
 
-    hard, soft = loss(forced=False), loss(forced=True)
+    hard, soft = loss("hard"), loss("soft")
     return Trend(
         "C12",
         "in deep saturation, pinning first can be worse than LRU",

@@ -117,7 +117,8 @@ def cluster(
     node: dict[str, Any] | None = None,
     **parts: Any,
 ) -> Scenario:
-    """One node of equal instances that serves the programs.
+    """One node of equal instances that serves the programs, in steps of at most 128 turns and 2,048
+    tokens unless ``parts`` say otherwise: the bands of the trends were set with these.
 
     Args:
         kv_tokens: HBM pool of each instance.
@@ -142,6 +143,7 @@ def cluster(
     }
     if dram_gib is not None:
         host["dram"] = {"capacity_gib": dram_gib, "bandwidth_gbps": 1000.0}
+    limits = {"max_num_seqs": 128, "max_num_batched_tokens": 2048}
     return load_scenario(
         {
             "name": "trend",
@@ -149,6 +151,7 @@ def cluster(
             "workload": {"kind": "inline", "programs": programs},
             "arrivals": arrivals,
             **parts,
+            "engine": limits | parts.get("engine", {}),
         }
     )
 

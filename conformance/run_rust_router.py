@@ -1,4 +1,5 @@
-"""Run by the Python that has sglang-router: ``run_sglang_router.py CASES RESULTS``, JSON lines.
+"""Run by the Python that has sglang-router or vllm-router: ``run_rust_router.py CASES RESULTS``,
+JSON lines each way.
 
 Starts the router in a process of its own before servers that only hold requests until they are told
 to answer, and writes down to which server it sent each.
@@ -6,6 +7,7 @@ to answer, and writes down to which server it sent each.
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import queue
@@ -22,12 +24,19 @@ _PATIENCE_S = 60.0
 _POLL_S = 0.05
 
 
-def _serve_router(urls: list[str], port: int, match: float, difference: int, ratio: float) -> None:
-    from sglang_router.sglang_router_rs import PolicyType, Router
-
-    Router(
+def _serve_router(
+    extension: str,
+    policy: str,
+    urls: list[str],
+    port: int,
+    match: float,
+    difference: int,
+    ratio: float,
+) -> None:
+    module = importlib.import_module(extension)
+    module.Router(
         worker_urls=urls,
-        policy=PolicyType.CacheAware,
+        policy=getattr(module.PolicyType, policy),
         host="127.0.0.1",
         port=port,
         cache_threshold=match,
@@ -36,6 +45,8 @@ def _serve_router(urls: list[str], port: int, match: float, difference: int, rat
         eviction_interval_secs=3600,
         worker_startup_timeout_secs=int(_PATIENCE_S),
         worker_startup_check_interval=1,
+        prometheus_host="127.0.0.1",
+        prometheus_port=_free_port(),
         log_level="error",
     ).start()
 
@@ -67,12 +78,16 @@ class _Servers:
 
             def do_POST(self) -> None:
                 size = int(self.headers.get("content-length", 0))
-                name = json.loads(self.rfile.read(size))["rid"]
+                asked = json.loads(self.rfile.read(size))
+                if self.path.endswith("/render"):
+                    self._answer([{"token_ids": [ord(each) for each in asked["prompt"]]}])
+                    return
+                name = asked["rid"]
                 servers.arrived.put(number)
                 servers.gates[name].wait(_PATIENCE_S)
                 self._answer({"text": "x", "meta_info": {"id": name}})
 
-            def _answer(self, content: dict[str, Any]) -> None:
+            def _answer(self, content: Any) -> None:
                 body = json.dumps(content).encode()
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
@@ -91,21 +106,27 @@ class _Servers:
 
 def _drive(case: dict[str, Any]) -> list[int]:
     servers = _Servers(case["workers"])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
+    which = (case["extension"], case["policy"])
     settings = (case["match"], case["difference"], case["ratio"])
     router = multiprocessing.get_context("spawn").Process(
-        target=_serve_router, args=(servers.urls, port, *settings), daemon=True
+        target=_serve_router, args=(*which, servers.urls, port, *settings), daemon=True
     )
     router.start()
     try:
         _await_workers(port, case["workers"])
-        return _choices(case["moves"], servers, f"http://127.0.0.1:{port}/generate")
+        return _choices(case, servers, f"http://127.0.0.1:{port}/v1/completions")
     finally:
         servers.close()
         router.kill()
         router.join()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _await_workers(port: int, count: int) -> None:
@@ -122,14 +143,16 @@ def _await_workers(port: int, count: int) -> None:
     raise RuntimeError("the router does not see its servers")
 
 
-def _choices(moves: list[Any], servers: _Servers, url: str) -> list[int]:
+def _choices(case: dict[str, Any], servers: _Servers, url: str) -> list[int]:
     chosen: list[int] = []
     clients: dict[int, threading.Thread] = {}
-    for what, name, text in moves:
+    for what, name, text, session in case["moves"]:
         rid = str(name)
         if what == "begin":
             servers.gates[rid] = threading.Event()
-            clients[name] = threading.Thread(target=_post, args=(url, rid, text), daemon=True)
+            clients[name] = threading.Thread(
+                target=_post, args=(url, rid, text, session), daemon=True
+            )
             clients[name].start()
             chosen.append(servers.arrived.get(timeout=_PATIENCE_S))
         else:
@@ -138,9 +161,10 @@ def _choices(moves: list[Any], servers: _Servers, url: str) -> list[int]:
     return chosen
 
 
-def _post(url: str, rid: str, text: str) -> None:
-    body = json.dumps({"text": text, "rid": rid}).encode()
-    request = urllib.request.Request(url, body, {"content-type": "application/json"})
+def _post(url: str, rid: str, text: str, session: str) -> None:
+    body = json.dumps({"model": "m", "prompt": text, "rid": rid}).encode()
+    headers = {"content-type": "application/json", "x-session-id": session}
+    request = urllib.request.Request(url, body, headers)
     with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:
         answer.read()
 
