@@ -16,6 +16,12 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from agentserve_gym.baselines.custom import WholePolicy
+from agentserve_gym.baselines.lookahead.policy import Clairvoyant, Lookahead, Planner
+from agentserve_gym.baselines.lookahead.settings import (
+    ClairvoyantSettings,
+    LookaheadSettings,
+    Settings,
+)
 from agentserve_gym.baselines.parts import Admission, Part, Residency, Routing, Scheduling
 from agentserve_gym.baselines.policy import ComposedPolicy, NamedPolicy
 from agentserve_gym.baselines.registry import (
@@ -29,6 +35,10 @@ from agentserve_gym.messages import did_you_mean, shown, unknown
 
 ENTRY_POINTS = "agentserve_gym.policies"
 DEFAULTS = {"routing": "affinity", "residency": "lru", "admission": "none"}
+DEFAULT_BASE = "lmetric+continuum_paper"
+PLANNERS: dict[str, type[Settings]] = {
+    settings.name: settings for settings in (LookaheadSettings, ClairvoyantSettings)
+}
 _PART = re.compile(r"\s*([\w.:-]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
 
@@ -62,6 +72,7 @@ def list_policies() -> list[PolicyInfo]:
     """Every part, bundle and entry point, family by family."""
     listed = [part_info(part) for part in known_parts().values()]
     listed += [bundle_info(bundle) for bundle in known_bundles().values()]
+    listed += [_planner_info(settings) for settings in PLANNERS.values()]
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
         listed.append(
             PolicyInfo(point.name, "user", f"entry point {point.value}", "user", {}, False)
@@ -101,10 +112,44 @@ def _compose(parts: dict[str, Part]) -> ComposedPolicy:
     return ComposedPolicy(routing, residency, admission, scheduling)
 
 
+# --- policies that look ahead --------------------------------------------------------------------
+
+
+def _plan(name: str, given: dict[str, Any]) -> Planner:
+    """A planner with its base policy, which ``base`` names."""
+    base = parse_policy(str(given.pop("base", DEFAULT_BASE)))
+    settings = PLANNERS[name]
+    known = {parameter.name: parameter.default for parameter in fields(settings)}
+    for parameter in given:
+        if parameter not in known:
+            raise ValueError(_unknown_parameter(name, parameter, ["base", *known]))
+    made = settings(**{key: _as_default(value, known[key]) for key, value in given.items()})
+    if isinstance(made, LookaheadSettings):
+        return Lookahead(base, made)
+    assert isinstance(made, ClairvoyantSettings)
+    return Clairvoyant(base, made)
+
+
+def _planner_info(settings: type[Settings]) -> PolicyInfo:
+    parameters = {parameter.name: parameter.default for parameter in fields(settings)}
+    oracle = settings is ClairvoyantSettings
+    return PolicyInfo(
+        settings.name,
+        "look-ahead",
+        settings.rule,
+        settings.source,
+        {"base": DEFAULT_BASE, **parameters},
+        oracle,
+        ("considered", "deviated", "simulated"),
+    )
+
+
 # --- one part ------------------------------------------------------------------------------------
 
 
 def _make(name: str, given: dict[str, Any]) -> Part | NamedPolicy:
+    if name in PLANNERS:
+        return _plan(name, given)
     part = known_parts().get(name)
     if part is None:
         found = _load_user_class(name)
@@ -131,7 +176,9 @@ def _as_default(value: Any, default: Any) -> Any:
 def _load_user_class(name: str) -> Callable[..., Any]:
     points = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
     if name not in points and ":" not in name:
-        raise ValueError(_unknown_part(name, [*known_parts(), *known_bundles(), *points]))
+        raise ValueError(
+            _unknown_part(name, [*known_parts(), *known_bundles(), *PLANNERS, *points])
+        )
     where = f"policy {name!r}" + (f", entry point {points[name]!r}" if name in points else "")
     module_name, _, class_name = points.get(name, name).partition(":")
     try:

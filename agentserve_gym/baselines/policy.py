@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from agentserve_gym.baselines.parts import Admission, Part, Residency, Routing, Scheduling
-from agentserve_gym.sim import Answer, Decision, Route, RouteDecision
+from agentserve_gym.sim import Answer, Decision, Hold, Route, RouteDecision
 
 if TYPE_CHECKING:
     from agentserve_gym.sim import Simulation
@@ -97,6 +97,16 @@ class ComposedPolicy:
         Raises:
             RuntimeError: if an oracle part was not bound to the simulation.
         """
+        answer = self.propose(decision)
+        self.learn(decision, answer)
+        return answer
+
+    def propose(self, decision: Decision) -> Answer:
+        """The answer to a decision, before anybody knows whether it is the one that is given.
+
+        Raises:
+            RuntimeError: if an oracle part was not bound to the simulation.
+        """
         if isinstance(decision, RouteDecision):
             return self._route(decision)
         if decision.elapsed_s == 0.0:
@@ -104,20 +114,26 @@ class ComposedPolicy:
                 gap_began(decision)
         return self.residency.place(decision)
 
-    def _route(self, decision: RouteDecision) -> Answer:
+    def learn(self, decision: Decision, answer: Answer) -> None:
+        """Tell the parts what became of a turn: ``answer`` is the one that is given."""
+        if isinstance(decision, RouteDecision):
+            if isinstance(answer, Route):
+                for dispatched in self._at_dispatch:
+                    dispatched(decision, answer.instance)
+            else:
+                for turn_held in self._at_hold:
+                    turn_held(decision)
+
+    def _route(self, decision: RouteDecision) -> Route | Hold:
         if decision.offers == 0:
             for turn_ready in self._at_ready:
                 turn_ready(decision)
         choice = self.routing.choose(decision)
         if decision.may_hold and not self.admission.admits(decision, choice.instance):
-            for turn_held in self._at_hold:
-                turn_held(decision)
             return self.admission.hold(decision, choice.instance)
         priority = self.scheduling.priority(decision, choice.instance)
         promote_after_s = self.scheduling.promote_after_s(decision)
         self.routing.count(choice.event)
-        for dispatched in self._at_dispatch:
-            dispatched(decision, choice.instance)
         return Route(choice.instance, priority, self.residency.restore, promote_after_s)
 
     def counters(self) -> dict[str, int]:

@@ -19,6 +19,7 @@ from agentserve_gym.report.statistics import Estimate
 PAGE = "benchmark.md"
 FOLDER = "benchmark"
 CELLS = "cells.md"
+HEADROOM = "headroom.md"
 
 
 def require_report(*folders: Path) -> None:
@@ -43,10 +44,20 @@ def write_report(study: Study, folder: Path) -> Path:
     beside = {f"{FOLDER}/{name}.png": content for name, content in draw_all(study).items()}
     write_page(
         folder / PAGE,
-        benchmark_page(study, FOLDER),
+        benchmark_page(study, FOLDER) + _beside(folder),
         {**beside, f"{FOLDER}/{CELLS}": cells_page(study)},
     )
     return folder / PAGE
+
+
+def _beside(folder: Path) -> str:
+    """Where a run of ``--headroom`` left its page."""
+    if not (folder / FOLDER / HEADROOM).exists():
+        return ""
+    return (
+        "\n## Headroom by looking ahead\n\nWhat one better answer at a time could gain, lever by "
+        f"lever and net of luck: [{HEADROOM}]({FOLDER}/{HEADROOM}).\n"
+    )
 
 
 def summary(study: Study) -> dict[str, Any]:
@@ -58,9 +69,9 @@ def summary(study: Study) -> dict[str, Any]:
         "overall": [
             {
                 "policy": row.label,
-                "score": _estimate(row.score),
-                "beats_stock": _estimate(row.beats_stock),
-                "jct_against_stock": _estimate(row.against_stock),
+                "score": estimate_as_numbers(row.score),
+                "beats_stock": estimate_as_numbers(row.beats_stock),
+                "jct_against_stock": estimate_as_numbers(row.against_stock),
                 "best_in": row.best_in,
                 "tied_in": row.tied_in,
                 "invalid_answers": study.invalid_answers(row.label),
@@ -93,7 +104,7 @@ def summary(study: Study) -> dict[str, Any]:
                 "number": found.number,
                 "statement": found.statement,
                 "measured": found.measured,
-                "estimate": _estimate(found.estimate),
+                "estimate": estimate_as_numbers(found.estimate),
                 "verdict": found.verdict,
             }
             for found in directions(study)
@@ -105,7 +116,7 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or math.isinf(value) else value
 
 
-def _estimate(estimate: Estimate) -> dict[str, float | None]:
+def estimate_as_numbers(estimate: Estimate) -> dict[str, float | None]:
     """JSON has no infinity: an interval of everything has no ends."""
     unbounded = estimate.high == float("inf")
     return {

@@ -20,6 +20,12 @@ from agentserve_gym.bench import (
     write_report,
 )
 from agentserve_gym.bench.facts import FACTS, cell_facts
+from agentserve_gym.bench.headroom import HeadroomStudy, headroom_suite
+from agentserve_gym.bench.headroom_page import (
+    headroom_summary,
+    require_headroom_page,
+    write_headroom_page,
+)
 from agentserve_gym.bench.report import require_report, summary
 from agentserve_gym.bench.results import key
 from agentserve_gym.bench.search import (
@@ -38,9 +44,11 @@ from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.stopping import resumable
 from agentserve_gym.files import require_replaceable, write_file
-from agentserve_gym.report.markdown import interval, plural
+from agentserve_gym.report.markdown import change, interval, plural
 
 RESULTS = "results.csv"
+HEADROOM_RESULTS = "headroom.csv"
+HEADROOM_BASE = "lmetric+continuum_paper"
 TUNED = "tuned.toml"
 FOUND = "found.toml"
 
@@ -72,6 +80,22 @@ def bench(
         bool,
         typer.Option("--tune", help="Tune baselines instead, on seeds of their own: tuned.toml."),
     ] = False,
+    headroom: Annotated[
+        bool,
+        typer.Option(
+            "--headroom",
+            help="Measure instead what looking ahead could gain over the one --policy, lever by "
+            "lever and net of luck.",
+        ),
+    ] = False,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="With --headroom: of the decisions, at how many alternatives are tried.",
+        ),
+    ] = 0.05,
     facts: Annotated[
         bool,
         typer.Option(
@@ -105,6 +129,19 @@ def bench(
     if search:
         part = load_suite(suite, traces).only(scenario or [], [], None)
         _search(part, out, jobs, resume=resume, traces=traces)
+        return
+    if headroom:
+        require_headroom_page(out, *([docs] if docs is not None else []))
+        allow_local_modules()
+        chosen = load_suite(suite, traces).only(scenario or [], [], seeds)
+        measured = _headroom(chosen, policy or [], share, out, jobs, resume=resume, traces=traces)
+        for folder in (out, docs):
+            if folder is not None:
+                note(f"headroom: {write_headroom_page(measured, folder)}")
+        if json:
+            print_json(headroom_summary(measured))
+        else:
+            _print_headroom(measured)
         return
     require_report(out, *([docs] if docs is not None else []))
     allow_local_modules()
@@ -144,6 +181,38 @@ def _tune(
     note(f"tuned parameters: {out / TUNED} (to use them, replace agentserve_gym/bench/{TUNED})")
 
 
+def _headroom(
+    suite: Suite,
+    policies: list[str],
+    share: float,
+    out: Path,
+    workers: int,
+    *,
+    resume: bool,
+    traces: Path | None,
+) -> HeadroomStudy:
+    if len(policies) > 1:
+        raise ValueError(f"--headroom takes one --policy to start from, got {', '.join(policies)}")
+    base = policies[0] if policies else HEADROOM_BASE
+    looking = headroom_suite(suite, base, share)
+    results = _open(out, resume=resume, name=HEADROOM_RESULTS)
+    _work(plan_jobs(looking, traces), results, workers)
+    return HeadroomStudy(looking, results.outcomes)
+
+
+def _print_headroom(study: HeadroomStudy) -> None:
+    heading = ["cell", "lever", "seeds", "clairvoyant", "placebo", "net"]
+    table = Figures(f"headroom over {study.base}: change of mean JCT", heading)
+    for found in study.levers():
+        changes = (found.clairvoyant, found.placebo, found.net)
+        row = [found.cell, found.lever, str(found.seeds)]
+        table.rows.append([*row, *(change(item).replace("*", "") for item in changes)])
+    for ahead in study.deployable():
+        gain = change(ahead.against_base).replace("*", "")
+        table.rows.append([ahead.cell, "lookahead", str(ahead.seeds), gain, "", ""])
+    table.print(console())
+
+
 def _search(suite: Suite, out: Path, workers: int, *, resume: bool, traces: Path | None) -> None:
     require_replaceable(out / FOUND, "# Written by `agentserve bench --search`", "found by bench")
     content = search_space()
@@ -160,9 +229,9 @@ def _search(suite: Suite, out: Path, workers: int, *, resume: bool, traces: Path
     note(f"combinations: {out / FOUND} (to use them, replace agentserve_gym/bench/{FOUND})")
 
 
-def _open(out: Path, *, resume: bool) -> ResultsFile:
+def _open(out: Path, *, resume: bool, name: str = RESULTS) -> ResultsFile:
     out.mkdir(parents=True, exist_ok=True)
-    path = out / RESULTS
+    path = out / name
     if path.exists() and not resume:
         raise ValueError(f"{path} exists; go on with --resume, or name another folder with --out")
     return ResultsFile(path)

@@ -65,7 +65,7 @@ class EventLoop(Host):
         self._write_through = native_offloading
         cluster.programs = orchestrator.live
         if horizon_s is not None:
-            self._clock.schedule(horizon_s, _Horizon(self), LAST)
+            self.cut_at(horizon_s)
         orchestrator.begin(router)
 
     def advance(self, answer: object) -> Decision | None:
@@ -96,6 +96,10 @@ class EventLoop(Host):
             clock.step()
         orchestrator.unfinished.advance(clock.time_s)
         return None
+
+    def cut_at(self, time_s: float) -> None:
+        """End the run at that time, if it has not ended before."""
+        self._clock.schedule(time_s, _Horizon(self), LAST)
 
     def cut(self) -> None:
         """End the run here."""

@@ -160,6 +160,54 @@ class Orchestrator(Copyable):
         """
         return self._courses[program.index].plan
 
+    def change_plan(self, program: ProgramState, plan: Program) -> None:
+        """Let a live program do something else from its present turn on."""
+        self._courses[program.index].plan = plan
+
+    def redraw(
+        self, plans: dict[int, Program], workload: Workload, arrivals_s: list[float]
+    ) -> list[ProgramState]:
+        """Replace what is to come.
+
+        Args:
+            plans: what each live program does, equal to before up to its present turn.
+            workload: the programs that arrive from now on, by number.
+            arrivals_s: when the next ones do; in a closed loop, those whose pause has begun.
+
+        Returns:
+            The programs whose gaps wait for tools. A gap with live sub-agents waits for these
+            alone; sub-agents that have not started never do. Every person who is waited for comes
+            back: who has left is not known. Slowdowns mean nothing from now on:
+            they divide by a program's ideal time, which is part of its future.
+        """
+        self._clock.forget((_Arrival, _SessionTimeout, _Start))
+        for index in self._left:
+            self._ideal_s[index] = 1.0
+            self.done -= 1
+            self.unfinished.change(self._clock.time_s, 1, 1.0)
+        self._left.clear()
+        self._courses = {index: _Course(plans[index]) for index in self.live}
+        waiting: list[ProgramState] = []
+        for program in self.live.values():
+            if program.parent is not None:
+                self._courses[program.parent.index].waits_for += 1
+        for program in self.live.values():
+            course = self._courses[program.index]
+            if program.status is TOOL_GAP and course.waits_for == 0:
+                course.waits_for = 1
+                waiting.append(program)
+        self._ideal_s = dict.fromkeys(self._ideal_s, 1.0)
+        self.unfinished.weight = float(self.unfinished.count)
+        self._workload = workload
+        self._planned = self.arrived
+        if workload.concurrency is None:
+            self._arrivals = array("d", [0.0] * self.arrived + arrivals_s)
+            self._plan_next_arrival()
+        else:
+            for time_s in arrivals_s:
+                self._plan_arrival(time_s)
+        return waiting
+
     def turn_finished(self, request: Request) -> None:
         """A turn emitted its last token: the program goes into its gap, or is done."""
         now, program, generated_tokens = self._clock.time_s, request.program, request.generated

@@ -134,6 +134,13 @@ class Router(TurnSink):
         self._offer_held = self.may_ask = True
         self._refused_lanes.clear()
 
+    def redraw_outputs(self, output_tokens: dict[int, int]) -> None:
+        """Let turns that no engine has yet emit other numbers of tokens, by program."""
+        offered = [self._offered] if self._offered is not None else []
+        for waiting in (*self.held, *self._fresh, *offered):
+            index = waiting.turn.program.index
+            waiting.output_tokens = output_tokens.get(index, waiting.output_tokens)
+
     def reoffer(self) -> None:
         """Time has passed: held turns get another chance, unless they had one meanwhile."""
         self._reoffer_planned = False

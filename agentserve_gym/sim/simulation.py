@@ -156,6 +156,14 @@ class Simulation:
         """
         return self._loop.advance(answer)
 
+    def cut_at(self, time_s: float) -> None:
+        """End the run at ``time_s``, or at the scenario's horizon if that is earlier.
+
+        Raises:
+            ValueError: if ``time_s`` lies in the past.
+        """
+        self._loop.cut_at(time_s)
+
     def unfinished_time(self) -> tuple[float, float]:
         """Integrals of unfinished programs up to now: program-seconds, weighted by 1 / ideal."""
         unfinished = self.orchestrator.unfinished

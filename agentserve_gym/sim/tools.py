@@ -142,6 +142,21 @@ class ToolSimulator(Copyable):
             duration = self._duration(call, identity)
             self.queue_call(ToolRun(gap, call.kind, duration, call.failures, identity))
 
+    def redraw(self, seed: int, ends: list[tuple[ProgramState, float]]) -> None:
+        """Replace what is to come: when each open gap ends, seconds, and what is drawn later.
+
+        Calls in progress end with their gaps, so slots of limited hosts are free until new ones
+        begin.
+        """
+        self._clock.forget((_GapEnd, _CallEnd, _AttemptEnd, _Retry))
+        self._seed = seed
+        self.running.clear()
+        self.queued.clear()
+        self.open_tool_gaps = 0
+        for program, end_s in ends:
+            self.open_tool_gaps += program.gap_kind != "user"
+            self._clock.schedule(end_s, _GapEnd(self, program, ()))
+
     def gap_ended(self, program: ProgramState, completed: Completed) -> None:
         """A gap is over, and with it the calls that lasted until its end."""
         for kind, duration_s in completed:

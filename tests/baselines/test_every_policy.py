@@ -15,7 +15,7 @@ from agentserve_gym.sim import PlacementDecision, RouteDecision, Simulation, loa
 
 pytestmark = pytest.mark.no_cover
 
-LISTED = [info for info in list_policies() if info.family != "user"]
+LISTED = [info for info in list_policies() if info.family not in ("user", "look-ahead")]
 
 SHARPENED = {
     "affinity_cap": "affinity_cap(cap=4)",

@@ -25,7 +25,7 @@ ORACLES = [info.name for info in list_policies() if info.is_oracle]
 
 
 def test_the_oracles_are_known_and_marked() -> None:
-    assert set(ORACLES) == {"true_gap", "belady", "srpt", "min_completion"}
+    assert set(ORACLES) == {"true_gap", "belady", "srpt", "min_completion", "clairvoyant"}
     assert all(parse_policy(name).is_oracle for name in ORACLES)
     assert parse_policy("sglang+belady").is_oracle
     assert not parse_policy("sglang+continuum").is_oracle

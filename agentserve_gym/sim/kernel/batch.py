@@ -80,6 +80,18 @@ class DecodeBatch(Copyable):
         request.generated += step - started
         request.computed_tokens = offset + step
 
+    def emitted_tokens(self, request: Request, steps_done: int) -> int:
+        """Tokens that a turn of the batch has emitted once ``steps_done`` more steps have ended."""
+        return request.generated + self.step + steps_done - request.decode_start
+
+    def finish_anew(self) -> None:
+        """Let every turn end where its ``output_tokens`` say now: after what it has emitted."""
+        self._finish_heap.clear()
+        for request in self.turns.values():
+            left = request.output_tokens - request.generated
+            request.finish_step = request.decode_start + left
+            heappush(self._finish_heap, (request.finish_step, request.sequence, request))
+
     def pop_finished(self) -> list[Request]:
         """Turns whose last step has ended, in order of arrival; still in the batch."""
         heap = self._finish_heap

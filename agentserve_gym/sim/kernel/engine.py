@@ -210,6 +210,32 @@ class Engine(Steppable):
             first_s = self.prefill_s(self._budget, history_tokens)
         return max(first_s, load_s + first_s / layers) + whole_s - first_s
 
+    def emitted_tokens(self) -> dict[int, int]:
+        """Tokens that each of its turns has emitted so far, by program."""
+        steps_done = self.synchronize()
+        emitted = {request.program.index: request.generated for request in self._unfinished()}
+        for request in self.batch.turns.values():
+            emitted[request.program.index] = self.batch.emitted_tokens(request, steps_done)
+        return emitted
+
+    def redraw_outputs(self, output_tokens: dict[int, int]) -> None:
+        """Let its turns emit other numbers of tokens, by program: more than they have so far.
+
+        The steps that run now end with the one that has started: where a longer run would end
+        depends on the outputs that it was planned with.
+        """
+        steps_done = self.synchronize()
+        for request in self._unfinished():
+            request.output_tokens = output_tokens[request.program.index]
+        self.batch.finish_anew()
+        segment = self._stepper.segment
+        if segment is not None and segment.steps > steps_done + 1:
+            self._stepper.shorten(steps_done + 1)
+
+    def _unfinished(self) -> list[Request]:
+        turns = [*self.waiting, *self.loading.values(), *self.prefilling.values()]
+        return [*turns, *self.batch.turns.values()]
+
     # --- what the stepper asks for -----------------------------------------------------------
 
     @property

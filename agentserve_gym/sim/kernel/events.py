@@ -8,7 +8,7 @@ priority, then of scheduling.
 from __future__ import annotations
 
 from abc import abstractmethod
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from mypy_extensions import mypyc_attr
 
@@ -57,6 +57,11 @@ class Clock(Copyable):
             raise ValueError(f"time_s is {time_s}, before the current time {self.time_s}")
         heappush(self._queue, (time_s, priority, self.scheduled_events, event))
         self.scheduled_events += 1
+
+    def forget(self, kinds: tuple[type, ...]) -> None:
+        """Let nothing happen of what is scheduled of these kinds of events."""
+        self._queue = [entry for entry in self._queue if not isinstance(entry[3], kinds)]
+        heapify(self._queue)
 
     def step(self) -> None:
         """Let the next event happen.
