@@ -99,6 +99,7 @@ def fake_run(policy: str, queue_s: float, prefill_s: float, recomputed: int, dra
     report = {
         "programs": 10,
         "jct_s": {"mean": jct_s},
+        "mean_jct_s": {"all": jct_s},
         "phase_s": {
             "queue": 10 * queue_s,
             "load": 0.0,

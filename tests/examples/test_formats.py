@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentserve_gym.bench.suite import Cell, SuiteFile, load_suite
+from agentserve_gym.bench.suite import Cell, LuckPlan, SuiteFile, load_suite
 from agentserve_gym.workloads import read_programs, write_programs
 from agentserve_gym.workloads.program import Program, ToolCall, Turn
 
@@ -60,9 +60,9 @@ def test_the_example_suite_runs(tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "mine.toml").write_text(block("suites.md", "toml"), encoding="utf-8")
     assert load_suite(str(tmp_path / "mine.toml")).name == "mine"
-    (command,) = re.findall(
+    command = re.findall(
         r"^agentserve (.*)", (DOCS / "suites.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    )[0]
     # Without scipy, which no extra brings.
     source = "import sys; sys.modules['scipy'] = None\nfrom agentserve_gym.cli import app; app()"
     finished = subprocess.run(
@@ -74,7 +74,10 @@ def test_the_example_suite_runs(tmp_path):
 
 
 def test_every_key_of_a_suite_is_documented():
-    assert documented("suites.md") == set(SuiteFile.model_fields) | set(Cell.model_fields)
+    models = (SuiteFile, Cell, LuckPlan)
+    fields = {name for model in models for name in model.model_fields}
+    assert documented("suites.md") | {"luck"} == fields
+    assert "| `[luck]` |" in (DOCS / "suites.md").read_text(encoding="utf-8")
 
 
 # --- entry points --------------------------------------------------------------------------------
