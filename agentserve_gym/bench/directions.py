@@ -187,9 +187,10 @@ def _ttl(study: Study) -> Direction | None:
         (0.65, 0.90), "ttl", "affinity",
         lambda cell: cell.cell.load == "near saturation", "near saturation",
         also=[("continuum", "ttl")],
-        remark="A pin protects a context that LRU would protect as well while gaps are short "
-        "(`agentserve trace` shows them): what is oldest is then rarely what returns next. "
-        "The published systems also queue by program (`continuum`).",
+        remark="A pin keeps a context until its program returns; under first come, first served "
+        "the program then queues behind others all the same, and its blocks stay idle meanwhile. "
+        "The published systems also serve pinned turns first, then by program (`continuum`): the "
+        "next row.",
     )  # fmt: skip
 
 
@@ -239,8 +240,8 @@ def _window(study: Study) -> Direction | None:
         study, "C16", "the same for a congestion window (CONCUR)",
         (0.25, 1 / 1.5), "concur", "affinity",
         lambda cell: _saturated(cell) and not _has_tier(cell), "saturated, HBM only",
-        remark="The published setups run hundreds of agents for minutes; where a backlog of tens "
-        "drains, thrashing costs a smaller part of each program's time.",
+        remark="The published figures are of throughput with hundreds of agents at once. Mean JCT "
+        "also counts the time that programs wait at the gate.",
     )  # fmt: skip
 
 
@@ -267,8 +268,7 @@ def _plas(study: Study) -> Direction | None:
         (0.0, 1.0), "plas", "affinity", _saturated, "saturated",
         also=[("shortest-prefill", "affinity"), ("srpt", "affinity")],
         remark="Whether order as such is worth something, orders by what a turn costs now "
-        "(`shortest-prefill`) or by what is left (`srpt`, an oracle) say. Attained service is a "
-        "poor guide to either where programs are cut at the same number of turns.",
+        "(`shortest-prefill`) or by what is left (`srpt`, an oracle) say.",
     )  # fmt: skip
 
 
