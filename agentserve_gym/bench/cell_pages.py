@@ -24,8 +24,7 @@ _HEADING = (
 
 def cells_page(study: Study) -> str:
     """The page."""
-    command = f"agentserve bench --suite {study.suite.name} --docs docs"
-    first = opening("Every cell", command, current_commit())
+    first = opening("Every cell", study.suite.command, current_commit())
     return joined([first, _READING, *(_cell(cell) for cell in study.cells)])
 
 

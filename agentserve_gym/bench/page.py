@@ -84,9 +84,9 @@ def benchmark_page(study: Study, folder: str) -> str:
 def _opening(study: Study, folder: str) -> str:
     outcomes = sum(len(runs) for cell in study.cells for runs in cell.outcomes.values())
     seeds = sorted({len(cell.seeds) for cell in study.cells})
-    command = f"agentserve bench --suite {study.suite.name} --docs docs"
+    first = opening(f"Benchmark: {study.suite.name}", study.suite.command, current_commit())
     return (
-        f"{opening(f'Benchmark: {study.suite.name}', command, current_commit())}\n"
+        f"{first}\n"
         f"Every number, those of tuning aside, is of that run: {plural(len(study.cells), 'cell')}, "
         f"{plural(len(study.ranked_labels), 'policy')}, "
         f"{plural(len(study.labels('oracle')), 'oracle')}, "

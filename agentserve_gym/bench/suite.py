@@ -138,6 +138,11 @@ class Suite(StrictModel):
                 raise ValueError(f"policies must hold {role!r}, got {', '.join(labels)}")
         return self
 
+    @property
+    def command(self) -> str:
+        """What runs it, all of its cells and policies, and writes its page."""
+        return f"agentserve bench --suite {self.name} --seeds {self.seeds} --docs docs"
+
     def entry(self, label: str) -> Entry:
         """The policy with this label."""
         return next(entry for entry in self.policies if entry.label == label)
