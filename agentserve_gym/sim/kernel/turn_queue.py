@@ -159,7 +159,7 @@ class TurnQueue(Copyable):
         return True
 
     def _load(self, request: Request, loaded_blocks: int) -> None:
-        """Give a turn all its blocks, for a load that has started to arrive in."""
+        """Give a turn all its blocks: into these comes the load that has started."""
         whole = self._blocks.count(request.target_tokens) - request.hit_blocks
         self._pool.take(whole, break_pins=self.may_break_pins(1))
         request.private_blocks = whole
