@@ -242,9 +242,9 @@ class _Admissions(Watcher):
 
     def load_changed(self) -> None:
         engine = self._engine
-        for sequence in [each for each in self._loading if each not in engine.loading]:
+        for sequence in [each for each in self._loading if each not in engine.queue.loading]:
             self._recorder.ask({"do": "loaded", "turn": self._loading.pop(sequence)})
-        for request in (*engine.loading.values(), *engine.running.values()):
+        for request in (*engine.queue.loading.values(), *engine.running.values()):
             if self._admitted.get(request.sequence) != request.preemptions:
                 self._admitted[request.sequence] = request.preemptions
                 self._admit(request)
@@ -252,7 +252,7 @@ class _Admissions(Watcher):
     def _admit(self, request: Request) -> None:
         turn = (int(request.program.program_id), request.turn.number)
         first, chain = request.hit_blocks, self._recorder.chain(request)
-        loading = request.sequence in self._engine.loading
+        loading = request.sequence in self._engine.queue.loading
         end = request.computed_tokens // _BLOCK_TOKENS if loading else first
         self._recorder.ask(
             {"do": "find", "turn": turn, "first": first, "chain": chain}, end - first

@@ -60,12 +60,12 @@ def read_load(engine: Engine) -> Load:
     """The engine's load at this moment."""
     steps_done = engine.synchronize()
     pool, batch = engine.pool, engine.batch
-    decoding, queued_tokens = len(batch.turns), engine.queued_tokens
+    decoding, queued_tokens = len(batch.turns), engine.queue.uncached_tokens
     return _new(  # in half the time that the class's own constructor takes
         Load,
         (
-            len(engine.waiting),
-            len(engine.loading),
+            len(engine.queue.turns),
+            len(engine.queue.loading),
             len(engine.prefilling),
             decoding,
             queued_tokens,
@@ -208,7 +208,7 @@ class _StepEnds(StepWatcher):
     def _without_later(self, time_s: float) -> Load:
         """The engine's load without the turns that came after a time and still wait."""
         load, engine = read_load(self._engine), self._engine
-        later = [turn for turn in engine.waiting if turn.visible_after_s > time_s]
+        later = [turn for turn in engine.queue.turns if turn.visible_after_s > time_s]
         if not later:
             return load
         tokens = sum(turn.uncached_tokens for turn in later)

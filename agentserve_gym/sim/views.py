@@ -201,7 +201,9 @@ class ClusterView(Copyable):
         The links' queues are included; infinite where no links join the two."""
         topology = self._topology
         number = topology.number_of(tier)
-        if (number == HBM or source != NEAR) and not topology.can_migrate(source, instance):
+        if number == HBM and source == NEAR:
+            return inf
+        if source != NEAR and not topology.can_migrate(source, instance):
             return inf
         if number != HBM and self._pool(tier, instance if source == NEAR else source) is None:
             return inf

@@ -69,7 +69,8 @@ class EngineStates:
         out, into = moved_gb(simulation)
         self.time_s.append(simulation.now_s)
         self.running.append(sum(len(engine.running) for engine in engines))
-        self.waiting.append(sum(len(engine.waiting) + len(engine.loading) for engine in engines))
+        queues = [engine.queue for engine in engines]
+        self.waiting.append(sum(len(queue.turns) + len(queue.loading) for queue in queues))
         self.kv_usage_pct.append(100 * held / capacity)
         self.host_kv_usage_pct.append(
             100 * sum(pool.capacity - pool.free for pool in below) / room if room else 0.0

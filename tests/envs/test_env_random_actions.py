@@ -88,7 +88,7 @@ def _check_end(env: AgentServeBase, total: float) -> None:
     assert not simulation.router.held
     jct_s = sum(simulation.metrics.jct_s)
     assert jct_parts(simulation) == pytest.approx(jct_s, rel=1e-9)
-    assert not any(e.waiting or e.running or e.loading for e in simulation.engines)
+    assert not any(e.queue.turns or e.running or e.queue.loading for e in simulation.engines)
 
 
 @pytest.mark.parametrize("env_id", IDS)

@@ -287,7 +287,8 @@ def turns_in(engine: Engine) -> Iterator[Any]:
     """Every turn that owns blocks on an engine, once."""
     seen: dict[int, Any] = {}
     for turn in (
-        *engine.running.values(), *engine.loading.values(), *engine._finishing, *engine.waiting,
+        *engine.running.values(), *engine.queue.loading.values(), *engine._finishing,
+        *engine.queue.turns,
     ):  # fmt: skip
         seen[turn.sequence] = turn
     yield from seen.values()
@@ -318,7 +319,9 @@ def audit(simulation: Simulation) -> None:
     """Recompute every pool's accounts from entries, turns and transfers."""
     for engine in simulation.engines:
         _audit_pool(engine.pool, private_blocks(engine) + in_flight(simulation, engine.pool))
-        assert engine.queued_tokens == sum(turn.uncached_tokens for turn in engine.waiting)
+        assert engine.queue.uncached_tokens == sum(
+            turn.uncached_tokens for turn in engine.queue.turns
+        )
         assert len(engine.running) == len(engine.prefilling) + len(engine.batch)
         assert len(engine.running) <= engine.limits.max_num_seqs
     for pool in simulation.residency.lower_pools():

@@ -82,6 +82,8 @@ def test_moves_are_priced_with_the_links_queues() -> None:
     assert cluster.load_s(0, "dram", 80) == pytest.approx(0.5)
     joined = at_placement(build(network={"bandwidth_gbps": 1e6, "latency_us": 0.0})).cluster
     assert joined.load_s(1, "hbm", 80, source=0) == pytest.approx(0.5)
+    # From HBM nothing comes but from that of an instance that is named.
+    assert joined.load_s(1, "hbm", 80) == inf
 
 
 def test_prefill_is_priced_in_chunks() -> None:

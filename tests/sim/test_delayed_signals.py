@@ -48,7 +48,7 @@ def test_live_signals_show_the_engine_as_it_is() -> None:
             load = view.load()
             assert load == read_load(engine)
             assert load.turns == view.sent_turns
-            assert load.queued_turns == len(engine.waiting)
+            assert load.queued_turns == len(engine.queue.turns)
             assert load.running_turns == len(engine.running)
             used = sum(entry.blocks for entry in engine.pool.entries.values())
             assert load.free_blocks + load.cached_blocks <= engine.pool.capacity

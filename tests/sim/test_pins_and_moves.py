@@ -150,6 +150,18 @@ def test_a_pin_ends_when_its_program_returns() -> None:
     assert simulation.metrics.hit_tokens[HBM] == 160
 
 
+@pytest.mark.parametrize("pins", ["hard", "soft"])
+def test_a_pin_ends_where_its_chain_is_reset_below_the_shared_prefix(pins: str) -> None:
+    """Of 14 blocks a pins 12, shared ones among them; then it begins anew and needs 11 others."""
+    a = program((32, 1, 5.0), (170, 1), prefix=[("system", 160)], program_id="a")
+    a["turns"][1]["reset_to_tokens"] = 0
+    simulation = build([a], kv_blocks=14, engine={"pins": pins})
+    drive(simulation, placing(pin(100.0, until_admitted=True)), audit)
+    assert simulation.residency.counters.pins == 1
+    ready_s = 1.0 + 1.92 + 5.0
+    assert records(simulation)["a", 1].first_token_s == pytest.approx(ready_s + 1.0 + 1.7)
+
+
 @pytest.mark.parametrize("until_admitted", [False, True])
 def test_a_pin_may_last_until_admission(until_admitted: bool) -> None:
     """One slot, which b has from 3 to 13.6; a is back at 7.6."""

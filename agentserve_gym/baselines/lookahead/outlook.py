@@ -78,7 +78,7 @@ class Outlook:
         undone_s = total_s = 0.0
         for engine in world.engines:
             emitted.update(engine.emitted_tokens())
-            tokens = engine.queued_tokens + engine.prefill_tokens_left()
+            tokens = engine.queue.uncached_tokens + engine.prefill_tokens_left()
             undone_s += engine.prefill_s(tokens, 0)
         for program in world.orchestrator.live.values():
             total_s += self._program_s(world, program, emitted.get(program.index, 0))

@@ -115,8 +115,8 @@ def _instance(simulation: Simulation, number: int) -> InstanceScene:
     return InstanceScene(
         name=f"{number}",
         hardware=model + view.accelerator + ranks,
-        queued=len(engine.waiting),
-        loading=len(engine.loading),
+        queued=len(engine.queue.turns),
+        loading=len(engine.queue.loading),
         prefilling=len(engine.prefilling),
         decoding=len(engine.batch),
         context_tokens=engine.batch.context_tokens(),

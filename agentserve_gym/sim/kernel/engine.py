@@ -12,9 +12,6 @@ How long steps take, and how many are run at once, is the ``Stepper``'s business
 
 from __future__ import annotations
 
-from bisect import insort
-from math import inf
-
 from mypy_extensions import mypyc_attr
 
 from agentserve_gym.hardware.pricing.timing import BatchStep, LatencyModel
@@ -26,24 +23,23 @@ from agentserve_gym.sim.kernel.limits import EngineLimits
 from agentserve_gym.sim.kernel.pools import BlockPool
 from agentserve_gym.sim.kernel.programs import (
     DECODE,
-    LOAD,
-    LOADING,
     PREFILL,
     QUEUE,
     QUEUED,
     RUNNING,
     TurnState,
 )
-from agentserve_gym.sim.kernel.request import QueueKey, Request
+from agentserve_gym.sim.kernel.request import Request
 from agentserve_gym.sim.kernel.segments import Segment
-from agentserve_gym.sim.kernel.shapes import mixed_shape, prefill_alone_s
+from agentserve_gym.sim.kernel.shapes import (
+    loaded_prefill_alone_s,
+    mixed_shape,
+    prefill_alone_s,
+)
 from agentserve_gym.sim.kernel.stepper import Steppable, Stepper
 from agentserve_gym.sim.kernel.turn_blocks import TurnBlocks
+from agentserve_gym.sim.kernel.turn_queue import TurnQueue
 from agentserve_gym.sim.kernel.victims import VICTIMS
-
-
-def _queue_key(request: Request) -> QueueKey:
-    return request.queue_key
 
 
 def _admission(request: Request) -> int:
@@ -58,9 +54,8 @@ class Engine(Steppable):
         pool: the HBM block pool. ``batch``: turns that decode.
         prefilling: turns with prompt left to compute; ``chunks``: those that do so in the steps
             that run now.
-        waiting: turns in queue order. ``loading``: turns whose KV is on its way.
-        arriving: running turns that prefill while their KV is on its way, layer by layer.
-        queued_tokens: uncached prompt tokens of waiting turns, as estimated on arrival.
+        running: turns in the batch or with prompt left to compute, in order of admission.
+        queue: turns that wait for a place among those.
         preemptions, steps, busy_s: totals so far.
         watcher: told whenever the load has changed, where somebody sees it with a delay.
         step_watcher: told when a step's end brings new metrics, where somebody sees loads by them.
@@ -83,10 +78,6 @@ class Engine(Steppable):
         self.batch = DecodeBatch(limits.block_size_tokens)
         self.prefilling: dict[int, Request] = {}
         self.running: dict[int, Request] = {}
-        self.waiting: list[Request] = []
-        self.loading: dict[int, Request] = {}
-        self.arriving: dict[int, Request] = {}
-        self.queued_tokens = 0
         self.preemptions = 0
         self.steps = 0
         self.busy_s = 0.0
@@ -96,11 +87,11 @@ class Engine(Steppable):
         self._clock = clock
         self._host = host
         self._stepper = stepper
-        self._block_size = limits.block_size_tokens
         self._budget = limits.max_num_batched_tokens
         self._slots = limits.max_num_seqs
         self._async = limits.async_scheduling
-        self._blocks = TurnBlocks(pool, limits)
+        self._blocks = blocks = TurnBlocks(pool, limits)
+        self.queue = TurnQueue(limits, pool, blocks, self.running, clock, host)
         self._victim, self._place_again = VICTIMS[limits.preemption_victim]
         self._sequence = 0
         self._admissions = 0
@@ -122,43 +113,31 @@ class Engine(Steppable):
         request = Request(turn, output_tokens, self.index, priority, restore, sequence, now)
         request.program.sent()
         self.synchronize()
-        self._queue(request)
+        self.queue.join(request)
         self.reconsider()
         return request
 
     def load_finished(self, request: Request) -> None:
-        """The KV that ``begin_load`` asked for has arrived; the turn goes to the front, unless its
-        prefill has begun.
-
-        It holds its blocks already: behind a turn that waits for blocks, both would wait forever.
-        """
-        now = self._clock.time_s
-        if request.sequence in self.arriving:
-            del self.arriving[request.sequence]
-            request.program.enter(PREFILL, RUNNING, now)
+        """The KV that ``begin_load`` asked for has arrived; the turn queues, unless its prefill has
+        begun."""
+        if request.sequence in self.running:
+            request.awaits_load = False
+            request.program.enter(PREFILL, RUNNING, self._clock.time_s)
             self._stepper.load_arrived(self.limits.layerwise_layers)
-            return
-        del self.loading[request.sequence]
-        request.visible_after_s = now
-        request.queue_key = (-2, request.priority, request.sequence)
-        request.program.enter(QUEUE, QUEUED, now)
-        insort(self.waiting, request, key=_queue_key)
-        self.queued_tokens += request.uncached_tokens
-        self.reconsider()
+        else:
+            self.queue.loaded(request)
+            self.reconsider()
 
     def promote(self, request: Request) -> None:
         """Move a turn that still waits in the queue to its front."""
-        if request in self.waiting and request.queue_key[0] == 0:
-            self.waiting.remove(request)
-            request.queue_key = (0, -inf, request.sequence)
-            insort(self.waiting, request, key=_queue_key)
+        if self.queue.promote(request):
             self.reconsider()
 
     def reconsider(self) -> None:
         """Something outside the batch changed: a turn waits, or room appeared or vanished."""
         segment = self._stepper.segment
         if segment is None:
-            if self.waiting:
+            if self.queue.turns:
                 self._stepper.wake()
         elif segment.steps > 1:
             started = min(self.synchronize() + 1, segment.steps)
@@ -201,14 +180,10 @@ class Engine(Steppable):
 
     def loaded_prefill_s(self, load_s: float, new_tokens: int, history_tokens: int) -> float:
         """Seconds to prefill alone where the history takes ``load_s`` to load."""
-        whole_s = self.prefill_s(new_tokens, history_tokens)
         layers = self.limits.layerwise_layers
-        if not layers:
-            return load_s + whole_s
-        first_s = whole_s
-        if new_tokens > self._budget:
-            first_s = self.prefill_s(self._budget, history_tokens)
-        return max(first_s, load_s + first_s / layers) + whole_s - first_s
+        return loaded_prefill_alone_s(
+            self.latency, self._budget, layers, load_s, new_tokens, history_tokens
+        )
 
     def emitted_tokens(self) -> dict[int, int]:
         """Tokens that each of its turns has emitted so far, by program."""
@@ -233,7 +208,8 @@ class Engine(Steppable):
             self._stepper.shorten(steps_done + 1)
 
     def _unfinished(self) -> list[Request]:
-        turns = [*self.waiting, *self.loading.values(), *self.prefilling.values()]
+        queue = self.queue
+        turns = [*queue.turns, *queue.loading.values(), *self.prefilling.values()]
         return [*turns, *self.batch.turns.values()]
 
     # --- what the stepper asks for -----------------------------------------------------------
@@ -241,7 +217,10 @@ class Engine(Steppable):
     @property
     def awaits_loads(self) -> bool:
         """Whether the planned step needs KV that is still on its way."""
-        return bool(self.arriving)
+        for request in self.chunks:  # noqa: SIM110  # compiled, sooner than a generator
+            if request.awaits_load:
+                return True
+        return False
 
     @property
     def has_work(self) -> bool:
@@ -286,7 +265,7 @@ class Engine(Steppable):
         if self._finishing:
             finishing, self._finishing = self._finishing, []
             self._release(finishing)
-        if self.waiting and not (self.chunks or self.batch.turns):
+        if self.queue.turns and not (self.chunks or self.batch.turns):
             self.chunks = self._schedule(self._clock.time_s)
         self._first_step = self.batch.step
         self._synchronized_at_s = -1.0
@@ -317,7 +296,7 @@ class Engine(Steppable):
 
     def decode_steps(self, linear_steps: int) -> int:
         """Steps that can run before a completion, a shortage of blocks or an admission."""
-        if self.waiting and self._fits_next(self._clock.time_s):
+        if self.queue.turns and self._admits_next(self._clock.time_s):
             return 1
         batch = self.batch
         if not batch.turns:
@@ -335,14 +314,14 @@ class Engine(Steppable):
         steps = segment.steps
         if self.batch.turns:
             steps = started + self.batch.steps_within(self._room(), steps - started)
-        if not self.waiting:
+        if not self.queue.turns:
             return steps
         now = self._clock.time_s
         lags = self._async and bool(self.batch.turns)
         next_planned_at = segment.boundary_s(started - 1) if lags else now
-        if self._fits_next(next_planned_at):
+        if self._admits_next(next_planned_at):
             return min(steps, started)
-        return min(steps, started + 1) if self._fits_next(now) else steps
+        return min(steps, started + 1) if self._admits_next(now) else steps
 
     def _end_prefill(self, request: Request, finished: list[Request]) -> None:
         """The prompt is computed and the next token emitted."""
@@ -410,7 +389,7 @@ class Engine(Steppable):
         self.batch.allocated_step += 1
         if not self._async:
             self._show_metrics()
-        if self.waiting and self.preemptions == preemptions:
+        if self.queue.turns and self.preemptions == preemptions:
             self._admit_waiting(scheduled, planned_at_s)
         return scheduled
 
@@ -451,94 +430,39 @@ class Engine(Steppable):
     def _take(self, count: int) -> bool:
         """Have the pool hold ``count`` more blocks, free or reclaimed; False, and nothing done, if
         it cannot."""
-        return self.pool.take(count, break_pins=self._may_break_pins(1))
+        return self.pool.take(count, break_pins=self.queue.may_break_pins(1))
 
     def _admit_waiting(self, scheduled: list[Request], planned_at_s: float) -> None:
         """Admit waiting turns into the step: they join ``scheduled``."""
-        waiting, now = self.waiting, self._clock.time_s
+        queue, now = self.queue, self._clock.time_s
         budget = self._budget - len(self.batch.turns)
         for request in scheduled:
             budget -= request.chunk_tokens
-        at = 0
-        while at < len(waiting) and budget > 0 and self._has_slot():
-            request = waiting[at]
-            if request.visible_after_s > planned_at_s:
-                at += 1
-                continue
-            if not request.reserved and not self._reserve(request):
-                break
-            del waiting[at]
-            self.queued_tokens -= request.uncached_tokens
-            if request.sequence in self.loading:
-                continue
-            chunk = min(request.target_tokens - request.computed_tokens, budget)
-            blocks = self._blocks.to_own(request, chunk)
+        while queue.turns and budget > 0 and self._has_slot():
+            taken = queue.take_next(planned_at_s)
+            if taken is None:
+                return
+            chunk = min(taken.target_tokens - taken.computed_tokens, budget)
+            blocks = self._blocks.to_own(taken, chunk)
             if not self.pool.take_free(blocks):
                 self._take(blocks)
-            request.chunk_tokens = chunk
-            self._blocks.grow(request, blocks, chunk)
+            taken.chunk_tokens = chunk
+            self._blocks.grow(taken, blocks, chunk)
             budget -= chunk
-            if request.sequence in self.arriving:
-                request.program.enter(LOAD, LOADING, now)
-            else:
-                request.program.enter(PREFILL, RUNNING, now)
-            self._admissions = request.admission = self._admissions + 1
-            self.running[request.sequence] = self.prefilling[request.sequence] = request
-            scheduled.append(request)
+            if not taken.awaits_load:
+                taken.program.enter(PREFILL, RUNNING, now)
+            self._admissions = taken.admission = self._admissions + 1
+            self.running[taken.sequence] = self.prefilling[taken.sequence] = taken
+            scheduled.append(taken)
 
     def _has_slot(self) -> bool:
         return len(self.running) < self._slots
 
-    def _fits_next(self, planned_at_s: float) -> bool:
+    def _admits_next(self, planned_at_s: float) -> bool:
         """Whether a step planned at that time would admit a waiting turn, as things are now."""
         if not self._has_slot() or len(self.batch.turns) >= self._budget:
             return False
-        for request in self.waiting:
-            if request.visible_after_s <= planned_at_s:
-                return request.reserved or self._fits(request, self._hit_blocks(request))
-        return False
-
-    def _hit_blocks(self, request: Request) -> int:
-        """Leading blocks of the turn that are cached here."""
-        return self.pool.match(request.program, request.match_limit_blocks)
-
-    def _fits(self, request: Request, hit_blocks: int) -> bool:
-        """Whether blocks can be had now for the turn's whole prompt less its cached prefix."""
-        pool, program = self.pool, request.program
-        need = self._blocks.to_admit(request.target_tokens, hit_blocks)
-        if need <= pool.free:
-            return True
-        room = pool.free + pool.cached - pool.reclaimable(program.chain_keys)
-        if need > room and pool.pins and self._may_break_pins(0):
-            room += pool.reclaimable_pinned(besides=program)
-        return need <= room
-
-    def _reserve(self, request: Request) -> bool:
-        """Fix a waiting turn's cached prefix and start its load, if it fits; else do nothing."""
-        hit = self._hit_blocks(request)
-        if not self._fits(request, hit):
-            return False
-        pool, program = self.pool, request.program
-        pool.hold(program.chain_keys)
-        pool.unpin(program.index)
-        pool.shorten(program.index, max(hit - program.shared_blocks, 0))
-        request.hit_blocks = hit
-        request.private_blocks = 0
-        request.computed_tokens = hit * self._block_size
-        request.reserved = True
-        loaded, tier = self._host.begin_load(request) or (0, None)
-        if loaded:
-            whole = self._blocks.count(request.target_tokens) - hit
-            self._take(whole)
-            request.private_blocks = whole
-            request.computed_tokens += loaded * self._block_size
-            if self.limits.layerwise_layers:
-                self.arriving[request.sequence] = request
-            else:
-                self.loading[request.sequence] = request
-                program.enter(LOAD, LOADING, self._clock.time_s)
-        self._host.turn_reserved(request, loaded, tier)
-        return True
+        return self.queue.fits_next(planned_at_s)
 
     def _preempt(self) -> None:
         """Free the blocks of a running turn (they stay cached) and queue it again.
@@ -562,23 +486,9 @@ class Engine(Steppable):
         self._host.turn_preempted(request)
         now = self._clock.time_s
         place = self._place_again(request, self.preemptions)
-        request.start_over(place, self._block_size, now)
+        request.start_over(place, self.limits.block_size_tokens, now)
         request.program.enter(QUEUE, QUEUED, now)
-        self._queue(request)
-
-    def _queue(self, request: Request) -> None:
-        """Put what nothing is reserved for into the queue."""
-        cached_tokens = self._hit_blocks(request) * self._block_size
-        request.uncached_tokens = request.target_tokens - cached_tokens
-        self.queued_tokens += request.uncached_tokens
-        insort(self.waiting, request, key=_queue_key)
-
-    # --- blocks ------------------------------------------------------------------------------
-
-    def _may_break_pins(self, asking: int) -> bool:
-        """Soft pins give way to any turn, hard ones where nothing else runs or loads; ``asking``
-        running turns are those that need the blocks."""
-        return not self.limits.hard_pins or not (self.loading or len(self.running) > asking)
+        self.queue.join(request)
 
     def _release(self, finished: list[Request]) -> None:
         for request in finished:

@@ -29,6 +29,7 @@ class Request(Copyable):
         computed_tokens: how many of them have their KV in this instance's HBM.
         uncached_tokens: how many of them count as queued, as estimated when it was queued.
         reserved: whether it has its blocks and waits for nothing else.
+        awaits_load: whether KV that it needs is on its way to its blocks.
         hit_blocks: leading blocks that belong to cached entries; ``private_blocks``: blocks that
             only this turn owns, not counting those that decoding added since it joined the batch.
         chunk_tokens: what it prefills in a step that runs now.
@@ -39,6 +40,7 @@ class Request(Copyable):
 
     __slots__ = (
         "admission",
+        "awaits_load",
         "chunk_tokens",
         "computed_tokens",
         "decode_start",
@@ -87,6 +89,7 @@ class Request(Copyable):
         self.computed_tokens = 0
         self.uncached_tokens = 0
         self.reserved = False
+        self.awaits_load = False
         self.hit_blocks = 0
         self.private_blocks = 0
         self.chunk_tokens = 0

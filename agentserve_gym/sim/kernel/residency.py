@@ -179,6 +179,8 @@ class Residency(TransferHost):
         for pool in self.lower_pools():
             pool.abandon(program.index, kept)
         if blocks < program.shared_blocks:
+            # Its pin would hold blocks that its turn, which ends the pin, might have to wait for.
+            self.unpin(program)
             program.cut_prefix(blocks)
 
     def is_pinned(self, program: ProgramState) -> bool:

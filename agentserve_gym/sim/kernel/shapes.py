@@ -46,3 +46,22 @@ def prefill_alone_s(
     if rest:
         total += latency.step_s(lone_chunk(rest, history_tokens + full * budget_tokens))
     return total
+
+
+def loaded_prefill_alone_s(
+    latency: LatencyModel,
+    budget_tokens: int,
+    layers: int,
+    load_s: float,
+    new_tokens: int,
+    history_tokens: int,
+) -> float:
+    """The same where the history takes ``load_s`` to load: before the prefill (0 ``layers``), or
+    beside its first chunk, which ends one of the layers after the load or later."""
+    whole_s = prefill_alone_s(latency, budget_tokens, new_tokens, history_tokens)
+    if not layers:
+        return load_s + whole_s
+    first_s = whole_s
+    if new_tokens > budget_tokens:
+        first_s = prefill_alone_s(latency, budget_tokens, budget_tokens, history_tokens)
+    return max(first_s, load_s + first_s / layers) + whole_s - first_s
