@@ -191,8 +191,8 @@ def _ttl(study: Study) -> Direction | None:
         remark="A pin protects a context that LRU would protect as well while gaps are short "
         "(`agentserve trace` shows them): what is oldest is then rarely what returns next. "
         "The published systems also keep a pin until the turn is admitted and let pinned turns go "
-        "first (`continuum`); first come, first served, a TTL alone gains nothing: a returned turn "
-        "waits behind those that its pin keeps out (docs/validation.md, C9).",
+        "first (`continuum`); first come, first served, a TTL alone gains nothing on whole "
+        "programs either (docs/validation.md, C9).",
     )  # fmt: skip
 
 

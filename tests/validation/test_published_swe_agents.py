@@ -23,17 +23,17 @@ def test_c9_pins_and_their_order_gain_under_moderate_pressure(policy: str) -> No
 
 
 def test_c9_a_ttl_alone_gains_nothing() -> None:
-    """C9: first come, first served makes a returned turn wait behind turns that its pin keeps out;
-    only with pinned turns first does the pin pay."""
-    assert gain_of("ttl(seconds=2)") > -0.02
-    assert gain_of("continuum+fcfs") > -0.02
+    """C9: under first come, first served neither a TTL nor pins until admission gain."""
+    assert gain_of("ttl(seconds=2)") > 0.0
+    assert gain_of("continuum+fcfs") > 0.0
 
 
-@pytest.mark.parametrize("gap_scale", [0.25, 0.5, 8.0])
-def test_c9_pins_tie_with_lru_for_short_gaps_and_long_ones(gap_scale: float) -> None:
-    """C9, AgentServeSim: policies tie at half the gaps and less, and the gain is gone for gaps far
-    above the TTL; band 6 %."""
-    assert abs(gain_of("continuum", gap_scale)) <= 0.06
+def test_c9_gains_need_pressure_and_gaps_that_a_pin_covers() -> None:
+    """C9, AgentServeSim: policies tie at half the gaps and less, and for gaps far above the TTL.
+    Here they tie where fewer agents are alive, which in an open loop shorter gaps bring about."""
+    assert abs(gain_of("continuum", 0.5, agents=9)) <= 0.04
+    assert gain_of("continuum", 0.5) < -0.10
+    assert abs(gain_of("continuum", 8.0)) <= 0.02
 
 
 def test_c8_the_worst_policy_falls_behind_as_reuse_rises() -> None:

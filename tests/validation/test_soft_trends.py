@@ -22,7 +22,9 @@ def test_every_soft_statement_is_measured() -> None:
     assert list(SOFT_TRENDS) == PUBLISHED.split()
 
 
-@pytest.mark.parametrize("number", ["C17", "C24", "C25", "C26", "C37", "R4", "R5", "R7"])
+@pytest.mark.parametrize(
+    "number", ["C9", "C16", "C17", "C19", "C24", "C25", "C26", "C37", "R4", "R5", "R7"]
+)
 def test_cheap_trends_are_complete(number: str) -> None:
     trend = SOFT_TRENDS[number]()
     assert trend.number == number

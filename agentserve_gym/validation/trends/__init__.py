@@ -24,10 +24,10 @@ from agentserve_gym.validation.trends.routing import (
 )
 from agentserve_gym.validation.trends.serving import against_a_real_run, latency_costs_throughput
 from agentserve_gym.validation.trends.swe_agents import (
+    dram_and_cxl,
     gates_under_thrash,
     pins_with_order,
     reuse_sweep,
-    tiers,
 )
 from agentserve_gym.validation.trends.tiers import (
     cxl_at_parity,
@@ -49,7 +49,7 @@ SOFT_TRENDS: dict[str, Callable[[], Trend]] = {
     "C13": best_ttl,
     "C16": gates_under_thrash,
     "C17": recompute_share,
-    "C19": tiers,
+    "C19": dram_and_cxl,
     "C24": load_against_recompute,
     "C25": cxl_at_parity,
     "C26": swap_crossover,
