@@ -176,8 +176,9 @@ def _lmetric(study: Study) -> Direction | None:
         study, "C7", "without a shared tier LMetric loses to a tuned linear score (-36 %)",
         (1.0, math.inf), "lmetric", "dynamo",
         lambda cell: _several(cell) and not _has_tier(cell), "several instances, HBM only",
-        remark="LMetric lost where its reuse fell (45 % against 74 % in SMetric's paper). Whether "
-        "it does here, the hit rates say.",
+        remark="LMetric lost where its reuse fell (45 % against 74 % in SMetric's paper). Here "
+        "signals are exact, and its reuse does not fall: by signals 5 s old it does, and LMetric "
+        "loses (docs/validation.md, C7).",
     )  # fmt: skip
 
 
@@ -189,8 +190,9 @@ def _ttl(study: Study) -> Direction | None:
         also=[("continuum", "ttl")],
         remark="A pin keeps a context until its program returns; under first come, first served "
         "the program then queues behind others all the same, and its blocks stay idle meanwhile. "
-        "The published systems also serve pinned turns first, then by program (`continuum`): the "
-        "next row.",
+        "The published systems also keep a pin until the turn is admitted and let pinned turns go "
+        "first (`continuum`, the next row); on AgentServeSim's own kind of programs a TTL alone "
+        "gains nothing either (docs/validation.md, C9).",
     )  # fmt: skip
 
 
@@ -231,7 +233,8 @@ def _gate(study: Study) -> Direction | None:
         remark="The gate holds a turn only while its uncached prompt exceeds free plus evictable "
         "blocks. Under LRU every waiting context is evictable, so the turns that it lets in still "
         "evict each other: compare the hit rates. Rules that keep contexts out (`concur`, "
-        "`thunderagent`) or pin them (`searched-gate`) act on that: see the other ratios.",
+        "`thunderagent`) or pin them (`searched-gate`) act on that: see the other ratios, and "
+        "docs/validation.md, C16, for whole programs.",
     )  # fmt: skip
 
 

@@ -6,8 +6,13 @@ from itertools import pairwise
 
 import pytest
 
-from agentserve_gym.validation.trends.gating import decode_by_sessions
+from agentserve_gym.validation.trends.gating import (
+    decay_of_idle_programs,
+    decode_by_sessions,
+    settled,
+)
 from agentserve_gym.validation.trends.host_tiers import coding, input_tokens_per_s
+from agentserve_gym.validation.trends.programs import unchanged
 
 pytestmark = pytest.mark.no_cover
 
@@ -23,6 +28,33 @@ def test_the_cache_falls_off_a_cliff_and_a_host_tier_catches_it(seed: int) -> No
     assert tier.hbm_hits + tier.dram_hits > 0.80
     assert tier.ttft_s < 0.5 * many.ttft_s
     assert tier.turns > 2 * many.turns
+
+
+def test_hits_fall_to_nothing_with_more_sessions_and_a_gate_keeps_some() -> None:
+    """R1, R2: .95 to .003 from 12 to 48 sessions a pod, with a gate .30 and 1.26 times the
+    tokens."""
+    few, many = settled(12, "llmd_default"), settled(48, "llmd_default")
+    gated = settled(48, "llmd_default+thunderagent")
+    assert few.hits > 0.95
+    assert many.hits < 0.05
+    assert gated.hits > 0.30
+    assert gated.output_tokens_per_s > 1.2 * many.output_tokens_per_s
+
+
+def test_scorers_that_keep_groups_together_leave_some_pods_room() -> None:
+    """R1: why the cliff is missing where sessions share prefixes by group."""
+    apart = settled(128, "llmd_default", pods=4)
+    groups = settled(128, "llmd_default", pods=4, vary=unchanged)
+    assert groups.hits > apart.hits + 0.3
+
+
+def test_a_gate_that_lets_idle_programs_decay_saves_a_third() -> None:
+    """R4: 457 s without a gate, 315 s with one, sizes within a tenth; without decay a gate whose
+    router is not told of ends is slower than that."""
+    seconds = decay_of_idle_programs().values
+    assert seconds["none_s"] == pytest.approx(457.0, rel=0.10)
+    assert seconds["decaying_s"] == pytest.approx(315.0, rel=0.10)
+    assert seconds["whole_s"] > 1.1 * seconds["decaying_s"]
 
 
 def test_nvme_holds_where_dram_alone_collapses() -> None:

@@ -1,7 +1,7 @@
 """Published trends that are reported, not enforced: measured on small setups.
 
 Each is a function that simulates a small setup and says what came out. The statements that are
-enforced are tests.
+enforced are tests; C8, C9, C16 and C19 are tests on synthetic agents, and both on whole ones.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ from agentserve_gym.validation.trends.routing import (
     stale_index,
 )
 from agentserve_gym.validation.trends.serving import against_a_real_run, latency_costs_throughput
+from agentserve_gym.validation.trends.swe_agents import (
+    dram_and_cxl,
+    gates_under_thrash,
+    pins_with_order,
+    reuse_sweep,
+)
 from agentserve_gym.validation.trends.tiers import (
     cxl_at_parity,
     load_against_recompute,
@@ -37,9 +43,13 @@ SOFT_TRENDS: dict[str, Callable[[], Trend]] = {
     "C3": spill_threshold,
     "C5": stale_index,
     "C7": multiplicative_scorer,
+    "C8": reuse_sweep,
+    "C9": pins_with_order,
     "C12": pins_in_saturation,
     "C13": best_ttl,
+    "C16": gates_under_thrash,
     "C17": recompute_share,
+    "C19": dram_and_cxl,
     "C24": load_against_recompute,
     "C25": cxl_at_parity,
     "C26": swap_crossover,

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from agentserve_gym.baselines import parse_policy, run_policy
+from agentserve_gym.baselines.driving import drive
 from agentserve_gym.sim import Scenario, Simulation, load_scenario
+from agentserve_gym.validation.trends.programs import Vary, unchanged
 
 Draw = Callable[[np.random.Generator], float]
 
@@ -156,9 +158,80 @@ def cluster(
     )
 
 
-def report(scenario: Scenario, policy: str, seed: int = 0) -> dict[str, Any]:
+def swe_agents(
+    rate_per_s: float | None = None,
+    *,
+    programs: int = 60,
+    instances: int = 1,
+    concurrency: int | None = None,
+    gap_scale: float = 1.0,
+    node: dict[str, Any] | None = None,
+    cxl: dict[str, Any] | None = None,
+    **parts: Any,
+) -> Scenario:
+    """AgentServeSim's agents: SWE-bench programs on Llama-3.1-70B, one B200 an instance, whose HBM
+    holds the KV of about ten.
+
+    Args:
+        rate_per_s: of Poisson arrivals. ``concurrency``: closed loop with so many at once instead.
+        gap_scale: multiplies the tools' durations.
+        node: further settings of the node. ``cxl``: a pool that it reaches.
+        parts: further parts of the scenario.
+    """
+    arrivals: dict[str, Any] = {"kind": "poisson", "rate_per_s": rate_per_s}
+    if concurrency is not None:
+        arrivals = {"kind": "closed_loop", "concurrency": concurrency}
+    host = {"name": "node0", "instances": [{"accelerator": "b200", "count": instances}]}
+    hardware: dict[str, Any] = {"model": "llama-3.1-70b", "nodes": [{**host, **(node or {})}]}
+    if cxl is not None:
+        hardware["cxl"] = {"nodes": ["node0"], **cxl}
+    workload = {
+        "kind": "generated",
+        "mix": {"swe_bench": 1.0},
+        "programs": programs,
+        "user_gaps": "simulated",
+        "gap_scale": gap_scale,
+    }
+    return load_scenario(
+        {"name": "trend", "cluster": hardware, "workload": workload, "arrivals": arrivals, **parts}
+    )
+
+
+def report(
+    scenario: Scenario, policy: str, seed: int = 0, vary: Vary = unchanged
+) -> dict[str, Any]:
     """The report of one run under a policy."""
-    return run_policy(Simulation(scenario, seed), parse_policy(policy))
+    return run_policy(Simulation(scenario, seed, vary=vary), parse_policy(policy))
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What a run came to after its start: share of prompt tokens found in any tier, output tokens
+    per second, and mean tokens of a prompt."""
+
+    hits: float
+    output_tokens_per_s: float
+    prompt_tokens: float
+
+
+def late(
+    scenario: Scenario, policy: str, since_s: float, seed: int = 0, vary: Vary = unchanged
+) -> Late:
+    """Of the time from ``since_s`` to the scenario's horizon."""
+    simulation = Simulation(scenario, seed, vary=vary)
+    before: dict[str, Any] | None = None
+    for _ in drive(simulation, parse_policy(policy)):
+        if before is None and simulation.clock.time_s >= since_s:
+            before = simulation.report()
+    if before is None:
+        raise ValueError(f"since_s is {since_s:g}; the run ends at {simulation.clock.time_s:g}")
+    after = simulation.report()
+    prompts, turns, output, seconds = (
+        after[name] - before[name]
+        for name in ("prompt_tokens", "turns", "output_tokens", "simulated_s")
+    )
+    found = sum(after["hit_tokens"].values()) - sum(before["hit_tokens"].values())
+    return Late(found / prompts, output / seconds, prompts / turns)
 
 
 def reports(scenario: Scenario, policies: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -166,9 +239,22 @@ def reports(scenario: Scenario, policies: Iterable[str]) -> dict[str, dict[str, 
     return {policy: report(scenario, policy) for policy in policies}
 
 
-def mean_jct_s(scenario: Scenario, policy: str) -> float:
+def mean_jct_s(scenario: Scenario, policy: str, seed: int = 0) -> float:
     """Mean job completion time under a policy, seconds."""
-    return float(report(scenario, policy)["jct_s"]["mean"])
+    return float(report(scenario, policy, seed)["jct_s"]["mean"])
+
+
+def mean_jct_over_s(scenario: Scenario, policy: str, seeds: range) -> float:
+    """Mean of ``mean_jct_s`` over seeds."""
+    return float(np.mean([mean_jct_s(scenario, policy, seed) for seed in seeds]))
+
+
+def jct_ratio(scenario: Scenario, policy: str, other: str, seeds: range) -> float:
+    """Mean JCT under a policy over that under another: geometric mean of paired seeds."""
+    pairs = [
+        mean_jct_s(scenario, policy, seed) / mean_jct_s(scenario, other, seed) for seed in seeds
+    ]
+    return float(np.exp(np.mean(np.log(pairs))))
 
 
 def hit_share(outcome: dict[str, Any]) -> float:
