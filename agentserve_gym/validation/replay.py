@@ -15,6 +15,7 @@ from agentserve_gym.sim import (
     Answer,
     Decision,
     Load,
+    Restore,
     Route,
     RouteDecision,
     Scenario,
@@ -182,7 +183,9 @@ class DataParallelBalancer:
         if not isinstance(decision, RouteDecision):
             return KEEP
         loads = [view.load() for view in decision.cluster.instances]
-        return Route(min(range(len(loads)), key=lambda index: (_score(loads[index]), index)))
+        least = min(range(len(loads)), key=lambda index: (_score(loads[index]), index))
+        # These engines had no connector: they found KV in their own HBM or computed it.
+        return Route(least, restore=Restore.RECOMPUTE)
 
 
 def replay(settings: ReplaySettings) -> Replay:
