@@ -82,15 +82,18 @@ def _validation() -> Iterator[str]:
 
 
 def _cells() -> Iterator[str]:
-    """Rows of two policies in two cells, but for the column that depends on all policies."""
-    suite = load_suite("standard").only(CELLS, CELL_POLICIES, None)
+    """Rows of two policies in two cells, on the page's seeds, but for the column that depends on
+    all policies."""
+    page = (DOCS / "benchmark" / "cells.md").read_text(encoding="utf-8")
+    seeds = int(re.findall(r"--seeds (\d+)", page)[0])
+    suite = load_suite("standard").only(CELLS, CELL_POLICIES, seeds)
     outcomes: list[Outcome] = []
 
     def failed(_job: object, error: Exception) -> None:
         raise error
 
     run_jobs(plan_jobs(suite, None), 1, outcomes.append, failed)
-    known = _cell_rows((DOCS / "benchmark" / "cells.md").read_text(encoding="utf-8"))
+    known = _cell_rows(page)
     for key, row in _cell_rows(cells_page(Study(suite, outcomes))).items():
         if key[1] in CELL_POLICIES and known.get(key) != row:
             yield from _differences([str((*key, known.get(key)))], [str((*key, row))])
