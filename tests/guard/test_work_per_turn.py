@@ -51,10 +51,25 @@ def instructions(run: Callable[[], None]) -> int:
     return executed
 
 
-def scaled(programs: int, instances: int, concurrency: int | None = None) -> Scenario:
-    """The default scenario with another number of programs and instances at the same load, or with
-    so many programs at once."""
+def fixed() -> Scenario:
+    """What the figures are of, whatever becomes of the default scenario: short programs, little
+    pressure."""
     data = load_scenario("default").model_dump(mode="json")
+    data["cluster"]["nodes"][0]["instances"][0]["kv_blocks"] = 8000
+    data["engine"] |= {"max_num_seqs": 128, "max_num_batched_tokens": 2048}
+    data["workload"] |= {
+        "mix": {"coding_interactive": 0.5, "function_calling": 0.5},
+        "programs": 32,
+        "max_turns": 16,
+        "max_context_tokens": 100_000,
+    }
+    return Scenario.model_validate(data)
+
+
+def scaled(programs: int, instances: int, concurrency: int | None = None) -> Scenario:
+    """The same with another number of programs and instances at the same load, or with so many
+    programs at once."""
+    data = fixed().model_dump(mode="json")
     data["horizon_s"] = None
     data["workload"]["programs"] = programs
     data["cluster"]["nodes"][0]["instances"][0]["count"] = instances
@@ -75,23 +90,25 @@ def instructions_per_turn(scenario: Scenario, policy: str) -> float:
     return executed / simulation.report()["turns"]
 
 
+# A sixth more than before KV was sought at peers for shared prefixes, and placements were asked after
+# last turns; MORI also ranks newcomers and counts a shared prefix once.
 @interpreted
 @pytest.mark.parametrize(
-    ("policy", "usual"), [("affinity+lru", 8_750), ("lmetric+dram", 13_700), ("mori", 13_400)]
+    ("policy", "usual"), [("affinity+lru", 10_400), ("lmetric+dram", 15_900), ("mori", 17_100)]
 )
 def test_instructions_per_turn(policy: str, usual: int) -> None:
-    assert instructions_per_turn(load_scenario("default"), policy) < MARGIN * usual
+    assert instructions_per_turn(fixed(), policy) < MARGIN * usual
 
 
 def test_events_per_turn() -> None:
-    simulation = Simulation(load_scenario("default"), 0)
+    simulation = Simulation(fixed(), 0)
     report = run_policy(simulation, parse_policy("affinity+lru"))
     assert simulation.clock.scheduled_events < 5.2 * report["turns"]
 
 
 @interpreted
 def test_instructions_per_environment_step() -> None:
-    env = gym.make("agentserve_gym:AgentServe-v0")
+    env = gym.make("agentserve_gym:AgentServe-v0", scenario=fixed())
     answer = np.array([0, 0])
     steps = 0
 
