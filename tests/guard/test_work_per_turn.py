@@ -90,8 +90,8 @@ def instructions_per_turn(scenario: Scenario, policy: str) -> float:
     return executed / simulation.report()["turns"]
 
 
-# A sixth more than before KV was sought at peers for shared prefixes, and placements were asked after
-# last turns; MORI also ranks newcomers and counts a shared prefix once.
+# A sixth more than before KV was sought at peers for shared prefixes and placements were asked
+# after last turns; MORI also ranks newcomers and counts a shared prefix once.
 @interpreted
 @pytest.mark.parametrize(
     ("policy", "usual"), [("affinity+lru", 10_400), ("lmetric+dram", 15_900), ("mori", 17_100)]
