@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from math import inf, sqrt
 from random import Random
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from agentserve_gym.sim import Simulation
 
 
-class Planner:
+class Planner(ABC):
     """A base policy, some of whose answers are replaced by better ones.
 
     The base is asked at every decision and told which answer was given. At a share of the
@@ -79,17 +80,17 @@ class Planner:
         learn(self.base, decision, answer)
         return answer
 
+    @abstractmethod
     def _is_bound(self) -> bool:
         """Whether it has a simulation to plan for."""
-        raise NotImplementedError
 
     def _matters(self, decision: Decision) -> bool:  # noqa: ARG002
         """Whether alternatives are worth their simulation."""
         return True
 
+    @abstractmethod
     def _best(self, decision: Decision, open_to: list[Option]) -> Option:
         """The option to take; the first is the base's."""
-        raise NotImplementedError
 
     def counters(self) -> dict[str, int]:
         """The base's, and how often alternatives were tried, taken, and simulated."""
