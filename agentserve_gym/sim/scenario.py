@@ -168,8 +168,8 @@ class InstanceSpec(StrictModel):
 
 class NodeSpec(StrictModel):
     """A host: instances that share DRAM. ``host_link`` is per GPU; default: that of each
-    accelerator in the catalogue. ``peer_link`` joins instances of the node directly (NVLink),
-    otherwise KV moves through the host."""
+    accelerator in the catalogue. ``peer_link`` joins instances of the node directly (NVLink);
+    without it, and without a network, KV does not move between them."""
 
     name: str
     instances: list[InstanceSpec] = Field(min_length=1)

@@ -15,7 +15,6 @@ from agentserve_gym.sim import (
     Answer,
     Decision,
     Load,
-    Restore,
     Route,
     RouteDecision,
     Scenario,
@@ -184,8 +183,7 @@ class DataParallelBalancer:
             return KEEP
         loads = [view.load() for view in decision.cluster.instances]
         least = min(range(len(loads)), key=lambda index: (_score(loads[index]), index))
-        # These engines had no connector: they found KV in their own HBM or computed it.
-        return Route(least, restore=Restore.RECOMPUTE)
+        return Route(least)
 
 
 def replay(settings: ReplaySettings) -> Replay:

@@ -223,6 +223,7 @@ def inline(
     kv_blocks: int = 1000,
     dram_gib: float | None = None,
     cxl_gib: float | None = None,
+    peer_gbps: float | None = None,
     **parts: Any,
 ) -> Scenario:
     """A one-node scenario with programs written out, on a GPU whose timing needs no profile."""
@@ -239,6 +240,8 @@ def inline(
     }
     if dram_gib is not None:
         node["dram"] = {"capacity_gib": dram_gib}
+    if peer_gbps is not None:
+        node["peer_link"] = {"bandwidth_gbps": peer_gbps}
     cluster: dict[str, Any] = {"model": "llama-3.1-8b", "nodes": [node]}
     if cxl_gib is not None:
         cluster["cxl"] = {"nodes": ["n0"], "capacity_gib": cxl_gib, "bandwidth_gbps": 30.0}
@@ -272,8 +275,8 @@ def inline_program(
 
 
 def pressured(programs: int = 20) -> Scenario:
-    """Two small instances with DRAM and CXL under more contexts than HBM holds, short and long
-    tools, a shared prompt: every mechanism has a reason to fire."""
+    """Two small instances that are joined, with DRAM and CXL, under more contexts than HBM holds,
+    short and long tools, a shared prompt: every mechanism has a reason to fire."""
     written = []
     for number in range(programs):
         size = 1500 + 700 * (number % 5)
@@ -287,7 +290,7 @@ def pressured(programs: int = 20) -> Scenario:
                 prefix=("system", 512),
             )
         )
-    return inline(written, instances=2, kv_blocks=1100, dram_gib=4.0, cxl_gib=16.0)
+    return inline(written, instances=2, kv_blocks=1100, dram_gib=4.0, cxl_gib=16.0, peer_gbps=25.0)
 
 
 def run_named(name: str, scenario: Scenario, seed: int = 0) -> dict[str, Any]:

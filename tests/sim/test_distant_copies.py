@@ -138,7 +138,7 @@ def sharing(**parts: Any) -> Simulation:
 
 
 def test_a_shared_prefix_comes_from_whoever_ran_it_last() -> None:
-    simulation = sharing(instances=2)
+    simulation = sharing(instances=2, cluster={"network": FAST_NETWORK})
     assert records(simulation)["p1", 0].first_token_s == pytest.approx(10.0 + 1.0 + 1.16)
     assert simulation.metrics.migrated_tokens == 160
     assert simulation.report()["residency"]["remote_loads"]["hbm"] == 0
@@ -173,7 +173,7 @@ def test_the_last_few_who_ran_a_prefix_are_asked_for_it() -> None:
         return decision.program.index
 
     count = MOST_USERS + 3
-    simulation = build(sharers(count), instances=count)
+    simulation = build(sharers(count), instances=count, cluster={"network": FAST_NETWORK})
     drive(simulation, on_instances(where, restore=Restore.RECOMPUTE), audit)
     assert sources[:3] == [[], [0], [1, 0]]
     assert sources[-1] == [5, 4, 3, 2]

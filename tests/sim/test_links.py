@@ -253,15 +253,17 @@ def test_a_tier_of_another_node_is_read_over_the_network() -> None:
 
 def test_migration_goes_over_the_peer_link_the_host_or_the_network() -> None:
     plain = topology()
-    assert plain.can_migrate(0, 1)
-    assert not plain.can_migrate(0, 2)
-    assert plain.load_path(HBM, 0, 1).end_s(0.0, 1 * GB) == pytest.approx(0.1)
+    assert not plain.can_migrate(0, 1)
     networked = topology(network={"bandwidth_gbps": 5.0, "latency_us": 0.0})
+    assert networked.can_migrate(0, 1)
     assert networked.can_migrate(0, 2)
+    assert networked.load_path(HBM, 0, 1).end_s(0.0, 1 * GB) == pytest.approx(0.1)
     assert networked.load_path(HBM, 0, 2).end_s(0.0, 1 * GB) == pytest.approx(0.2)
     spec = cluster().model_dump()
     spec["nodes"][0]["peer_link"] = {"bandwidth_gbps": 100.0, "latency_us": 0.0}
     peers = build(ClusterSpec.model_validate(spec))
+    assert peers.can_migrate(0, 1)
+    assert not peers.can_migrate(0, 2)
     assert peers.load_path(HBM, 0, 1).end_s(0.0, 1 * GB) == pytest.approx(0.01)
 
 

@@ -243,7 +243,7 @@ def test_blocks_of_each_model_have_their_own_bytes() -> None:
 
 def test_kv_does_not_move_between_models() -> None:
     served = [instance(tensor_parallel=4, count=2), instance(SMALL, count=2)]
-    simulation = Simulation(mixed([program((10, 1))], *served))
+    simulation = Simulation(mixed([program((10, 1))], *served, network={"bandwidth_gbps": 10.0}))
     topology, view = simulation.residency.topology, simulation.cluster
     for source in range(4):
         for target in range(4):

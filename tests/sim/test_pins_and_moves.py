@@ -25,6 +25,7 @@ from agentserve_gym.sim import (
     KEEP,
     Answer,
     Decision,
+    Hold,
     Phase,
     Place,
     PlacementDecision,
@@ -222,14 +223,47 @@ def moved(restore: Restore, **parts: Any) -> Simulation:
     return drive(simulation, answer, audit)
 
 
-def test_kv_moves_between_instances_of_a_node_through_the_host() -> None:
+NETWORK = {"bandwidth_gbps": 100.0}
+
+
+def test_kv_stays_where_neither_a_peer_link_nor_a_network_is() -> None:
     simulation = moved(Restore.LOAD)
+    assert simulation.metrics.migrated_tokens == 0
+    assert records(simulation)["a", 1].first_token_s > 7.6 + 1.0 + 1.17
+
+
+def test_over_a_network_kv_moves_between_instances_of_a_node_through_the_host() -> None:
+    simulation = moved(Restore.LOAD, cluster={"network": NETWORK})
     # Back at 7.6; ten blocks in 1 s; 17 tokens to prefill.
     assert records(simulation)["a", 1].first_token_s == pytest.approx(7.6 + 1.0 + 1.17)
     assert simulation.metrics.migrated_tokens == 160
     assert simulation.report()["moved_bytes"]["instance 0 d2h"] == 10 * BLOCK_BYTES
     # The source keeps its copy: it is a copy, not a move.
     assert simulation.engines[0].pool.blocks_of(0) == 10
+
+
+def test_held_turns_are_offered_again_when_what_is_left_behind_may_be_reclaimed() -> None:
+    """The source is read from 7.6 to 8.6; no turn ends before 9.77."""
+    waits = program((16, 1), program_id="waits", arrival_s=8.0)
+    simulation = build(
+        [*two_turns(5.0), waits],
+        instances=2,
+        router={"reoffer_s": 1000.0},
+        cluster={"network": NETWORK},
+    )
+    offered_s: list[float] = []
+
+    def answer(decision: Decision) -> Answer:
+        if not isinstance(decision, RouteDecision):
+            return KEEP
+        if decision.program.program_id == "waits":
+            offered_s.append(decision.time_s)
+            return Hold() if decision.time_s < 8.5 else Route(0)
+        return Route(decision.turn.number, restore=Restore.LOAD)
+
+    drive(simulation, answer, audit)
+    assert simulation.metrics.migrated_tokens == 160
+    assert offered_s == pytest.approx([8.0, 8.6])
 
 
 def test_kv_moves_over_the_peer_link_where_there_is_one() -> None:

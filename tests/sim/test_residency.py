@@ -28,6 +28,7 @@ from agentserve_gym.sim import (
     Restore,
     Route,
     Simulation,
+    offload,
 )
 from agentserve_gym.sim.kernel.tiers import HBM
 
@@ -91,6 +92,23 @@ def test_a_second_offload_moves_only_what_is_new() -> None:
     # 160 computed tokens, 10 blocks; then 160 + 1 + 96 = 257 computed, 16 blocks: 6 new.
     assert counters.offloads[1] == 2
     assert counters.offloaded_blocks[1] == 16
+
+
+def test_an_offload_under_way_that_is_asked_for_again_is_not_copied_twice() -> None:
+    simulation = build(two_turns())
+    simulation.advance()
+    decision = simulation.advance(Route(0))
+    assert isinstance(decision, PlacementDecision)
+    simulation.router.apply(decision, DRAM)
+    simulation.router.apply(decision, offload("dram", stay_warm=True))
+    counters = simulation.residency.counters
+    assert (counters.offloads[1], counters.offloaded_blocks[1]) == (1, 10)
+    simulation.clock.step()
+    pool, dram = simulation.engines[0].pool, simulation.residency.topology.pool(1, 0)
+    assert dram is not None
+    assert (pool.held, dram.held, dram.free) == (0, 0, dram.capacity - 10)
+    simulation.router.apply(decision, DRAM)
+    assert (counters.offloads[1], counters.offloaded_blocks[1]) == (2, 10)
 
 
 def test_a_full_tier_evicts_its_least_recently_used() -> None:

@@ -105,11 +105,14 @@ class Topology(Copyable):
         return Path(start + self.from_host[instance])
 
     def can_migrate(self, source: int, instance: int) -> bool:
-        """Whether KV can move between two instances: of one kind, on one node or over a network."""
+        """Whether KV can move between two instances: of one kind, over their node's peer link or
+        over a network. Without either no engine asks another for KV."""
         if self.kv_kinds[source] != self.kv_kinds[instance]:
             return False
-        origin, node = self.node_of[source], self.node_of[instance]
-        return origin == node or bool(self.network[origin][0])
+        origin = self.node_of[source]
+        if origin == self.node_of[instance] and self.peer[origin] is not None:
+            return True
+        return bool(self.network[origin][0])
 
     def are_distant(self, source: int, instance: int) -> bool:
         """Whether KV can move between two instances, and has to cross the network."""
@@ -119,3 +122,8 @@ class Topology(Copyable):
     def is_networked(self) -> bool:
         """Whether KV can move between nodes."""
         return any(out for out, _ in self.network)
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether KV can move between any two instances at all."""
+        return self.is_networked or any(peer is not None for peer in self.peer)

@@ -16,7 +16,6 @@ from mypy_extensions import mypyc_attr
 
 from agentserve_gym.sim.kernel.answers import Place, PlacementKind, Restore
 from agentserve_gym.sim.kernel.copies import NEAR, UNDER_WAY, Holders, Restorable
-from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.engine import Engine
 from agentserve_gym.sim.kernel.events import Clock
 from agentserve_gym.sim.kernel.host import Host
@@ -25,6 +24,7 @@ from agentserve_gym.sim.kernel.memory import Topology
 from agentserve_gym.sim.kernel.pools import BlockPool, Pin
 from agentserve_gym.sim.kernel.programs import ProgramState, ProgramStatus
 from agentserve_gym.sim.kernel.request import Prompt, Request
+from agentserve_gym.sim.kernel.residency_counters import ResidencyCounters
 from agentserve_gym.sim.kernel.tiers import HBM
 from agentserve_gym.sim.kernel.transfers import (
     Load,
@@ -36,46 +36,6 @@ from agentserve_gym.sim.kernel.transfers import (
 )
 
 HbmBlocks = Callable[[Prompt, int], int]
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class ResidencyCounters(Copyable):
-    """What the residency model did so far; blocks unless said otherwise.
-
-    Attributes:
-        offloads, offloaded_blocks, loads, loaded_blocks: by number of the tier; loads from HBM come
-            from another instance's. ``remote_loads``: how many of the loads crossed the network.
-        offloaded_bytes, loaded_bytes: over all tiers, windows and states included;
-            ``remote_loaded_bytes``: those that crossed the network.
-        prefetches, prefetched_blocks: not counted among the loads. ``joined_prefetches``: those
-            under way when their program returned, whose turn waited for the rest.
-    """
-
-    __slots__ = (
-        "drops", "joined_prefetches", "loaded_blocks", "loaded_bytes", "loads", "offloaded_blocks",
-        "offloaded_bytes", "offloads", "pins", "pins_expired", "pins_used", "prefetched_blocks",
-        "prefetches", "refused_offloads", "refused_prefetches", "remote_loaded_bytes",
-        "remote_loads",
-    )  # fmt: skip
-
-    def __init__(self, tiers: int) -> None:
-        self.pins = 0
-        self.pins_expired = 0
-        self.pins_used = 0
-        self.offloads = [0] * tiers
-        self.offloaded_blocks = [0] * tiers
-        self.offloaded_bytes = 0.0
-        self.refused_offloads = 0
-        self.loads = [0] * tiers
-        self.loaded_blocks = [0] * tiers
-        self.loaded_bytes = 0.0
-        self.remote_loads = [0] * tiers
-        self.remote_loaded_bytes = 0.0
-        self.drops = 0
-        self.prefetches = 0
-        self.prefetched_blocks = 0
-        self.refused_prefetches = 0
-        self.joined_prefetches = 0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -96,10 +56,12 @@ class Residency(TransferHost):
         self._lower = range(1, 1 + len(topology.tiers))
         self._clock = clock
         self._holders = Holders(topology)
-        self._alone = len(engines) == 1
+        self._joined = topology.is_joined and len(engines) > 1
         self._networked = topology.is_networked
         self._prefetches: dict[int, Prefetch] = {}
         """The last one of each program that has one under way."""
+        self._offloads: dict[tuple[int, int], Offload] = {}
+        """The last one of each program to each tier that is under way."""
 
     def pools(self) -> list[BlockPool]:
         """Every pool: HBM by instance, then the lower tiers'."""
@@ -147,7 +109,7 @@ class Residency(TransferHost):
         program = turn.program
         if program.pinned_at >= 0:
             self.unpin(program)
-        if program.prefix and not self._alone:
+        if program.prefix and self._joined:
             self._holders.ran(program, turn.instance)
 
     def session_forgotten(self, program: ProgramState) -> None:
@@ -231,13 +193,18 @@ class Residency(TransferHost):
     # --- transfers ---------------------------------------------------------------------------
 
     def _offload(self, program: ProgramState, tier: int, stay_warm: bool) -> None:
-        """Copy what the home instance holds and the tier does not."""
+        """Copy what the home instance holds and the tier neither has nor is about to get."""
         home = program.home
         engine = self.engines[home]
         engine.synchronize()
         blocks = engine.pool.match(program, self._chain_blocks(program))
+        under_way = self._offloads.get((program.index, tier))
+        if under_way is not None and under_way.covers(home, blocks):
+            under_way.ask_again(stay_warm)
+            return
         copy = self._copy_down(program, home, blocks, tier, stay_warm)
         if copy is not None:
+            self._offloads[program.index, tier] = copy
             copy.hold_source()
             self._start(copy, self.topology.offload_path(home, tier), copy.taken, home)
             engine.reconsider()
@@ -266,7 +233,7 @@ class Residency(TransferHost):
         if pool is None or blocks <= program.shared_blocks:
             return None
         source, keys = self.engines[instance].pool, program.chain_keys
-        copy = Offload(self, program, instance, source, keys, pool, blocks, stay_warm)
+        copy = Offload(self, program, instance, source, keys, tier, pool, blocks, stay_warm)
         if not copy.reserve():
             self.counters.refused_offloads += 1
             return None
@@ -280,6 +247,8 @@ class Residency(TransferHost):
         """The copy in a lower tier is complete; the one in HBM gives way first, unless it is to
         stay, or the program returned meanwhile."""
         program = copy.program
+        if self._offloads.get((program.index, copy.tier)) is copy:
+            del self._offloads[program.index, copy.tier]
         copy.store()
         engine = self.engines[copy.instance]
         engine.synchronize()
@@ -298,7 +267,7 @@ class Residency(TransferHost):
         under_way = self._prefetches.get(program.index)
         if under_way is not None and under_way.completes(program.home, hit):
             return
-        blocks, tier = self._longest_copy(program)
+        blocks, tier = self._longest_copy(program, hit)
         source = self.topology.pool(tier, program.home) if tier else None
         if source is None or blocks <= max(hit, program.shared_blocks):
             return
@@ -331,13 +300,14 @@ class Residency(TransferHost):
         """Let an instance's blocks set out."""
         transfer.start(self._clock, path, self.topology.copy_bytes(instance, blocks))
 
-    def _longest_copy(self, program: ProgramState) -> tuple[int, int]:
-        """Most blocks of the chain in a lower tier, and the first tier that has them; 0, 0."""
+    def _longest_copy(self, program: ProgramState, hit: int) -> tuple[int, int]:
+        """Most blocks of the chain that a lower tier adds to the first ``hit``, and the first tier
+        that has them; 0, 0."""
         most, where = 0, 0
         for tier in self._lower:
             pool = self.topology.pool(tier, program.home)
             if pool is not None:
-                blocks = pool.match(program, self._chain_blocks(program))
+                blocks = pool.match_beyond(program, hit, self._chain_blocks(program))
                 if blocks > most:
                     most, where = blocks, tier
         return most, where
@@ -376,20 +346,30 @@ class Residency(TransferHost):
                 blocks = pool.match_beyond(program, hit, limit)
                 if blocks > hit:
                     found.append(self._restorable(tier, NEAR, instance, hit, blocks))
-        for source in self._holders.of_hbm(program, hit):
-            if source != instance and self.topology.can_migrate(source, instance):
-                blocks = lookup(turn, source)
-                if blocks > hit:
-                    found.append(self._restorable(HBM, source, instance, hit, blocks))
+        if self._joined:
+            found += self._in_other_hbm(turn, instance, hit, lookup)
         if self._networked:
             found += self._distant(turn, instance, hit)
         return found
 
+    def _in_other_hbm(
+        self, turn: Prompt, instance: int, hit: int, hbm_blocks: HbmBlocks
+    ) -> list[Restorable]:
+        """Copies in the HBM of instances from which KV can move."""
+        found: list[Restorable] = []
+        for source in self._holders.of_hbm(turn.program, hit):
+            if source != instance and self.topology.can_migrate(source, instance):
+                blocks = hbm_blocks(turn, source)
+                if blocks > hit:
+                    found.append(self._restorable(HBM, source, instance, hit, blocks))
+        return found
+
     def sources(self, program: ProgramState) -> tuple[list[int], list[int]]:
-        """Instances whose HBM may hold some of a program's chain, and instances whose lower tiers
-        may hold some that other nodes can fetch."""
+        """Instances whose HBM, and instances whose lower tiers may hold some of a program's chain
+        that others can fetch."""
         holders = self._holders
-        return holders.of_hbm(program, 0), holders.of_tiers(program, 0) if self._networked else []
+        hbm = holders.of_hbm(program, 0) if self._joined else []
+        return hbm, holders.of_tiers(program, 0) if self._networked else []
 
     def _distant(self, turn: Prompt, instance: int, hit: int) -> list[Restorable]:
         """Copies in lower tiers that other nodes reach and the instance does not."""
@@ -489,5 +469,5 @@ class Residency(TransferHost):
             self.engines[load.instance].synchronize()
         load.source.release(load.source_keys)
         if load.instance >= 0:
-            self.engines[load.instance].reconsider()
+            self._freed(self.engines[load.instance])
         self.engines[load.turn.instance].load_finished(load.turn)

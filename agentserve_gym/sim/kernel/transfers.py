@@ -94,14 +94,14 @@ class PoolCopy(Transfer):
         source, source_keys: entries that are held until then.
         destination, taken: where, and how many blocks were taken there.
         targets: how much each entry of the destination will hold at least.
-        stay_warm: whether the source keeps its place among the cached entries.
-        instance: whose HBM it leaves or enters. ``version``, ``gap``: the program's when it began.
-            What ends later may find another chain, or another gap.
+        tier, blocks: the lower one of the two, and how many leading blocks of the chain.
+        instance: whose HBM it leaves or enters. ``version``: the program's when it began, which may
+            have another chain when it ends.
     """
 
     __slots__ = (
-        "destination", "gap", "instance", "program", "source", "source_keys",
-        "stay_warm", "taken", "targets", "version",
+        "blocks", "destination", "instance", "program", "source", "source_keys", "taken",
+        "targets", "tier", "version",
     )  # fmt: skip
 
     def __init__(
@@ -111,22 +111,22 @@ class PoolCopy(Transfer):
         instance: int,
         source: BlockPool,
         source_keys: tuple[Key, ...],
+        tier: int,
         destination: BlockPool,
         blocks: int,
-        stay_warm: bool = False,
     ) -> None:
         super().__init__(host)
         self.program = program
-        self.stay_warm = stay_warm
         self.source = source
         self.source_keys = source_keys
+        self.tier = tier
         self.destination = destination
+        self.blocks = blocks
         own = (program.index, blocks - program.shared_blocks)
         self.targets: tuple[tuple[Key, int], ...] = (*program.prefix, own)
         self.taken = 0
         self.instance = instance
         self.version = program.version
-        self.gap = program.gaps
 
     def reserve(self) -> bool:
         """Take the blocks that the destination lacks; else do nothing."""
@@ -149,9 +149,42 @@ class PoolCopy(Transfer):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Offload(PoolCopy):
-    """HBM to a lower tier."""
+    """HBM to a lower tier.
 
-    __slots__ = ()
+    Attributes:
+        stay_warm: whether the source keeps its place among the cached entries.
+        gap: the program's in which it was asked for last; it may end in another one.
+    """
+
+    __slots__ = ("gap", "stay_warm")
+
+    def __init__(
+        self,
+        host: TransferHost,
+        program: ProgramState,
+        instance: int,
+        source: BlockPool,
+        source_keys: tuple[Key, ...],
+        tier: int,
+        destination: BlockPool,
+        blocks: int,
+        stay_warm: bool,
+    ) -> None:
+        super().__init__(host, program, instance, source, source_keys, tier, destination, blocks)
+        self.ask_again(stay_warm)
+
+    def covers(self, instance: int, blocks: int) -> bool:
+        """Whether it brings these leading blocks from an instance already."""
+        return (
+            instance == self.instance
+            and self.version == self.program.version
+            and blocks <= self.blocks
+        )
+
+    def ask_again(self, stay_warm: bool) -> None:
+        """Let it end as asked for in the present gap."""
+        self.stay_warm = stay_warm
+        self.gap = self.program.gaps
 
     def arrived(self) -> None:
         self._host.offload_ended(self)
@@ -159,14 +192,10 @@ class Offload(PoolCopy):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Prefetch(PoolCopy):
-    """A lower tier to HBM, before the program returns.
+    """A lower tier to HBM, before the program returns. ``turn``: who waits for it, if that has
+    returned."""
 
-    Attributes:
-        tier, blocks: the leading blocks of the chain in that tier.
-        turn: who waits for it, if the program has returned.
-    """
-
-    __slots__ = ("blocks", "tier", "turn")
+    __slots__ = ("turn",)
 
     def __init__(
         self,
@@ -179,9 +208,7 @@ class Prefetch(PoolCopy):
         blocks: int,
     ) -> None:
         keys = tuple(source.matched_keys(program, blocks))
-        super().__init__(host, program, instance, source, keys, destination, blocks)
-        self.tier = tier
-        self.blocks = blocks
+        super().__init__(host, program, instance, source, keys, tier, destination, blocks)
         self.turn: Request | None = None
 
     def completes(self, instance: int, hit_blocks: int) -> bool:
