@@ -218,8 +218,7 @@ def load_suite(name: str, traces: Path | None = None) -> Suite:
     where = name if name.endswith(".toml") else f"suite {name!r}"
     file = validated(SuiteFile, content, where)
     entries = _curated_entries()
-    label_of = {entry["policy"]: label for label, entry in entries.items()}
-    found = [label_of[policy] for policy in found_policies()]
+    found = found_labels().values()
     labels = [label for name in file.policies for label in (found if name == FOUND else [name])]
     for label in labels:
         if label not in entries:
@@ -245,11 +244,17 @@ def _curated_entries() -> dict[str, dict[str, Any]]:
         entry["label"]: {**entry, "policy": with_tuned_parts(entry["policy"], tuned)}
         for entry in _data("policies.toml")["policies"]
     }
-    curated = {entry["policy"] for entry in entries.values()}
-    for policy in found_policies():
-        if policy not in curated:
-            entries[policy] = {"label": policy, "policy": policy, "lever": "mixed"}
+    known = _by_name(entries)
+    for record in search_record().get("found", {}).values():
+        policy = record["policy"]
+        label = known.setdefault(parse_policy(policy).name, policy)
+        entries.setdefault(label, {"label": policy, "policy": policy, "lever": "mixed"})
     return entries
+
+
+def _by_name(entries: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Full name of a policy -> its label: a policy may be written in several ways."""
+    return {parse_policy(entry["policy"]).name: label for label, entry in entries.items()}
 
 
 def tuned_parts() -> dict[str, str]:
@@ -276,10 +281,19 @@ def tuning_record() -> dict[str, Any]:
     return _data("tuned.toml")
 
 
-def found_policies() -> list[str]:
-    """The combinations that ``agentserve bench --search`` found, each once."""
-    found = _data("found.toml").get("found", {})
-    return list(dict.fromkeys(record["policy"] for record in found.values()))
+def search_record() -> dict[str, Any]:
+    """What ``--search`` wrote: the best combination of each cell with its provenance."""
+    return _data("found.toml")
+
+
+def found_labels() -> dict[str, str]:
+    """Scenario of a cell -> label, in suites, of the combination that a search found there.
+
+    It is a curated policy's label where the combination is one.
+    """
+    known = _by_name(_curated_entries())
+    found = search_record().get("found", {})
+    return {cell: known[parse_policy(record["policy"]).name] for cell, record in found.items()}
 
 
 def curated_policies() -> dict[str, str]:

@@ -117,13 +117,15 @@ def test_suites_take_in_what_was_found(monkeypatch, tmp_path):
     )
     file = tmp_path / "mine.toml"
     file.write_text(content, encoding="utf-8")
-    policies = ("lmetric+concur", "lmetric+concur", "write_through")
+    # The second is the first, written otherwise; the third is curated, and has a label.
+    policies = ("lmetric+concur", "lmetric+lru+concur", "affinity+write_through")
     found = {str(number): {"policy": policy} for number, policy in enumerate(policies)}
     shipped(monkeypatch, "found.toml", {"found": found})
     entries = load_suite(str(file)).policies
-    labels = ["random", "affinity", "lmetric+concur", "write-through"]  # the last has one already
+    labels = ["random", "affinity", "lmetric+concur", "write-through"]
     assert [entry.label for entry in entries] == labels
     assert [entry.lever for entry in entries[2:]] == ["mixed", "tiers"]
+    assert list(suites.found_labels().values()) == [labels[2], labels[2], labels[3]]
 
 
 def test_the_command_searches_resumes_and_writes_what_it_found(monkeypatch, tmp_path):
