@@ -26,9 +26,11 @@ class JctLogs:
 
     def __init__(self, outcomes: Iterable[Outcome]) -> None:
         self._logs: dict[str, dict[Run, float]] = defaultdict(dict)
+        self._codes: dict[str, dict[Run, str]] = defaultdict(dict)
         for outcome in outcomes:
             run = (outcome.scenario, outcome.seed)
             self._logs[outcome.label][run] = float(np.log(outcome.jct_mean_s))
+            self._codes[outcome.label][run] = outcome.code
 
     def mean(self, candidate: str, runs: Collection[Run]) -> float:
         """The logarithm of a candidate's geometric mean.
@@ -41,6 +43,12 @@ class JctLogs:
         if missing:
             raise ValueError(f"{candidate} has not run for {missing} of {len(runs)} outcomes")
         return float(np.mean([known[run] for run in sorted(runs)]))
+
+    def codes(self, runs: Collection[Run]) -> list[str]:
+        """Versions of the simulation (``Outcome.code``) that these runs come from."""
+        return sorted(
+            {codes[run] for codes in self._codes.values() for run in runs if run in codes}
+        )
 
     def change(self, candidate: str, reference: str, runs: Collection[Run]) -> float:
         """A candidate's geometric mean relative to another's, less 1."""

@@ -128,16 +128,19 @@ def found_document(
 ) -> str:
     """``found.toml``: the best of every cell after the last rung, and where that comes from."""
     logs = JctLogs(outcomes)
+    runs = {scenario: _runs(scenario, rung) for scenario in best}
     lines = [
         "# Written by `agentserve bench --search` from search.toml: per cell the combination of",
         "# parts with the smallest geometric mean of JCT, and `change`, that mean relative to the",
         "# stock policy's.",
         "",
         f"version = {toml_value(agentserve_gym.__version__)}",
+        f"code = {toml_value(logs.codes([run for of_cell in runs.values() for run in of_cell]))}",
+        f"stock = {toml_value(stock)}",
         f"seeds = {toml_value(list(rung.seed_numbers()))}",
     ]
     for scenario, policies in best.items():
-        change = logs.change(policies[0], stock, _runs(scenario, rung))
+        change = logs.change(policies[0], stock, runs[scenario])
         lines += [
             "",
             f"[found.{toml_value(scenario)}]",

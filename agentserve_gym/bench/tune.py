@@ -90,6 +90,7 @@ def tuned_document(suite: Suite, grids: list[Grid], outcomes: Iterable[Outcome])
         "# smallest geometric mean of JCT, and `change`, that mean relative to the default's.",
         "",
         f"version = {toml_value(agentserve_gym.__version__)}",
+        f"code = {toml_value(logs.codes(runs))}",
         f"cells = {toml_value([cell.scenario for cell in suite.cells])}",
         f"seeds = {toml_value(list(suite.seed_numbers()))}",
     ]

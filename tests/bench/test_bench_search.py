@@ -85,7 +85,7 @@ def test_a_rung_runs_its_candidates_and_stock_and_keeps_the_best():
     assert sorted({job.seed for job in jobs}) == [9500, 9501]
     jct_s = dict(zip(candidates["toy"], ((10, 40), (12, 30), (25, 25)), strict=True))
     runs = [
-        replace(PLAIN, label=label, seed=9500 + number, jct_mean_s=float(value))
+        replace(PLAIN, label=label, seed=9500 + number, jct_mean_s=float(value), code="abc")
         for label, values in {**jct_s, "affinity": (40, 40)}.items()
         for number, value in enumerate(values)
     ]
@@ -95,7 +95,8 @@ def test_a_rung_runs_its_candidates_and_stock_and_keeps_the_best():
     assert document["found"]["toy"] == {
         "policy": "affinity+infercept_no_swap", "tried": 3, "change": -0.5257,
     }  # fmt: skip
-    assert document["seeds"] == [9500, 9501]
+    origin = {name: document[name] for name in ("code", "stock", "seeds")}
+    assert origin == {"code": ["abc"], "stock": "affinity", "seeds": [9500, 9501]}
     with pytest.raises(ValueError, match="has not run"):
         survivors(rung, candidates, 2, runs[1:])
 

@@ -202,6 +202,8 @@ def test_the_smallest_geometric_mean_wins():
     assert 'policy = "ttl(seconds=5.0)"' in document
     assert 'default = "ttl"' in document
     assert "change = -0.0513" in document  # sqrt(12 * 30) / sqrt(10 * 40) - 1
+    later = [replace(run, code="later") for run in runs[:2]]
+    assert 'code = ["", "later"]' in tuned_document(suite, grids, [*runs, *later])
     with pytest.raises(ValueError, match="has not run"):
         tuned_document(suite, grids, runs[:3])
     assert len(tuning_jobs(suite, grids)) == 4
