@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from agentserve_gym.bench.choice import choice_sentences
+from agentserve_gym.bench.luck import RESOLUTION
 from agentserve_gym.bench.pictures import SINGLE_LEVERS
 from agentserve_gym.bench.study import CONTROL_SPREAD, CellResult, Gain, Study
 from agentserve_gym.bench.suite import Lever, has_lower_tier
 from agentserve_gym.report.markdown import change, code, interval, plural
 from agentserve_gym.report.statistics import Estimate, pooled_ratio
 
+DECISIVE = 0.25
+"""Of mean JCT: what a lever should be worth somewhere."""
 _MOST_NAMED = 6
 _TIER = "Where there is one, a lower tier"
 
@@ -32,21 +36,29 @@ _OF_LEVER: dict[Lever, str] = {
 }
 
 
-def conclusions(study: Study) -> list[str]:
-    """Sentences, most important first: only of what was run, and nothing where it has one seed."""
+def conclusions(study: Study, looking_ahead: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Sentences by the question that they answer: only of what was run; nothing is said of
+    differences where there is one seed. Those on ``looking_ahead`` come from a run of its own."""
     cells = study.ranking_cells
-    lines = [_leaders(study)] if cells else ["In the cells that were run, no policy is ranked."]
     paired = [cell for cell in cells if len(cell.seeds) > 1]
-    if paired:
-        found = {lever: _gains(study, paired, lever) for lever in SINGLE_LEVERS}
-        lines += [_lever(lever, gains) for lever, gains in found.items() if gains]
-        lines += [*_strongest(paired, found), *_overlaps(paired)]
-    if cells:
-        lines += [*_left_out(study), *_oracles(study, paired), _bound(cells)]
-    return lines + _controls(study)
+    found = {lever: _gains(study, paired, lever) for lever in SINGLE_LEVERS}
+    pins = {cell.name: gain for cell in paired if (gain := study.retention(cell)) is not None}
+    groups = {
+        "Which policy": [*_leaders(study), *_widest(study), *choice_sentences(study)],
+        "Which lever": [
+            *(_lever(lever, gains) for lever, gains in found.items() if gains),
+            *_retention(pins), *_decisive(found, pins), *_strongest(paired, found),
+            *_overlaps(paired), *_left_out(study),
+        ],
+        "How much is left": [*_oracles(study, paired), *looking_ahead, *_bound(cells)],
+        "What this run can tell": [*_luck(study), *_one_seed(study), *_controls(study)],
+    }  # fmt: skip
+    return {question: lines for question, lines in groups.items() if lines}
 
 
-def _leaders(study: Study) -> str:
+def _leaders(study: Study) -> list[str]:
+    if not study.overall:
+        return ["In the cells that were run, no policy is ranked."]
     stock, reference = study.suite.stock, study.suite.reference
     first, *others = study.overall
     text = (
@@ -56,17 +68,31 @@ def _leaders(study: Study) -> str:
     if stock not in (first.label, reference):
         text += f" and the stock policy {code(stock)} {_score(study, stock)}"
     if math.isinf(first.score.high):
-        return f"{text}. One seed has no interval: this may be luck, and separates nothing."
+        return [f"{text}. One seed has no interval: this may be luck, and separates nothing."]
     close = [row.label for row in others if row.score.high >= first.score.low]
     if close:
         named = ", ".join(code(label) for label in close[:_MOST_NAMED])
         more = len(close) - _MOST_NAMED
         text += f"; the intervals of {named}" + (f" and {more} more" if more > 0 else "")
         text += " overlap its own, so there is no single winner"
+    return [f"{text}."]
+
+
+def _widest(study: Study) -> list[str]:
+    """The policy that is nowhere far from the best in most cells, and whether in most of all."""
+    if not study.overall or any(len(cell.seeds) == 1 for cell in study.ranking_cells):
+        return []
     total = len(study.ranking_cells)
-    text += f". It is best, or not separated from the best, in {first.tied_in} of {_cells(total)}"
-    everywhere = first.tied_in == total
-    return text + ("." if everywhere else ": no policy should be chosen without its cell.")
+    widest = max(study.overall, key=lambda row: row.tied_in)
+    text = (
+        "No policy is best, or not separated from the best, in more cells than "
+        f"{code(widest.label)}: {widest.tied_in} of {total}"
+    )
+    if widest.tied_in == total:
+        return [f"{text}."]
+    if 2 * widest.tied_in > total:
+        return [f"{text}, more than half; in the other {total - widest.tied_in} another is better."]
+    return [f"{text}, not more than half: none should be chosen without its cell."]
 
 
 def _score(study: Study, label: str) -> str:
@@ -79,23 +105,60 @@ def _gains(study: Study, cells: Sequence[CellResult], lever: Lever) -> dict[str,
 
 
 def _lever(lever: Lever, gains: dict[str, Gain]) -> str:
-    better = {name: gain for name, gain in gains.items() if gain.estimate.high < 1.0}
+    where = " that have one" if lever == "tiers" else ""
+    return f"**{_OF_LEVER[lever]}** alone beats the stock policy in {_beaten(gains, where)}."
+
+
+def _retention(pins: dict[str, Gain]) -> list[str]:
+    """Pins under first come, first served are judged as a lever; here those of papers."""
+    if not pins:
+        return []
+    return [
+        "**Pins with the queue order of their authors** beat the best policy that moves the order "
+        f"alone in {_beaten(pins)}."
+    ]
+
+
+def _beaten(gains: dict[str, Gain], where: str = "") -> str:
+    """In how many cells an interval is below 1, the largest effect, and where even it is worse."""
+    better = [name for name, gain in gains.items() if gain.estimate.high < 1.0]
     worse = [name for name, gain in gains.items() if gain.estimate.low > 1.0]
-    text = (
-        f"**{_OF_LEVER[lever]}** alone beats the stock policy in {len(better)} of "
-        f"{_cells(len(gains))}"
-        + (" that have one" if lever == "tiers" else "")
-        + " (interval below 1)"
-    )
+    text = f"{len(better)} of {_cells(len(gains))}{where} (interval below 1)"
+    most = min(better or gains, key=lambda name: gains[name].estimate.value)
+    gain = gains[most]
     if better:
-        most = min(better, key=lambda name: better[name].estimate.value)
-        gain = better[most]
         text += (
             f"; most in {code(most)}, by {_percent(gain.estimate)} of mean JCT ({code(gain.label)})"
         )
+    else:
+        text += f"; at best it is {change(gain.estimate)} in {code(most)} ({code(gain.label)})"
     if worse:
         text += f"; even its best is worse in {', '.join(code(name) for name in worse)}"
-    return text + "."
+    return text
+
+
+def _decisive(found: dict[Lever, dict[str, Gain]], pins: dict[str, Gain]) -> list[str]:
+    """Which levers are worth `DECISIVE` of mean JCT somewhere."""
+    effects = {_OF_LEVER[lever].lower(): gains for lever, gains in found.items() if gains}
+    effects = {name.replace("hbm", "HBM"): gains for name, gains in effects.items()}
+    if not effects:
+        return []
+    if pins:
+        effects["pins with their authors' order, beyond order alone"] = pins
+    counts = {
+        name: sum(
+            gain.estimate.value <= 1.0 - DECISIVE and gain.estimate.high < 1.0
+            for gain in gains.values()
+        )
+        for name, gains in effects.items()
+    }
+    reach = [f"{name} (in {_cells(count)})" for name, count in counts.items() if count]
+    short = [name for name, count in counts.items() if not count]
+    share = f"{DECISIVE:.0%} or more of mean JCT"
+    if not reach:
+        return [f"No lever that was moved is worth {share} in any cell."]
+    text = f"Worth {share} in some cell: {', '.join(reach)}"
+    return [f"{text}; nowhere: {', '.join(short)}." if short else f"{text}."]
 
 
 def _strongest(cells: Sequence[CellResult], found: dict[Lever, dict[str, Gain]]) -> list[str]:
@@ -123,7 +186,9 @@ def _strongest(cells: Sequence[CellResult], found: dict[Lever, dict[str, Gain]])
 
 
 def _left_out(study: Study) -> list[str]:
-    """What no sentence can be about."""
+    """Levers that no sentence can be about."""
+    if not study.ranking_cells:
+        return []
     ranked = set(study.ranked_labels)
     unmoved = [lever for lever in SINGLE_LEVERS if ranked.isdisjoint(study.labels(lever))]
     lines = []
@@ -131,11 +196,36 @@ def _left_out(study: Study) -> list[str]:
         lines.append(f"No policy was run that moves one of these alone: {', '.join(unmoved)}.")
     if "tiers" not in unmoved and not any(has_lower_tier(c.scenario) for c in study.ranking_cells):
         lines.append("No cell that ranks has a lower tier for KV: nothing is said of one.")
-    single = [cell.name for cell in study.ranking_cells if len(cell.seeds) == 1]
-    if single:
-        names = ", ".join(code(name) for name in single)
-        lines.append(f"One seed was run in {names}: nothing is said of levers there.")
     return lines
+
+
+def _one_seed(study: Study) -> list[str]:
+    single = [code(cell.name) for cell in study.ranking_cells if len(cell.seeds) == 1]
+    if not single:
+        return []
+    return [f"One seed was run in {', '.join(single)}: nothing is said of levers there."]
+
+
+def _luck(study: Study) -> list[str]:
+    """In which of the cells that rank a difference of `RESOLUTION` is no luck."""
+    smallest = {
+        cell.name: found
+        for cell in study.ranking_cells
+        if (found := cell.smallest_difference) is not None and math.isfinite(found)
+    }
+    if not smallest:
+        return []
+    fine = [code(name) for name, found in smallest.items() if found <= RESOLUTION]
+    coarse = {name: found for name, found in smallest.items() if found > RESOLUTION}
+    text = (
+        f"A difference of {RESOLUTION:.0%} between two policies can be told from luck in "
+        f"{len(fine)} of {_cells(len(smallest))}" + (f" ({', '.join(fine)})" if fine else "")
+    )
+    if coarse:
+        least, most = (pick(coarse, key=coarse.__getitem__) for pick in (min, max))
+        text += f"; elsewhere it takes {coarse[least]:.1%} ({code(least)})"
+        text += f" to {coarse[most]:.1%} ({code(most)})" if most != least else ""
+    return [f"{text}."]
 
 
 def _overlaps(cells: Sequence[CellResult]) -> list[str]:
@@ -156,6 +246,8 @@ def _overlaps(cells: Sequence[CellResult]) -> list[str]:
 
 
 def _oracles(study: Study, cells: Sequence[CellResult]) -> list[str]:
+    if not study.ranking_cells:
+        return []
     ran = [cell for cell in study.ranking_cells if cell.oracles]
     if not ran:
         return ["No oracle ran, so nothing is known about headroom beyond the lower bound."]
@@ -174,15 +266,17 @@ def _oracles(study: Study, cells: Sequence[CellResult]) -> list[str]:
     return [f"{text}."]
 
 
-def _bound(cells: Sequence[CellResult]) -> str:
+def _bound(cells: Sequence[CellResult]) -> list[str]:
+    if not cells:
+        return []
     room = [
         1.0 - cell.mean(cell.ranked[0], "ideal_s") / cell.mean(cell.ranked[0]) for cell in cells
     ]
     low, high = f"{min(room):.0%}", f"{max(room):.0%}"
-    return (
+    return [
         f"The lower bound leaves {low if low == high else f'{low} to {high}'} of the best policy's "
         "mean JCT, part of which may be queueing that nobody can avoid."
-    )
+    ]
 
 
 def _controls(study: Study) -> list[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import agentserve_gym
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.runner import plan_jobs
@@ -58,6 +59,25 @@ class Deployable:
     against_base: Estimate
 
 
+@dataclass(frozen=True, slots=True)
+class HeadroomFigures:
+    """All that a headroom run measured.
+
+    Attributes:
+        suite, base: names of the suite and of the base policy.
+        lookahead: the policy that samples futures, with its share of the decisions.
+        version, codes: of the package, and of the simulation that the runs come from.
+    """
+
+    suite: str
+    base: str
+    lookahead: str
+    version: str
+    codes: tuple[str, ...]
+    levers: tuple[Headroom, ...]
+    deployable: tuple[Deployable, ...]
+
+
 def headroom_suite(suite: Suite, base: str, share: float) -> Suite:
     """The suite's cells and seeds under a base policy and everything that looks ahead from it.
 
@@ -93,14 +113,23 @@ class HeadroomStudy:
         self.suite = suite
         wanted = {(job.scenario.name, job.label, job.digest) for job in plan_jobs(suite)}
         self._jct_s: dict[tuple[str, str], dict[int, float]] = {}
+        self._codes: set[str] = set()
         for run in outcomes:
             if (run.scenario, run.label, run.digest) in wanted:
                 self._jct_s.setdefault((run.scenario, run.label), {})[run.seed] = run.jct_mean_s
+                self._codes.add(run.code)
 
-    @property
-    def base(self) -> str:
-        """The base policy's name."""
-        return self.suite.entry(BASE).policy
+    def figures(self) -> HeadroomFigures:
+        """Everything that is complete."""
+        return HeadroomFigures(
+            suite=self.suite.name,
+            base=self.suite.entry(BASE).policy,
+            lookahead=self.suite.entry(LOOKAHEAD).policy,
+            version=agentserve_gym.__version__,
+            codes=tuple(sorted(self._codes)),
+            levers=tuple(self.levers()),
+            deployable=tuple(self.deployable()),
+        )
 
     def levers(self) -> list[Headroom]:
         """What is complete of each cell and lever, on the seeds that all three runs have."""

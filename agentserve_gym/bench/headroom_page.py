@@ -1,17 +1,20 @@
-"""The section on headroom: as a page of its own, and as plain numbers."""
+"""Headroom by looking ahead: a page of its own, and what the suite's page says of it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Sequence
 
-from agentserve_gym.bench.headroom import HeadroomStudy
-from agentserve_gym.bench.report import FOLDER, HEADROOM, estimate_as_numbers
-from agentserve_gym.files import require_replaceable
-from agentserve_gym.report.markdown import change, code, table
-from agentserve_gym.report.page import current_commit, joined, opening, write_page
+from agentserve_gym.bench.headroom import LEVERS, Headroom, HeadroomFigures
+from agentserve_gym.bench.origin import origin
+from agentserve_gym.bench.study import Study
+from agentserve_gym.report.markdown import change, code, plural, table
+from agentserve_gym.report.page import current_commit, joined, opening
+from agentserve_gym.report.statistics import Estimate
 
-_TITLE = "Headroom by looking ahead"
+HEADROOM = "headroom.md"
+HEADROOM_TITLE = "Headroom by looking ahead"
+_TOGETHER, *_SINGLE = LEVERS
 
 _READING = """At a share of the decisions, alternatives to the answer of {base} are simulated,
 with it deciding from then on, and the best one is given. *Clairvoyant*: in the true future, which
@@ -22,19 +25,19 @@ JCT, geometric mean over paired seeds with Student's 95 % interval; **bold** exc
 """
 
 
-def headroom_page(study: HeadroomStudy) -> str:
+def headroom_page(figures: HeadroomFigures) -> str:
     """The page as Markdown."""
     return joined(
         [
-            opening(_TITLE, "agentserve bench --headroom", current_commit()),
-            _READING.format(base=code(study.base)),
-            _levers(study),
-            _deployable(study),
+            opening(HEADROOM_TITLE, "agentserve bench --headroom", current_commit()),
+            _READING.format(base=code(figures.base)),
+            _levers(figures),
+            _deployable(figures),
         ]
     )
 
 
-def _levers(study: HeadroomStudy) -> str:
+def _levers(figures: HeadroomFigures) -> str:
     rows = [
         (
             code(found.cell),
@@ -45,65 +48,105 @@ def _levers(study: HeadroomStudy) -> str:
             change(found.placebo),
             change(found.net),
         )
-        for found in study.levers()
+        for found in figures.levers
     ]
     heading = ("cell", "lever", "seeds", "base, s", "clairvoyant", "placebo", "net")
     return f"## By lever\n\n{table(heading, rows)}" if rows else ""
 
 
-def _deployable(study: HeadroomStudy) -> str:
+def _deployable(figures: HeadroomFigures) -> str:
     rows = [
         (code(found.cell), str(found.seeds), f"{found.base_s:.1f}", change(found.against_base))
-        for found in study.deployable()
+        for found in figures.deployable
     ]
     text = (
         "## What sampled futures gain\n\nThe same with futures drawn from what may be known "
-        "(`lookahead`), and alternatives taken only where samples agree.\n\n"
+        f"({code(figures.lookahead)}), and alternatives taken only where samples agree.\n\n"
     )
     return text + table(("cell", "seeds", "base, s", "lookahead"), rows) if rows else ""
 
 
-def require_headroom_page(*folders: Path) -> None:
-    """Find out before a long run whether its page can be written to these folders.
+# --- on the suite's page -------------------------------------------------------------------------
 
-    Raises:
-        ValueError: if a folder holds a page of that name that is not such a page.
+
+def looking_ahead_section(figures: HeadroomFigures, study: Study, folder: str) -> str:
+    """A row a cell: all levers together, each alone net of luck, and the look-ahead that samples.
+
+    Args:
+        figures: of a headroom run, which may be of other cells than the suite's.
+        study: the page's.
+        folder: of the page of headroom, from the suite's page.
     """
-    for folder in folders:
-        require_replaceable(folder / FOLDER / HEADROOM, f"# {_TITLE}", "a page of bench --headroom")
+    found = {(item.cell, item.lever): item for item in figures.levers}
+    ahead = {item.cell: item for item in figures.deployable}
+    rows = []
+    for cell in dict.fromkeys([*(name for name, _ in found), *ahead]):
+        whole = found.get((cell, _TOGETHER))
+        single = (found.get((cell, lever)) for lever in _SINGLE)
+        seeds = {item.seeds for item in figures.levers if item.cell == cell}
+        seeds |= {ahead[cell].seeds} if cell in ahead else set()
+        rows.append(
+            (
+                code(cell),
+                " to ".join(map(str, sorted({min(seeds), max(seeds)}))),
+                "" if whole is None else change(whole.clairvoyant),
+                "" if whole is None else change(whole.placebo),
+                "" if whole is None else change(whole.net),
+                *("" if item is None else change(item.net) for item in single),
+                change(ahead[cell].against_base) if cell in ahead else "",
+            )
+        )
+    if not rows:
+        return ""
+    nets = (f"net, {lever}" for lever in _SINGLE)
+    heading = ("cell", "seeds", "clairvoyant", "placebo", "net", *nets, "look-ahead")
+    return (
+        f"## {HEADROOM_TITLE}\n\nMeasured by `agentserve bench --headroom` "
+        f"({origin(figures.version, figures.codes, study)}).\n"
+        f"{_READING.format(base=code(figures.base))}"
+        "The first three are of all levers together, then each alone, net of luck. *Look-ahead*: "
+        f"{code(figures.lookahead)}, a policy that samples futures from what a live system knows. "
+        f"Every lever's gain and placebo: [{HEADROOM}]({folder}/{HEADROOM}).\n\n"
+        f"{table(heading, rows)}"
+    )
 
 
-def write_headroom_page(study: HeadroomStudy, folder: Path) -> Path:
-    """Write ``benchmark/headroom.md``, which ``benchmark.md`` names once it is there."""
-    path = folder / FOLDER / HEADROOM
-    write_page(path, headroom_page(study), {})
-    return path
+def looking_ahead_sentence(figures: HeadroomFigures, folder: str) -> list[str]:
+    """What one better answer at a time gains beyond luck, and what of it a live system could."""
+    net = {item.cell: item.net for item in figures.levers if item.lever == _TOGETHER}
+    ahead = {item.cell: item.against_base for item in figures.deployable}
+    parts = [
+        f"{_gains(measured)} {how}"
+        for how, measured in (
+            ("with the true future known, net of luck", net),
+            ("with futures that a live system could sample", ahead),
+        )
+        if any(not math.isinf(estimate.high) for estimate in measured.values())
+    ]
+    if not parts:
+        return []
+    strongest = _strongest([item for item in figures.levers if item.lever != _TOGETHER])
+    return [
+        f"Trying alternatives to the answers of {code(figures.base)} gains in "
+        f"{', and in '.join(parts)}{strongest}: [{HEADROOM}]({folder}/{HEADROOM})."
+    ]
 
 
-def headroom_summary(study: HeadroomStudy) -> dict[str, Any]:
-    """The study as plain numbers."""
-    return {
-        "suite": study.suite.name,
-        "base": study.base,
-        "levers": [
-            {
-                "scenario": found.cell,
-                "lever": found.lever,
-                "seeds": found.seeds,
-                "base_mean_jct_s": found.base_s,
-                "clairvoyant": estimate_as_numbers(found.clairvoyant),
-                "placebo": estimate_as_numbers(found.placebo),
-                "net": estimate_as_numbers(found.net),
-            }
-            for found in study.levers()
-        ],
-        "lookahead": [
-            {
-                "scenario": found.cell,
-                "seeds": found.seeds,
-                "base_mean_jct_s": found.base_s,
-                "against_base": estimate_as_numbers(found.against_base),
-            }
-            for found in study.deployable()
-        ],
-    }
+def _gains(measured: dict[str, Estimate]) -> str:
+    """In how many cells an interval is below 1, and where the most."""
+    paired = {cell: found for cell, found in measured.items() if not math.isinf(found.high)}
+    better = {cell: found for cell, found in paired.items() if found.high < 1.0}
+    text = f"{len(better)} of {plural(len(paired), 'cell')}"
+    if not better:
+        return text
+    most = min(better, key=lambda cell: better[cell].value)
+    return f"{text} (most in {code(most)}, {change(better[most])})"
+
+
+def _strongest(levers: Sequence[Headroom]) -> str:
+    """The single lever with the largest net gain, if one has any."""
+    better = [item for item in levers if item.net.high < 1.0]
+    if not better:
+        return ""
+    most = min(better, key=lambda item: item.net.value)
+    return f"; of single levers {most.lever} most, in {code(most.cell)} ({change(most.net)})"

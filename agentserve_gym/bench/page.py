@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from agentserve_gym.bench.choice import search_section
 from agentserve_gym.bench.conclusions import conclusions
 from agentserve_gym.bench.directions import directions
 from agentserve_gym.bench.facts import pressure_section
+from agentserve_gym.bench.headroom import HeadroomFigures
+from agentserve_gym.bench.headroom_page import looking_ahead_section, looking_ahead_sentence
 from agentserve_gym.bench.pictures import shown_levers
 from agentserve_gym.bench.study import CellResult, Study
-from agentserve_gym.bench.suite import tuning_record
+from agentserve_gym.bench.tuning_page import tuning_section
 from agentserve_gym.report.markdown import (
     change,
     code,
@@ -57,26 +60,24 @@ _POOLS = """- KV pools of {cells} are set, not derived from the GPU's memory (as
   models share it): policies differ most where HBM is scarce.
 """
 
-_PUBLISHED_OPTIMA = {
-    "ttl": "Published (C13): the best constant TTL is about the cost of reloading (70B: 1 to 2 s)",
-    "sticky-saturated": "Published (C3): the best backlog at which to leave home is 1 to 30 s of "
-    "prefill (llm-d: 286,720 tokens)",
-}
 
-
-def benchmark_page(study: Study, folder: str) -> str:
-    """The page as Markdown; ``folder`` holds pictures and the tables per cell."""
+def benchmark_page(study: Study, folder: str, headroom: HeadroomFigures | None = None) -> str:
+    """The page as Markdown; ``folder`` holds pictures, the tables per cell and, where a run
+    measured it, ``headroom``'s page."""
     parts = [
-        _opening(study, folder), _conclusions(study), _what_was_run(study),
+        _opening(study, folder), _conclusions(study, folder, headroom), _what_was_run(study),
         pressure_section(study), _reading(study),
     ]  # fmt: skip
     if study.ranking_cells:
         parts += [
-            _overall(study, folder), _levers(study, folder), _tiers(study), _headroom(study),
-            _by_cell(study, folder),
+            _overall(study, folder), _by_cell(study, folder), search_section(study),
+            _levers(study, folder), _tiers(study), _headroom(study),
         ]  # fmt: skip
+    if headroom is not None:
+        parts.append(looking_ahead_section(headroom, study, folder))
     parts += [
-        _directions(study), _silent(study), _invalid(study), _tuning(study), _limits(study),
+        _directions(study), _silent(study), _invalid(study), tuning_section(study),
+        _limits(study),
     ]  # fmt: skip
     return joined(parts)
 
@@ -87,7 +88,8 @@ def _opening(study: Study, folder: str) -> str:
     first = opening(f"Benchmark: {study.suite.name}", study.suite.command, current_commit())
     return (
         f"{first}\n"
-        f"Every number, those of tuning aside, is of that run: {plural(len(study.cells), 'cell')}, "
+        "Every number, those of tuning, of a search and of looking ahead aside, is of that run: "
+        f"{plural(len(study.cells), 'cell')}, "
         f"{plural(len(study.ranked_labels), 'policy')}, "
         f"{plural(len(study.labels('oracle')), 'oracle')}, "
         f"{' or '.join(plural(count, 'seed') for count in seeds)} a cell, "
@@ -116,9 +118,12 @@ def _limits(study: Study) -> str:
     )
 
 
-def _conclusions(study: Study) -> str:
-    lines = [f"- {line}" for line in conclusions(study)]
-    return "## What a reader should conclude\n\n" + "\n".join(lines) + "\n" if lines else ""
+def _conclusions(study: Study, folder: str, headroom: HeadroomFigures | None) -> str:
+    ahead = [] if headroom is None else looking_ahead_sentence(headroom, folder)
+    return "## What a reader should conclude\n" + "".join(
+        f"\n{question}:\n\n" + "".join(f"- {line}\n" for line in lines)
+        for question, lines in conclusions(study, ahead).items()
+    )
 
 
 def _what_was_run(study: Study) -> str:
@@ -135,10 +140,9 @@ def _what_was_run(study: Study) -> str:
     )
     if study.suite.seeds > min(len(cell.seeds) for cell in study.cells):
         text += f"\nThe suite asks for {study.suite.seeds} seeds; this run has fewer.\n"
-    versions = {run.code for cell in study.cells for runs in cell.outcomes.values() for run in runs}
-    if len(versions) > 1:
+    if len(study.codes) > 1:
         text += (
-            f"\nThese outcomes come from {len(versions)} versions of the simulation (column "
+            f"\nThese outcomes come from {len(study.codes)} versions of the simulation (column "
             "`code`): a resumed run.\n"
         )
     for name, reason in study.suite.skipped.items():
@@ -393,35 +397,3 @@ def _invalid(study: Study) -> str:
 
 def _cells(names: list[str], total: int) -> str:
     return "every cell" if len(names) == total else ", ".join(code(name) for name in names)
-
-
-def _tuning(study: Study) -> str:
-    """Of the policies that were run and have tuned parts."""
-    record = tuning_record()
-    parts = {part for entry in study.suite.policies for part in entry.policy.split("+")}
-    tuned = {
-        label: entry
-        for label, entry in record.get("tuned", {}).items()
-        if parts.issuperset(entry["policy"].split("+"))
-    }
-    if not tuned:
-        return ""
-    rows = [
-        (code(label), code(entry["policy"]), str(entry["tried"]), f"{entry['change']:+.1%}")
-        for label, entry in tuned.items()
-    ]
-    cells = ", ".join(code(name) for name in record["cells"])
-    seeds = ", ".join(str(seed) for seed in record["seeds"])
-    return (
-        f"## Tuning\n\n`agentserve bench --tune` tried these grids in {cells} on seeds {seeds}, "
-        "which the standard suite does not use, and kept the smallest geometric mean of JCT. One "
-        "setting serves all cells; composed policies use the tuned parts.\n\n"
-        + table(("policy", "chosen", "tried", "JCT against the published default"), rows)
-        + "\nFew seeds and coarse grids: a choice at the edge of its grid may have room beyond, "
-        "and a change of a few percent may be luck.\n"
-        + "".join(
-            f"\n{claim}: the search chose {code(tuned[label]['policy'])}.\n"
-            for label, claim in _PUBLISHED_OPTIMA.items()
-            if label in tuned
-        )
-    )

@@ -9,55 +9,79 @@ from typing import Any
 
 from agentserve_gym.bench.cell_pages import cells_page
 from agentserve_gym.bench.directions import directions
+from agentserve_gym.bench.headroom import HeadroomFigures
+from agentserve_gym.bench.headroom_file import HEADROOM_OPENING, headroom_document, read_headroom
+from agentserve_gym.bench.headroom_page import HEADROOM, HEADROOM_TITLE, headroom_page
+from agentserve_gym.bench.numbers import estimate_as_numbers
 from agentserve_gym.bench.page import benchmark_page
 from agentserve_gym.bench.pictures import draw_all
 from agentserve_gym.bench.study import Study
 from agentserve_gym.files import require_replaceable
 from agentserve_gym.report.page import write_page
-from agentserve_gym.report.statistics import Estimate
 
 PAGE = "benchmark.md"
 FOLDER = "benchmark"
 CELLS = "cells.md"
-HEADROOM = "headroom.md"
+HEADROOM_FILE = "headroom.json"
 
 
 def require_report(*folders: Path) -> None:
     """Find out before a long run whether its report can be made, and written to these folders.
 
     Raises:
-        ValueError: if a folder holds a page of that name that is not such a report.
+        ValueError: if a folder holds a page of that name that is not such a report, or a file of
+            headroom that cannot be read.
         ModuleNotFoundError: naming the missing module, which the ``plot`` extra brings.
     """
     importlib.import_module("matplotlib")
     for folder in folders:
         require_replaceable(folder / PAGE, "# Benchmark: ", "a report of bench")
         require_replaceable(folder / FOLDER / CELLS, "# Every cell", "a report of bench")
+        read_headroom(folder / FOLDER / HEADROOM_FILE)
 
 
 def write_report(study: Study, folder: Path) -> Path:
     """Write ``benchmark.md``, and beside it ``benchmark/`` with tables per cell and pictures.
 
+    Headroom that a run left in the folder is shown, too.
+
     Returns:
         The page's path.
+
+    Raises:
+        ValueError: if there is a file of headroom that cannot be read.
     """
     beside = {f"{FOLDER}/{name}.png": content for name, content in draw_all(study).items()}
     write_page(
         folder / PAGE,
-        benchmark_page(study, FOLDER) + _beside(folder),
+        benchmark_page(study, FOLDER, read_headroom(folder / FOLDER / HEADROOM_FILE)),
         {**beside, f"{FOLDER}/{CELLS}": cells_page(study)},
     )
     return folder / PAGE
 
 
-def _beside(folder: Path) -> str:
-    """Where a run of ``--headroom`` left its page."""
-    if not (folder / FOLDER / HEADROOM).exists():
-        return ""
-    return (
-        "\n## Headroom by looking ahead\n\nWhat one better answer at a time could gain, lever by "
-        f"lever and net of luck: [{HEADROOM}]({FOLDER}/{HEADROOM}).\n"
-    )
+def require_headroom(*folders: Path) -> None:
+    """Find out before a long run whether its page can be written to these folders.
+
+    Raises:
+        ValueError: if a folder holds a file of that name that is not of such a run.
+    """
+    for folder in folders:
+        beside, what = folder / FOLDER, "of bench --headroom"
+        require_replaceable(beside / HEADROOM, f"# {HEADROOM_TITLE}", f"a page {what}")
+        require_replaceable(beside / HEADROOM_FILE, HEADROOM_OPENING, f"a file {what}")
+
+
+def write_headroom(figures: HeadroomFigures, folder: Path) -> Path:
+    """Write ``benchmark/headroom.md``, and beside it the figures, which ``benchmark.md`` of the
+    folder shows from then on.
+
+    Returns:
+        The page's path.
+    """
+    path = folder / FOLDER / HEADROOM
+    write_page(path, headroom_page(figures), {HEADROOM_FILE: headroom_document(figures)})
+    return path
 
 
 def summary(study: Study) -> dict[str, Any]:
@@ -114,13 +138,3 @@ def summary(study: Study) -> dict[str, Any]:
 
 def _finite(value: float | None) -> float | None:
     return None if value is None or math.isinf(value) else value
-
-
-def estimate_as_numbers(estimate: Estimate) -> dict[str, float | None]:
-    """JSON has no infinity: an interval of everything has no ends."""
-    unbounded = estimate.high == float("inf")
-    return {
-        "value": estimate.value,
-        "low": None if unbounded else estimate.low,
-        "high": None if unbounded else estimate.high,
-    }

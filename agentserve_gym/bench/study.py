@@ -242,6 +242,13 @@ class Study:
         return next((cell for cell in self.cells if cell.name == name), None)
 
     @property
+    def codes(self) -> list[str]:
+        """Versions of the simulation that the outcomes come from."""
+        return sorted(
+            {run.code for cell in self.cells for runs in cell.outcomes.values() for run in runs}
+        )
+
+    @property
     def ranked_labels(self) -> list[str]:
         """Policies that are ranked, in the suite's order."""
         return [e.label for e in self.suite.policies if e.lever != "oracle" and _runs_fully(e)]
@@ -292,8 +299,17 @@ class Study:
 
     def retention(self, cell: CellResult) -> Gain | None:
         """The best of the ranked policies that pin contexts in HBM and bring a queue order, and
-        move nothing else, against the best that moves the order alone; ``None`` for none."""
-        pins = [e.label for e in self.suite.policies if e.label in cell.ranked and _pins(e)]
+        move nothing else, against the best that moves the order alone; ``None`` for none.
+
+        One that copied KV to a lower tier here moved that lever, too.
+        """
+        pins = [
+            entry.label
+            for entry in self.suite.policies
+            if entry.label in cell.ranked
+            and _pins(entry)
+            and not cell.mean(entry.label, "offloaded_gb")
+        ]
         orders = [label for label in self.labels("order") if label in cell.ranked]
         if not pins or not orders:
             return None

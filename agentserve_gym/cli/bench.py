@@ -20,13 +20,14 @@ from agentserve_gym.bench import (
     write_report,
 )
 from agentserve_gym.bench.facts import FACTS, cell_facts
-from agentserve_gym.bench.headroom import HeadroomStudy, headroom_suite
-from agentserve_gym.bench.headroom_page import (
-    headroom_summary,
-    require_headroom_page,
-    write_headroom_page,
+from agentserve_gym.bench.headroom import HeadroomFigures, HeadroomStudy, headroom_suite
+from agentserve_gym.bench.headroom_file import headroom_summary
+from agentserve_gym.bench.report import (
+    require_headroom,
+    require_report,
+    summary,
+    write_headroom,
 )
-from agentserve_gym.bench.report import require_report, summary
 from agentserve_gym.bench.results import key
 from agentserve_gym.bench.search import (
     combinations,
@@ -131,13 +132,13 @@ def bench(
         _search(part, out, jobs, resume=resume, traces=traces)
         return
     if headroom:
-        require_headroom_page(out, *([docs] if docs is not None else []))
+        require_headroom(out, *([docs] if docs is not None else []))
         allow_local_modules()
         chosen = load_suite(suite, traces).only(scenario or [], [], seeds)
         measured = _headroom(chosen, policy or [], share, out, jobs, resume=resume, traces=traces)
         for folder in (out, docs):
             if folder is not None:
-                note(f"headroom: {write_headroom_page(measured, folder)}")
+                note(f"headroom: {write_headroom(measured, folder)}")
         if json:
             print_json(headroom_summary(measured))
         else:
@@ -190,24 +191,24 @@ def _headroom(
     *,
     resume: bool,
     traces: Path | None,
-) -> HeadroomStudy:
+) -> HeadroomFigures:
     if len(policies) > 1:
         raise ValueError(f"--headroom takes one --policy to start from, got {', '.join(policies)}")
     base = policies[0] if policies else HEADROOM_BASE
     looking = headroom_suite(suite, base, share)
     results = _open(out, resume=resume, name=HEADROOM_RESULTS)
     _work(plan_jobs(looking, traces), results, workers)
-    return HeadroomStudy(looking, results.outcomes)
+    return HeadroomStudy(looking, results.outcomes).figures()
 
 
-def _print_headroom(study: HeadroomStudy) -> None:
+def _print_headroom(figures: HeadroomFigures) -> None:
     heading = ["cell", "lever", "seeds", "clairvoyant", "placebo", "net"]
-    table = Figures(f"headroom over {study.base}: change of mean JCT", heading)
-    for found in study.levers():
+    table = Figures(f"headroom over {figures.base}: change of mean JCT", heading)
+    for found in figures.levers:
         changes = (found.clairvoyant, found.placebo, found.net)
         row = [found.cell, found.lever, str(found.seeds)]
         table.rows.append([*row, *(change(item).replace("*", "") for item in changes)])
-    for ahead in study.deployable():
+    for ahead in figures.deployable:
         gain = change(ahead.against_base).replace("*", "")
         table.rows.append([ahead.cell, "lookahead", str(ahead.seeds), gain, "", ""])
     table.print(console())

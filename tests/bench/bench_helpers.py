@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agentserve_gym.bench import Cell, Outcome, Suite
+from agentserve_gym.bench import Cell, Outcome, Study, Suite
+from agentserve_gym.bench.conclusions import conclusions
 from agentserve_gym.bench.runner import digest
 from agentserve_gym.bench.suite import find_scenario
 
@@ -52,3 +53,8 @@ def outcomes(suite: Suite, jct_s: dict[str, list[float]], **changes: object) -> 
             for seed, value in enumerate(values)
         ]
     return made
+
+
+def said(study: Study) -> str:
+    """Every sentence of the report's conclusions."""
+    return " ".join(line for lines in conclusions(study).values() for line in lines)

@@ -6,16 +6,25 @@ import json
 from dataclasses import replace
 
 import pytest
-from bench_helpers import PLAIN, toy_suite
+from bench_helpers import PLAIN, outcomes, toy_suite
 
 from agentserve_gym.baselines import parse_policy
-from agentserve_gym.bench import Outcome, Suite, plan_jobs, run_jobs
-from agentserve_gym.bench.headroom import BASE, LEVERS, LOOKAHEAD, HeadroomStudy, headroom_suite
+from agentserve_gym.bench import Outcome, Study, Suite, plan_jobs, run_jobs, write_report
+from agentserve_gym.bench.headroom import (
+    BASE,
+    LEVERS,
+    LOOKAHEAD,
+    HeadroomFigures,
+    HeadroomStudy,
+    headroom_suite,
+)
+from agentserve_gym.bench.headroom_file import headroom_document, headroom_summary, read_headroom
 from agentserve_gym.bench.headroom_page import (
     headroom_page,
-    headroom_summary,
-    write_headroom_page,
+    looking_ahead_section,
+    looking_ahead_sentence,
 )
+from agentserve_gym.bench.report import require_report, write_headroom
 
 
 def suite(seeds: int = 3) -> Suite:
@@ -68,10 +77,10 @@ def test_the_net_gain_leaves_out_what_luck_gains() -> None:
     assert found.base_s == pytest.approx(700.0 / 3)
     (ahead,) = study.deployable()
     assert (ahead.seeds, ahead.against_base.value) == (2, pytest.approx(0.95))
-    page = headroom_page(study)
+    page = headroom_page(study.figures())
     assert "| `toy` | routing | 3 | 233.3 | **-20.0 % [-20.0, -20.0]** |" in page
     assert "`least_loaded+ttl`" in page
-    summary = headroom_summary(study)
+    summary = headroom_summary(study.figures())
     assert json.loads(json.dumps(summary))["levers"][0]["net"]["value"] == found.net.value
 
 
@@ -81,6 +90,8 @@ def test_outcomes_of_another_base_or_share_do_not_count() -> None:
     study = HeadroomStudy(looking, runs)
     assert study.levers() == []
     assert study.deployable() == []
+    assert looking_ahead_sentence(study.figures(), "benchmark") == []
+    assert looking_ahead_section(study.figures(), suite_study(), "benchmark") == ""
 
 
 def test_it_is_run_and_written_like_any_benchmark(tmp_path) -> None:
@@ -91,7 +102,79 @@ def test_it_is_run_and_written_like_any_benchmark(tmp_path) -> None:
     assert failures == []
     study = HeadroomStudy(looking, runs)
     assert [found.lever for found in study.levers()] == list(LEVERS)
-    path = write_headroom_page(study, tmp_path)
+    path = write_headroom(study.figures(), tmp_path)
     assert path == tmp_path / "benchmark" / "headroom.md"
     assert path.read_text().startswith("# Headroom by looking ahead")
     assert "[one seed]" in path.read_text()
+    assert read_headroom(path.with_name("headroom.json")) == study.figures()
+    # One seed has no interval, so no gain is claimed of it.
+    assert looking_ahead_sentence(study.figures(), "benchmark") == []
+    assert "[one seed]" in looking_ahead_section(study.figures(), suite_study(), "benchmark")
+
+
+# --- on the suite's page -------------------------------------------------------------------------
+
+
+def figures() -> HeadroomFigures:
+    """All levers gain a fifth, of which luck is half; of single levers, order gains beyond luck."""
+    looking = suite()
+    jct_s = {
+        BASE: [100.0, 200.0, 400.0],
+        "clairvoyant all": [80.0, 160.0, 321.0],
+        "placebo all": [90.0, 180.0, 360.0],
+        "clairvoyant routing": [90.0, 184.0, 350.0],
+        "placebo routing": [90.0, 180.0, 360.0],
+        "clairvoyant order": [85.0, 170.0, 341.0],
+        "placebo order": [90.0, 180.0, 360.0],
+        LOOKAHEAD: [95.0, 210.0, 390.0],
+    }
+    return HeadroomStudy(looking, made(looking, jct_s)).figures()
+
+
+def suite_study() -> Study:
+    """Of the suite that the page is about."""
+    jct_s = {"random": [20.0] * 3, "affinity": [10.0] * 3, "ttl": [8.0] * 3, "belady": [7.0] * 3}
+    return Study(toy_suite(), outcomes(toy_suite(), jct_s))
+
+
+def test_the_suites_page_says_what_looking_ahead_gains() -> None:
+    (sentence,) = looking_ahead_sentence(figures(), "benchmark")
+    assert sentence.startswith("Trying alternatives to the answers of `least_loaded+ttl` gains in ")
+    assert "gains in 1 of 1 cell (most in `toy`, **-11.0 % " in sentence
+    assert "known, net of luck, and in 0 of 1 cell with futures that a live system" in sentence
+    assert "; of single levers order most, in `toy` (**-5.5 % " in sentence
+    assert sentence.endswith("[headroom.md](benchmark/headroom.md).")
+    section = looking_ahead_section(figures(), suite_study(), "benchmark")
+    (row,) = [line for line in section.splitlines() if line.startswith("| `toy`")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:3] == ["3", "**-19.9 % [-20.3, -19.6]**"]
+    assert cells[3].startswith("**-10.0 %")
+    assert cells[6] == cells[8] == ""  # admission and placement have not run
+    assert "`lookahead(base=least_loaded+ttl,share=0.5)`" in section
+
+
+def test_headroom_outlives_a_new_report_and_may_be_absent(tmp_path) -> None:
+    page = tmp_path / "benchmark.md"
+    write_report(suite_study(), tmp_path)
+    assert "## Headroom by looking ahead" not in page.read_text()
+    write_headroom(figures(), tmp_path)
+    for _ in range(2):
+        write_report(suite_study(), tmp_path)
+        text = page.read_text()
+        assert "## Headroom by looking ahead" in text
+        assert text.index("with the true future known") < text.index("## What was run")
+    assert "another version" not in text
+    later = replace(figures(), codes=("later",))
+    write_headroom(later, tmp_path)
+    write_report(suite_study(), tmp_path)
+    assert "simulation `later`, another version than that of this page's outcomes" in (
+        page.read_text()
+    )
+
+
+def test_a_file_that_is_no_headroom_is_named_before_the_run(tmp_path) -> None:
+    file = tmp_path / "benchmark" / "headroom.json"
+    file.parent.mkdir()
+    file.write_text(headroom_document(figures()).replace('"placebo"', '"fake"'))
+    with pytest.raises(ValueError, match=r"headroom\.json was not written by agentserve bench"):
+        require_report(tmp_path)

@@ -6,11 +6,10 @@ import re
 from dataclasses import replace
 
 import pytest
-from bench_helpers import outcomes, toy_suite
+from bench_helpers import outcomes, said, toy_suite
 
 from agentserve_gym.bench import Study, write_report
 from agentserve_gym.bench.cell_pages import cells_page
-from agentserve_gym.bench.conclusions import conclusions
 from agentserve_gym.bench.page import benchmark_page
 from agentserve_gym.bench.report import summary
 
@@ -51,10 +50,6 @@ def make(*labels: str, scenario: str = HBM_ONLY, seeds: int = 3, **changes: obje
     jct_s = {**JCT_S, **changes}
     found = {name: jct_s[name][:seeds] for name in names}
     return Study(suite, outcomes(suite, found, scenario=scenario, busy=0.81))
-
-
-def said(study: Study) -> str:
-    return " ".join(conclusions(study))
 
 
 def test_two_policies_say_nothing_about_levers():

@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from bench_helpers import outcomes, toy_suite
+from bench_helpers import outcomes, said, toy_suite
 
 from agentserve_gym.bench import Study
-from agentserve_gym.bench.conclusions import conclusions
 from agentserve_gym.bench.directions import FAILS, HOLDS, SIGN, UNDECIDED, Direction
 from agentserve_gym.bench.page import benchmark_page
 from agentserve_gym.report.statistics import Estimate
@@ -81,9 +80,9 @@ def test_a_part_is_silent_if_no_seed_fired_it():
 
 def test_sentences_claim_no_more_than_intervals_carry():
     noisy = {**CLEAR, "ttl": [8.0, 13.0, 9.0]}
-    text = " ".join(conclusions(Study(toy_suite(), outcomes(toy_suite(), noisy))))
+    text = said(Study(toy_suite(), outcomes(toy_suite(), noisy)))
     assert "**Residency in HBM** alone beats the stock policy in 0 of 1 cell " in text
-    text = " ".join(conclusions(Study(toy_suite(), outcomes(toy_suite(), CLEAR))))
+    text = said(Study(toy_suite(), outcomes(toy_suite(), CLEAR)))
     assert "**Residency in HBM** alone beats the stock policy in 1 of 1 cell " in text
 
 

@@ -137,6 +137,7 @@ def test_a_picture_replaces_pictures_alone(agentserve, refused, tmp_path):
         ("benchmark.md", ["bench", "--suite", "quick", "--out"]),
         ("benchmark/cells.md", ["bench", "--suite", "quick", "--out", "{}/new", "--docs"]),
         ("benchmark/headroom.md", ["bench", "--headroom", "--suite", "quick", "--out"]),
+        ("benchmark/headroom.json", ["bench", "--headroom", "--suite", "quick", "--out"]),
         ("tuned.toml", ["bench", "--tune", "--out"]),
         ("found.toml", ["bench", "--search", "--out"]),
     ],
