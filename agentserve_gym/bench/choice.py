@@ -90,7 +90,7 @@ def choice_sentences(study: Study) -> list[str]:
     singles = {cell.name: cell.values(single) for cell in cells}
     lines = [
         f"Against the best single policy, {code(single)} (smallest geometric mean of JCT over the "
-        "cells), the best curated policy of each cell, chosen on other seeds, changes mean JCT by "
+        "cells), the best curated policy of each cell (held-out choice) changes mean JCT by "
         f"{_counted(curated, singles)}."
     ]
     chosen = {
@@ -100,9 +100,9 @@ def choice_sentences(study: Study) -> list[str]:
     }
     if chosen:
         lines.append(
-            "The combination that a search found for each cell, on seeds of its own, changes it by "
-            f"{_counted(chosen, singles)}, and against the best curated policy of the cell by "
-            f"{_counted(chosen, curated)}."
+            "Against the same policy, the combination that a search found for a cell, on seeds of "
+            f"its own, changes mean JCT by {_counted(chosen, singles)}; against the best curated "
+            f"policy of the cell, by {_counted(chosen, curated)}."
         )
     return lines
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from bench_helpers import outcomes, said, toy_suite
 
-from agentserve_gym.bench import Study, write_report
+from agentserve_gym.bench import Study, tuning_page, write_report
 from agentserve_gym.bench.cell_pages import cells_page
 from agentserve_gym.bench.page import benchmark_page
 from agentserve_gym.bench.report import summary
@@ -18,6 +18,7 @@ POLICIES = {
     "affinity": ("affinity", "stock"),
     "least-loaded": ("least_loaded", "routing"),
     "ttl": ("ttl", "residency"),
+    "continuum": ("continuum", "mixed"),
     "write-through": ("write_through", "tiers"),
     "plas": ("plas", "order"),
     "gate": ("gate", "admission"),
@@ -120,6 +121,71 @@ def test_one_seed_separates_nothing():
     assert "No oracle ran" not in text
 
 
+def test_the_largest_effect_of_a_lever_is_said_even_where_it_is_none():
+    text = said(make("ttl", ttl=[10.0, 11.8, 10.4]))
+    assert "in 0 of 1 cell (interval below 1); at best it is +2.0 % [-8.4, +13.7] in" in text
+    assert "No lever that was moved is worth 25% or more of mean JCT in any cell." in text
+
+
+def test_levers_that_are_decisive_somewhere_are_told_from_those_that_are_not():
+    text = said(make("least-loaded", "ttl", ttl=[7.0, 7.7, 7.4]))
+    assert "Worth 25% or more of mean JCT in some cell: residency in HBM (in 1 cell); " in text
+    assert "nowhere: routing." in text
+    noisy = said(make("ttl", ttl=[4.0, 12.0, 7.4]))
+    assert "No lever that was moved is worth 25%" in noisy
+
+
+def test_pins_with_their_order_are_held_against_order_alone():
+    pins = {"continuum": [7.5, 8.3, 7.9]}
+    text = said(make("continuum", "plas", **pins))
+    assert "**Pins with the queue order of their authors** beat the best policy that" in text
+    assert "by 21 % [20, 22] of mean JCT (`continuum`)" in text
+    assert "Pins with" not in said(make("continuum", **pins))
+    study = make("continuum", "plas", **pins)
+    (cell,) = study.cells
+    moved = [replace(run, offloaded_gb=1.0) for run in cell.outcomes["continuum"]]
+    cell.outcomes["continuum"] = moved
+    assert "Pins with" not in said(study)  # a lower tier may have done it
+
+
+def test_the_most_widespread_policy_is_named_with_its_cells():
+    assert "in more cells than `ttl`: 1 of 1." in said(make("ttl"))
+    assert "more cells than" not in said(make("ttl", seeds=1))
+
+
+@pytest.mark.parametrize(
+    ("best", "end"),
+    [
+        (("ttl", "ttl", "affinity"), "2 of 3, more than half; in the other 1 another is better."),
+        (("ttl", "plas", "affinity"), "1 of 3, not more than half: none should be chosen without"),
+    ],
+)
+def test_a_policy_that_is_best_in_most_cells_is_told_from_one_that_is_not(best, end):
+    names = (HBM_ONLY, "coding-8b-hbm", WITH_DRAM)
+    cells = [{"scenario": n, "load": "saturated", "measured_programs": 2} for n in names]
+    policies = [entry.model_dump() for entry in make("ttl", "plas").suite.policies]
+    suite = toy_suite(cells=cells, policies=policies)
+    found = []
+    for cell, first in zip(suite.cells, best, strict=True):
+        jct_s = dict.fromkeys(("affinity", "ttl", "plas"), JCT_S["affinity"])
+        jct_s |= {"random": JCT_S["random"], first: JCT_S["ttl"]}
+        one = suite.model_copy(update={"cells": [cell]})
+        found += outcomes(one, jct_s, scenario=cell.scenario)
+    assert end in said(Study(suite, found))
+
+
+@pytest.mark.parametrize(
+    ("spread", "end"),
+    [(0.001, f"luck in 1 of 1 cell (`{HBM_ONLY}`)."),
+     (0.02, f"luck in 0 of 1 cell; elsewhere it takes 7.3% (`{HBM_ONLY}`).")],
+)  # fmt: skip
+def test_what_luck_hides_is_said(spread: float, end: str):
+    study = make("ttl")
+    assert "told from luck" not in said(study)
+    study.cells[0].luck = {"affinity": spread}
+    assert f"A difference of 3% between two policies can be told from {end}" in said(study)
+
+
 def test_no_oracle_means_no_section_of_headroom():
     study = make("ttl")
     assert "No oracle ran" in said(study)
@@ -157,8 +223,20 @@ def test_parallel_cells_without_a_tier_policy_are_reported():
     assert "The same work on other tiers: pair" in benchmark_page(Study(both, found), "benchmark")
 
 
-def test_tuning_is_told_of_policies_that_ran():
+def test_tuning_is_told_of_policies_that_ran(monkeypatch):
     assert "## Tuning" not in benchmark_page(make(), "benchmark")
+    entry = {"default": "ttl", "policy": "ttl", "tried": 6, "change": -0.0123}
+    record = {
+        "version": "0.0.9", "code": ["abc"], "cells": ["toy"], "seeds": [9000],
+        "tuned": {"ttl": entry},
+    }  # fmt: skip
+    monkeypatch.setattr(tuning_page, "tuning_record", lambda: record)
+    page = benchmark_page(make("ttl"), "benchmark")
+    assert "`agentserve bench --tune` (agentserve-gym 0.0.9, simulation `abc`, another" in page
+    assert "in `toy` on seed 9000, which this run does not use, and" in page
+    assert "| `ttl` | `ttl` | 6 | -1.2% |" in page
+    del record["code"]  # a file of an older version
+    assert "(agentserve-gym 0.0.9) tried" in benchmark_page(make("ttl"), "benchmark")
 
 
 def test_invalid_answers_are_told_where_there_are_some():
