@@ -28,11 +28,11 @@ _ADDED: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 """What a rule adds on top of one policy and of another: pairs of labels, with and without it."""
 
 _OF_LEVER: dict[Lever, str] = {
-    "routing": "Routing",
-    "residency": "Residency in HBM",
-    "tiers": "A lower tier",
-    "order": "Queue order",
-    "admission": "Admission",
+    "routing": "routing",
+    "residency": "residency in HBM",
+    "tiers": "a lower tier",
+    "order": "queue order",
+    "admission": "admission",
 }
 
 
@@ -50,7 +50,10 @@ def conclusions(study: Study, looking_ahead: Sequence[str] = ()) -> dict[str, li
             *_retention(pins), *_decisive(found, pins), *_strongest(paired, found),
             *_overlaps(paired), *_left_out(study),
         ],
-        "How much is left": [*_oracles(study, paired), *looking_ahead, *_bound(cells)],
+        "How much is left": [
+            *_oracles(study, paired), *looking_ahead, *_unknown(study, looking_ahead),
+            *_bound(cells),
+        ],
         "What this run can tell": [*_luck(study), *_one_seed(study), *_controls(study)],
     }  # fmt: skip
     return {question: lines for question, lines in groups.items() if lines}
@@ -79,7 +82,7 @@ def _leaders(study: Study) -> list[str]:
 
 
 def _widest(study: Study) -> list[str]:
-    """The policy that is nowhere far from the best in most cells, and whether in most of all."""
+    """Which policy is best, or tied, in the most cells, and whether that is more than half."""
     if not study.overall or any(len(cell.seeds) == 1 for cell in study.ranking_cells):
         return []
     total = len(study.ranking_cells)
@@ -106,7 +109,9 @@ def _gains(study: Study, cells: Sequence[CellResult], lever: Lever) -> dict[str,
 
 def _lever(lever: Lever, gains: dict[str, Gain]) -> str:
     where = " that have one" if lever == "tiers" else ""
-    return f"**{_OF_LEVER[lever]}** alone beats the stock policy in {_beaten(gains, where)}."
+    name = _OF_LEVER[lever]
+    name = name[0].upper() + name[1:]
+    return f"**{name}** alone beats the stock policy in {_beaten(gains, where)}."
 
 
 def _retention(pins: dict[str, Gain]) -> list[str]:
@@ -139,8 +144,7 @@ def _beaten(gains: dict[str, Gain], where: str = "") -> str:
 
 def _decisive(found: dict[Lever, dict[str, Gain]], pins: dict[str, Gain]) -> list[str]:
     """Which levers are worth `DECISIVE` of mean JCT somewhere."""
-    effects = {_OF_LEVER[lever].lower(): gains for lever, gains in found.items() if gains}
-    effects = {name.replace("hbm", "HBM"): gains for name, gains in effects.items()}
+    effects = {_OF_LEVER[lever]: gains for lever, gains in found.items() if gains}
     if not effects:
         return []
     if pins:
@@ -245,12 +249,14 @@ def _overlaps(cells: Sequence[CellResult]) -> list[str]:
     return lines
 
 
-def _oracles(study: Study, cells: Sequence[CellResult]) -> list[str]:
-    if not study.ranking_cells:
+def _unknown(study: Study, looking_ahead: Sequence[str]) -> list[str]:
+    cells = study.ranking_cells
+    if not cells or looking_ahead or any(cell.oracles for cell in cells):
         return []
-    ran = [cell for cell in study.ranking_cells if cell.oracles]
-    if not ran:
-        return ["No oracle ran, so nothing is known about headroom beyond the lower bound."]
+    return ["No oracle ran, so nothing is known about headroom beyond the lower bound."]
+
+
+def _oracles(study: Study, cells: Sequence[CellResult]) -> list[str]:
     found = {cell.name: head for cell in cells if (head := study.headroom(cell)) is not None}
     if not found:
         return []

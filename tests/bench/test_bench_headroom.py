@@ -24,6 +24,7 @@ from agentserve_gym.bench.headroom_page import (
     looking_ahead_section,
     looking_ahead_sentence,
 )
+from agentserve_gym.bench.page import benchmark_page
 from agentserve_gym.bench.report import require_report, write_headroom
 
 
@@ -151,6 +152,14 @@ def test_the_suites_page_says_what_looking_ahead_gains() -> None:
     assert cells[3].startswith("**-10.0 %")
     assert cells[6] == cells[8] == ""  # admission and placement have not run
     assert "`lookahead(base=least_loaded+ttl,share=0.5)`" in section
+
+
+def test_without_oracles_headroom_is_known_where_looking_ahead_measured_it() -> None:
+    part = toy_suite(policies=[e.model_dump() for e in toy_suite().policies if e.lever != "oracle"])
+    jct_s = {"random": [20.0] * 3, "affinity": [10.0] * 3, "ttl": [8.0] * 3}
+    study = Study(part, outcomes(part, jct_s))
+    assert "nothing is known about headroom" in benchmark_page(study, "benchmark")
+    assert "nothing is known" not in benchmark_page(study, "benchmark", figures())
 
 
 def test_headroom_outlives_a_new_report_and_may_be_absent(tmp_path) -> None:
