@@ -31,7 +31,7 @@ def run(
     if picture is not None:
         pictures.require_drawable(picture)
     loaded = load_scenario(scenario)
-    runs = run_policies(loaded, policy or ["lru"], seed, record_timeline=picture is not None)
+    runs = run_policies(loaded, policy or ["lru"], seed, recorded=picture is not None)
     if picture is not None:
         pictures.draw(picture, runs, f"{loaded.name}, seed {seed}", loaded.description)
         note(f"picture: {picture}")
