@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _EXTRA_OF_MODULE = {
     "matplotlib": "plot",
+    "perfetto": "trace",
     "torch": "train",
     "stable_baselines3": "train",
     "sb3_contrib": "train",

@@ -63,7 +63,7 @@ def demo(
     note(f"Replaying {origin}. What becomes of a program's KV while a tool runs:")
     for name, rule in POLICIES.items():
         note(f"  {name}: {rule}")
-    runs = run_policies(scenario, list(POLICIES), seed, record_timeline=True)
+    runs = run_policies(scenario, list(POLICIES), seed, recorded=True)
     sentences = explain(runs)
     programs = f"{runs[0].record.report['programs']} {origin}"
     pictures.draw(picture, runs, sentences[0].rstrip("."), f"{scenario.description} {programs}.")

@@ -12,6 +12,7 @@ from agentserve_gym.baselines import NamedPolicy, drive, parse_policy, require_v
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.plots import RunRecord
 from agentserve_gym.sim import Scenario, Simulation
+from agentserve_gym.sim.recording import RecordedSimulation
 
 # Looking at the clock and drawing a bar at every answer would cost more than deciding.
 _ANSWERS_PER_REPORT = 500
@@ -68,9 +69,11 @@ def allow_local_modules() -> None:
 
 
 def run_policies(
-    scenario: Scenario, names: Sequence[str], seed: int, *, record_timeline: bool = False
+    scenario: Scenario, names: Sequence[str], seed: int, *, recorded: bool = False
 ) -> list[Run]:
     """Run one scenario under each policy in turn; every policy meets the same programs.
+
+    ``recorded`` runs keep their history.
 
     Raises:
         ValueError: for an unknown policy, a bad seed or a program that cannot fit, before the
@@ -80,7 +83,7 @@ def run_policies(
     runs = []
     with reporting() as report:
         for name, policy in zip(names, policies, strict=True):
-            simulation = Simulation(scenario, seed, record_timeline=record_timeline)
+            simulation = (RecordedSimulation if recorded else Simulation)(scenario, seed)
             start_s = time.perf_counter()
             answers = 0
             for answers, _ in enumerate(drive(simulation, policy), start=1):
@@ -89,9 +92,8 @@ def run_policies(
                     report(f"{name}: programs", finished, len(simulation.workload))
             wall_s = time.perf_counter() - start_s
             require_valid_answers(simulation, name, answers)
-            record = RunRecord(
-                name, simulation.report(), tuple(simulation.metrics.jct_s), simulation.timeline
-            )
+            history = simulation.history if isinstance(simulation, RecordedSimulation) else None
+            record = RunRecord(name, simulation.report(), tuple(simulation.metrics.jct_s), history)
             invalid = simulation.metrics.first_invalid
             runs.append(Run(record, policy.counters(), wall_s, answers, invalid))
     return runs

@@ -18,17 +18,17 @@ def draw_comparison(runs: Sequence[RunRecord], title: str, subtitle: str = "") -
     """A picture of runs of one scenario under several policies.
 
     Args:
-        runs: at least one, each with a timeline.
+        runs: at least one, each with a history.
         title, subtitle: above the picture.
 
     Returns:
         A PNG file's bytes, the same for the same runs.
 
     Raises:
-        ValueError: if there is no run, or one has no timeline or no finished turn.
+        ValueError: if there is no run, or one has no history, or one without a turn.
         ModuleNotFoundError: naming the extra to install, where matplotlib is missing.
     """
-    _require_timelines(runs)
+    _require_histories(runs)
     columns = len(runs)
     figure = style.new_figure(max(13.0, 6.2 * columns), 11.0)
     below = style.heading(figure, 0.985, title, fontsize=16, fontweight="bold", color=palette.INK)
@@ -46,16 +46,16 @@ def draw_comparison(runs: Sequence[RunRecord], title: str, subtitle: str = "") -
 
 def _draw_time_series(figure: Any, grid: Any, runs: Sequence[RunRecord]) -> None:
     """Three rows over one common time axis: HBM, lower tiers, programs by state."""
-    end_s = max(run.timeline.time_s[-1] for run in runs if run.timeline is not None)
+    end_s = max(run.history.end_s for run in runs if run.history is not None)
     edges_s = np.linspace(0.0, end_s, _BINS + 1)
-    peak = max(panels.peak_programs(run.timeline) for run in runs if run.timeline is not None)
+    peak = max(panels.peak_programs(run.history) for run in runs if run.history is not None)
     for column, run in enumerate(runs):
-        timeline = run.timeline
-        assert timeline is not None  # checked before drawing
+        history = run.history
+        assert history is not None  # checked before drawing
         hbm, lower, states = (figure.add_subplot(grid[row, column]) for row in range(3))
-        panels.hbm_occupancy(hbm, run, timeline, edges_s)
-        panels.lower_tiers(lower, run, timeline, edges_s)
-        panels.programs_by_state(states, timeline, edges_s)
+        panels.hbm_occupancy(hbm, run, history, edges_s)
+        panels.lower_tiers(lower, run, history, edges_s)
+        panels.programs_by_state(states, history, edges_s)
         states.set_ylim(0, peak * 1.05)
         if column == len(runs) - 1:
             for axes in (hbm, lower, states):
@@ -64,12 +64,11 @@ def _draw_time_series(figure: Any, grid: Any, runs: Sequence[RunRecord]) -> None
                 )
 
 
-def _require_timelines(runs: Sequence[RunRecord]) -> None:
+def _require_histories(runs: Sequence[RunRecord]) -> None:
     if not runs:
         raise ValueError("runs is empty; at least 1 run is needed for a picture")
     for run in runs:
-        if run.timeline is None or not run.timeline.time_s:
+        if run.history is None or not run.history.stages:
             raise ValueError(
-                f"run {run.policy!r} has no samples over time: record a timeline, and let at least "
-                "one turn finish"
+                f"run {run.policy!r} has no history: record it, and let at least one turn run"
             )

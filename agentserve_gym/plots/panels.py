@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentserve_gym.plots import style
-from agentserve_gym.plots.record import RunRecord, binned_mean
+from agentserve_gym.plots.record import (
+    RunRecord,
+    binned_mean,
+    programs_over_time,
+    share_of_tier,
+)
 from agentserve_gym.report import palette
-from agentserve_gym.sim import ProgramStatus
-from agentserve_gym.sim.timeline import Timeline
+from agentserve_gym.sim.recording import RunHistory
 
 Edges = NDArray[np.float64]
 
@@ -68,31 +72,33 @@ def time_by_phase(axes: Any, runs: Sequence[RunRecord]) -> None:
     style.legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=4, columnspacing=1.2)
 
 
-def hbm_occupancy(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges) -> None:
+def hbm_occupancy(axes: Any, run: RunRecord, history: RunHistory, edges_s: Edges) -> None:
     """HBM of all instances over time: in use, pinned, cached."""
     report = run.report
     name = _short(run.policy, _LONGEST_TITLE)
     style.tidy(axes, f"{name}\nHBM (hit rate {_hit_rate(report, 'hbm')})")
-    held = binned_mean(timeline.time_s, timeline.held["hbm"], edges_s)
-    pinned = binned_mean(timeline.time_s, timeline.pinned, edges_s)
-    used = binned_mean(timeline.time_s, timeline.occupancy["hbm"], edges_s)
+    held = share_of_tier(history, "hbm", lambda pool: pool.held_blocks, edges_s)
+    pinned = share_of_tier(history, "hbm", lambda pool: pool.pinned_blocks, edges_s)
+    used = share_of_tier(history, "hbm", lambda pool: pool.used_blocks, edges_s)
     bands = {"in use": held - pinned, "pinned": pinned, "cached": used - held}
     _stack(axes, edges_s, list(bands.values()), list(style.HBM_COLOURS.values()), list(bands))
     _share_of_tier(axes, edges_s)
 
 
-def lower_tiers(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges) -> None:
+def lower_tiers(axes: Any, run: RunRecord, history: RunHistory, edges_s: Edges) -> None:
     """Occupancy of the lower tiers over time."""
     tiers = list(run.report["hit_rate"])[1:]
     rates = [f"{tier.upper()} (hit rate {_hit_rate(run.report, tier)})" for tier in tiers]
     style.tidy(axes, ", ".join(rates) or "No lower tier")
     middle = (edges_s[:-1] + edges_s[1:]) / 2
+    unused = True
     for number, tier in enumerate(tiers):
         colour = style.TIER_COLOURS[number % len(style.TIER_COLOURS)]
-        share = binned_mean(timeline.time_s, timeline.occupancy[tier], edges_s)
+        share = share_of_tier(history, tier, lambda pool: pool.used_blocks, edges_s)
+        unused = unused and not share.any()
         axes.fill_between(middle, share, color=colour, alpha=0.18, linewidth=0)
         axes.plot(middle, share, color=colour, linewidth=1.8, label=tier.upper())
-    if not any(any(timeline.occupancy[tier]) for tier in tiers):
+    if unused:
         axes.text(
             0.5,
             0.5,
@@ -105,21 +111,21 @@ def lower_tiers(axes: Any, run: RunRecord, timeline: Timeline, edges_s: Edges) -
     _share_of_tier(axes, edges_s)
 
 
-def programs_by_state(axes: Any, timeline: Timeline, edges_s: Edges) -> None:
+def programs_by_state(axes: Any, history: RunHistory, edges_s: Edges) -> None:
     """Live programs over time, by what they do."""
     style.tidy(axes, "Programs")
     bands = {
-        state: binned_mean(timeline.time_s, timeline.statuses[state], edges_s)
+        state: binned_mean(*programs_over_time(history, (state,)), edges_s)
         for state in style.STATUS_COLOURS
     }
     labels = list(style.STATUS_LABELS.values())
     _stack(axes, edges_s, list(bands.values()), list(style.STATUS_COLOURS.values()), labels)
 
 
-def peak_programs(timeline: Timeline) -> float:
+def peak_programs(history: RunHistory) -> float:
     """Most live programs at once, for a common scale."""
-    counts = [timeline.statuses[state] for state in ProgramStatus]
-    return float(max((sum(column) for column in zip(*counts, strict=True)), default=0))
+    _, counts = programs_over_time(history)
+    return float(counts.max(initial=0.0))
 
 
 def _stack(

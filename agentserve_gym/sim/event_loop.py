@@ -14,7 +14,6 @@ from agentserve_gym.sim.kernel.residency import Residency
 from agentserve_gym.sim.metrics import Metrics
 from agentserve_gym.sim.orchestrator import Orchestrator
 from agentserve_gym.sim.router import Router
-from agentserve_gym.sim.timeline import Timeline
 from agentserve_gym.sim.views import ClusterView
 
 
@@ -38,7 +37,6 @@ class EventLoop(Host):
         self._router: Router
         self._orchestrator: Orchestrator
         self._metrics: Metrics
-        self._timeline: Timeline | None
         self._write_through = False
 
     def begin(
@@ -49,7 +47,6 @@ class EventLoop(Host):
         router: Router,
         orchestrator: Orchestrator,
         metrics: Metrics,
-        timeline: Timeline | None,
         horizon_s: float | None,
         native_offloading: bool,
     ) -> None:
@@ -61,7 +58,6 @@ class EventLoop(Host):
         self._router = router
         self._orchestrator = orchestrator
         self._metrics = metrics
-        self._timeline = timeline
         self._write_through = native_offloading
         cluster.programs = orchestrator.live
         if horizon_s is not None:
@@ -128,9 +124,6 @@ class EventLoop(Host):
         self._orchestrator.turn_finished(request)
         if self._write_through:
             self._residency.write_through(request)
-        if self._timeline is not None:
-            live = self._orchestrator.live
-            self._timeline.sample(self._clock.time_s, self._engines, self._residency, live)
 
     def turn_preempted(self, request: Request) -> None:
         if self._write_through:

@@ -29,7 +29,6 @@ from agentserve_gym.sim.orchestrator import Orchestrator
 from agentserve_gym.sim.router import Router
 from agentserve_gym.sim.scenario import Scenario
 from agentserve_gym.sim.summaries import figures, mean
-from agentserve_gym.sim.timeline import Timeline
 from agentserve_gym.sim.tools import ToolSimulator
 from agentserve_gym.sim.topology import build_topology
 from agentserve_gym.workloads import Workload
@@ -44,7 +43,6 @@ class Simulation:
         engines, residency, router, orchestrator, tools: the parts.
         cluster: what policies may see. ``metrics``: what happened so far. ``ideal``: what
             programs would take alone.
-        timeline: samples for pictures, or ``None``.
     """
 
     def __init__(
@@ -54,7 +52,7 @@ class Simulation:
         *,
         fused: bool = True,
         record_turns: bool = False,
-        record_timeline: bool = False,
+        clock: Clock | None = None,
         vary: Callable[[Workload], Workload] = lambda workload: workload,
     ) -> None:
         """Build the cluster and the workload.
@@ -64,7 +62,7 @@ class Simulation:
             seed: at least 0; the workload depends on it alone.
             fused: plan decode steps in runs; ``False`` steps one by one, with the same result.
             record_turns: keep a ``TurnRecord`` of every turn in ``metrics.records``.
-            record_timeline: keep samples of occupancy and statuses.
+            clock: a fresh one of another class, which sees what is scheduled and what happens.
             vary: what to serve in the place of the scenario's workload for this seed.
 
         Raises:
@@ -73,8 +71,7 @@ class Simulation:
         """
         self.scenario = scenario
         self.seed = seed
-        self.clock = Clock()
-        self.timeline = Timeline() if record_timeline else None
+        self.clock = clock if clock is not None else Clock()
         size = scenario.engine.block_size_tokens
         self._loop = loop = EventLoop(self.clock, size)
         instances = list_instances(scenario.cluster)
@@ -118,7 +115,6 @@ class Simulation:
             self.router,
             self.orchestrator,
             self.metrics,
-            self.timeline,
             scenario.horizon_s,
             scenario.engine.native_offloading,
         )

@@ -20,7 +20,7 @@ FLOORS = (
     {"hardware", "sim.kernel"},
     {"sim"},
     {"baselines", "envs.features"},
-    {"envs", "plots"},
+    {"envs", "plots", "timeline"},
     {"train"},
     {"bench", "validation"},
     {"cli"},

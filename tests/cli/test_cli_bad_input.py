@@ -254,6 +254,32 @@ def test_missing_matplotlib_names_the_extra(refused, tmp_path, monkeypatch):
     assert "in the checkout, pip install -c constraints.txt '.[plot]'" in message
 
 
+# --- traces of runs ------------------------------------------------------------------------------
+
+
+def test_trace_of_another_kind(refused, tmp_path):
+    message = refused("run", "--scenario", "toy", "--trace", tmp_path / "run.txt")
+    assert "ends in .pftrace (Perfetto's format) or .json (Chrome's)" in message
+
+
+def test_trace_into_no_folder(refused, tmp_path):
+    message = refused("run", "--scenario", "toy", "--trace", tmp_path / "nowhere" / "run.json")
+    assert "no folder" in message
+
+
+def test_trace_of_several_policies(refused, tmp_path):
+    two = ("run", "--scenario", "toy", "--policy", "lru", "--policy", "round_robin+dram")
+    message = refused(*two, "--trace", tmp_path / "run.json")
+    assert "of 2 policies (lru, round_robin+dram); allowed: one policy a trace" in message
+
+
+def test_missing_perfetto_names_the_extra(refused, tmp_path, monkeypatch):
+    for name in ("perfetto", "perfetto.protos.perfetto.trace"):
+        monkeypatch.setitem(sys.modules, name, None)
+    message = refused("run", "--scenario", "toy", "--trace", tmp_path / "run.pftrace")
+    assert "in the checkout, pip install -c constraints.txt '.[trace]'" in message
+
+
 # --- optional parts ------------------------------------------------------------------------------
 
 

@@ -130,6 +130,17 @@ def test_a_picture_replaces_pictures_alone(agentserve, refused, tmp_path):
     assert picture.read_text() == "notes"
 
 
+@pytest.mark.parametrize("name", ["run.pftrace", "run.json"])
+def test_a_trace_replaces_traces_alone(refused, tmp_path, name):
+    if name.endswith(".pftrace"):
+        pytest.importorskip("perfetto")
+    trace = tmp_path / name
+    trace.write_text('{"traceEvents": []}')
+    message = refused("run", "--scenario", "toy", "--trace", trace)
+    assert "is not a trace of a run; it is left alone" in message
+    assert trace.read_text() == '{"traceEvents": []}'
+
+
 @pytest.mark.parametrize(
     ("name", "command"),
     [

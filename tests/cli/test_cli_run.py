@@ -103,6 +103,28 @@ def test_same_runs_draw_the_same_picture(agentserve, tmp_path):
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
 
 
+@pytest.mark.parametrize(("name", "beginning"), [("run.pftrace", b"\x0a"), ("run.json", b"{")])
+def test_trace_is_written_and_leaves_the_results_as_they_are(agentserve, tmp_path, name, beginning):
+    if name.endswith(".pftrace"):
+        pytest.importorskip("perfetto")
+    trace = tmp_path / name
+    one = ("run", "--scenario", "toy", "--policy", "round_robin+dram", "--json")
+    contents = []
+    for _ in range(2):  # it may replace one of its own
+        traced = agentserve(*one, "--trace", trace)
+        assert traced.code == 0
+        assert str(trace) in traced.stderr
+        contents.append(trace.read_bytes())
+    assert contents[0] == contents[1]
+    assert contents[0].startswith(beginning)
+    assert b"round_robin+dram" in contents[0]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    plain = agentserve(*one)
+    assert without_wall_time(json.loads(traced.stdout)) == without_wall_time(
+        json.loads(plain.stdout)
+    )
+
+
 def test_a_policy_of_the_working_directory(agentserve, tmp_path, monkeypatch):
     source = (
         "from agentserve_gym.sim import KEEP, Route, RouteDecision\n"

@@ -60,7 +60,7 @@ def simulations() -> Iterator[Simulation]:
     """Simulations at each of their decisions."""
     for preset, changes, policy in RUNS:
         data = load_scenario(preset).model_dump() | changes
-        simulation = Simulation(load_scenario(data), 3, record_turns=True, record_timeline=True)
+        simulation = Simulation(load_scenario(data), 3, record_turns=True)
         decider = parse_policy(policy)
         decider.bind(simulation)
         decision = simulation.advance()
@@ -163,7 +163,7 @@ def test_a_copy_leads_to_nothing_of_the_original(
     how: str, preset: str, changes: dict[str, Any], policy: str
 ) -> None:
     data = load_scenario(preset).model_dump() | changes
-    simulation = Simulation(load_scenario(data), 3, record_turns=True, record_timeline=True)
+    simulation = Simulation(load_scenario(data), 3, record_turns=True)
     decider = parse_policy(policy)
     decider.bind(simulation)
     decision = simulation.advance()

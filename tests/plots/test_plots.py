@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.plots import RunRecord, draw_comparison
-from agentserve_gym.plots.record import binned_mean
+from agentserve_gym.plots.record import binned_mean, programs_over_time, share_of_tier
 from agentserve_gym.plots.style import duration
-from agentserve_gym.sim import Simulation, load_scenario, run
+from agentserve_gym.sim import ProgramStatus, load_scenario, run
+from agentserve_gym.sim.recording import RecordedSimulation
 
 
 def make_record(scenario: str, policy: str) -> RunRecord:
-    simulation = Simulation(load_scenario(scenario), 0, record_timeline=True)
+    simulation = RecordedSimulation(load_scenario(scenario), 0)
     report = run(simulation, parse_policy(policy))
-    return RunRecord(policy, report, tuple(simulation.metrics.jct_s), simulation.timeline)
+    return RunRecord(policy, report, tuple(simulation.metrics.jct_s), simulation.history)
 
 
 def test_binned_mean_of_a_step():
@@ -45,14 +46,24 @@ def test_binned_mean_keeps_the_integral(steps, bins):
     assert np.all(mean <= values.max() + 1e-9)
 
 
-def test_timeline_adds_up():
-    timeline = make_record("cxl-shared", "affinity+dram_cxl").timeline
-    for tier in timeline.occupancy:
-        used, held = np.array(timeline.occupancy[tier]), np.array(timeline.held[tier])
-        assert len(used) == len(timeline.time_s)
-        assert np.all((held >= 0) & (held <= used) & (used <= 1))
-    assert max(timeline.occupancy["dram"]) > 0
-    assert np.all(np.array(timeline.pinned) <= np.array(timeline.held["hbm"]))
+def test_shares_of_tiers_and_programs_over_time_add_up():
+    record = make_record("cxl-shared", "affinity+dram_cxl")
+    history = record.history
+    edges = np.linspace(0.0, history.end_s, 50)
+    for tier in record.report["hit_rate"]:
+        used = share_of_tier(history, tier, lambda pool: pool.used_blocks, edges)
+        held = share_of_tier(history, tier, lambda pool: pool.held_blocks, edges)
+        assert np.all((held >= -1e-9) & (held <= used + 1e-9) & (used <= 1 + 1e-9))
+        assert used.max() > 0
+    times, counts = programs_over_time(history)
+    assert np.all(np.diff(times) >= 0)
+    assert np.all(counts >= 0)
+    assert counts[-1] == 0
+    assert 0 < counts.max() <= len(history.programs)
+    roots = record.report["jct_s"]["mean"] * record.report["programs"]
+    assert float(np.sum(np.diff(times) * counts[:-1])) >= roots
+    for status in (ProgramStatus.LOADING, ProgramStatus.RUNNING, ProgramStatus.TOOL_GAP):
+        assert programs_over_time(history, (status,))[1].max() > 0
 
 
 @pytest.mark.parametrize(
@@ -67,13 +78,13 @@ def test_any_number_of_runs_can_be_drawn(scenario, policies):
     assert len(picture) > 20_000
 
 
-def test_a_picture_needs_samples():
+def test_a_picture_needs_a_history():
     with pytest.raises(ValueError, match="runs is empty"):
         draw_comparison([], "nothing")
     record = make_record("toy", "lru")
     bare = RunRecord("lru", record.report, record.jct_s)
-    with pytest.raises(ValueError, match="'lru' has no samples over time"):
-        draw_comparison([bare], "no timeline")
+    with pytest.raises(ValueError, match="'lru' has no history"):
+        draw_comparison([bare], "no history")
 
 
 def test_importing_the_package_leaves_matplotlib_alone():

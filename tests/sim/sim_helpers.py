@@ -144,11 +144,14 @@ def simulate(
     fused: bool = True,
 ) -> Simulation:
     """A simulation that keeps turn records, with every engine's latency replaced if asked."""
-    with patch("agentserve_gym.sim.simulation.Clock", WatchedClock):
-        if latency is None:
-            return Simulation(scenario, seed, fused=fused, record_turns=True)
-        with patch.object(construction, "latency_model", lambda *_, **__: latency):
-            return Simulation(scenario, seed, fused=fused, record_turns=True)
+
+    def build() -> Simulation:
+        return Simulation(scenario, seed, fused=fused, record_turns=True, clock=WatchedClock())
+
+    if latency is None:
+        return build()
+    with patch.object(construction, "latency_model", lambda *_, **__: latency):
+        return build()
 
 
 Decide = Callable[[Decision], Answer]

@@ -1,4 +1,4 @@
-"""What policies may ask of the cluster, and the samples that pictures are drawn from."""
+"""What policies may ask of the cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from sim_helpers import LinearLatency, drive, home_or_first, program, scenario, simulate
 
 from agentserve_gym.sim import (
-    Decision,
     Place,
     PlacementDecision,
     PlacementKind,
@@ -19,7 +18,6 @@ from agentserve_gym.sim import (
     Simulation,
     offload,
 )
-from agentserve_gym.sim.kernel.programs import ProgramStatus
 from agentserve_gym.sim.kernel.tiers import HBM
 
 BLOCK_BYTES = 16 * 131_072
@@ -148,31 +146,3 @@ def test_instances_export_hit_counters() -> None:
     simulation = drive(build(), home_or_first)
     view = simulation.cluster.instances[0]
     assert (view.prompt_tokens, view.hit_tokens) == (160 + 177, 160)
-
-
-def test_the_timeline_samples_occupancy_and_statuses_when_turns_end() -> None:
-    programs = [
-        program((160, 1, 5.0), (16, 1), program_id="a"),
-        program((80, 30), program_id="b", arrival_s=0.5),
-    ]
-    config = scenario(programs, kv_blocks=100, engine={"async_scheduling": False})
-    simulation = Simulation(config, record_timeline=True)
-
-    def decide(decision: Decision) -> Any:
-        if isinstance(decision, RouteDecision):
-            return Route(0)
-        return Place(PlacementKind.PIN, ttl_s=100.0)
-
-    drive(simulation, decide)
-    timeline = simulation.timeline
-    assert timeline is not None
-    # a's first turn, b, a's second turn.
-    assert len(timeline.time_s) == 3
-    assert timeline.time_s == sorted(timeline.time_s)
-    assert timeline.occupancy["hbm"][0] == pytest.approx(10 / 100)
-    assert timeline.statuses[ProgramStatus.TOOL_GAP] == [1, 1, 0]
-    # b's 109 computed tokens leave 6 full blocks beside a's pinned 10.
-    assert timeline.occupancy["hbm"][1] == pytest.approx(16 / 100)
-    assert timeline.held["hbm"][1] == pytest.approx(10 / 100)
-    assert timeline.pinned[1] == pytest.approx(10 / 100)
-    assert list(timeline.occupancy) == ["hbm"]

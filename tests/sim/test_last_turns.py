@@ -61,7 +61,7 @@ def what_is_known(decision: PlacementDecision) -> dict[str, Any]:
     program = decision.program
     own = (
         "index", "program_id", "stream", "arrival_s", "gap_started_s", "chain_keys", "phase_s",
-        "attained_service_s",
+        "attained_service_s", "phase_since_s",
     )  # fmt: skip
     known = {name: getattr(program, name) for name in dir(program) if name[0] != "_"}
     return {

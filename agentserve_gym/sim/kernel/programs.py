@@ -68,6 +68,7 @@ class ProgramState(Copyable):
         attained_service_s: prefill and decode time so far.
         gaps, gap_total_s, last_gap_s: completed gaps.
         gap_kind, gap_tool_kinds, gap_started_s: of the gap that is on or was last.
+        phase, phase_since_s: where its time goes now, and since when.
         phase_s: seconds spent per ``Phase``, complete up to the last change of phase.
         prefix: levels of the shared prefix, each (key, blocks); ``chain_keys``: their keys and the
             own part's; ``shared_blocks``: blocks of all levels together.
@@ -77,8 +78,6 @@ class ProgramState(Copyable):
     """
 
     __slots__ = (
-        "_phase",
-        "_phase_since_s",
         "agent_class",
         "arrival_s",
         "attained_service_s",
@@ -96,7 +95,9 @@ class ProgramState(Copyable):
         "last_gap_s",
         "model",
         "parent",
+        "phase",
         "phase_s",
+        "phase_since_s",
         "pinned_at",
         "prefix",
         "program_id",
@@ -141,18 +142,18 @@ class ProgramState(Copyable):
         self.model: str = plan.model or (default_model if parent is None else parent.model)
         owner = "" if self.model == default_model else f"{self.model}/"
         self._share(_prefix_in_blocks(plan, block_size_tokens, owner))
-        self._phase = QUEUE
-        self._phase_since_s = 0.0
+        self.phase = QUEUE
+        self.phase_since_s = 0.0
 
     def arrive(self, now_s: float) -> None:
         """Its first turn is ready: its time starts to count."""
-        self.arrival_s = self._phase_since_s = now_s
+        self.arrival_s = self.phase_since_s = now_s
 
     def enter(self, phase: Phase, status: ProgramStatus, now_s: float) -> None:
         """Book the time since the last change of phase and begin another phase."""
-        self.phase_s[self._phase] += now_s - self._phase_since_s
-        self._phase = phase
-        self._phase_since_s = now_s
+        self.phase_s[self.phase] += now_s - self.phase_since_s
+        self.phase = phase
+        self.phase_since_s = now_s
         self.status = status
 
     def sent(self) -> None:

@@ -55,18 +55,26 @@ class PinDeadline(Event):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Transfer(Event):
-    """KV on its way. It fires when it should have arrived, and again where it was slowed."""
+    """KV on its way. It fires when it should have arrived, and again where it was slowed.
 
-    __slots__ = ("_clock", "_host", "_passage")
+    Attributes:
+        path, size_bytes: which links it crosses, and what it moves; from its start on.
+    """
+
+    __slots__ = ("_clock", "_host", "_passage", "path", "size_bytes")
 
     def __init__(self, host: TransferHost) -> None:
         self._host = host
         self._clock: Clock
         self._passage: Passage
+        self.path: Path
+        self.size_bytes: float
 
     def start(self, clock: Clock, path: Path, size_bytes: float) -> None:
         """Set out now."""
         self._clock = clock
+        self.path = path
+        self.size_bytes = size_bytes
         self._passage = Passage(path, clock.time_s, size_bytes)
         clock.schedule(self._passage.end_s(), self)
 
