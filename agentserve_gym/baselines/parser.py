@@ -3,7 +3,8 @@
 Parts are joined by ``+`` in any order; each is a registered name, a bundle, an entry point of the
 group ``agentserve_gym.policies``, or a class written ``package.module:ClassName``. Parts left out
 are session affinity, LRU, no admission control, and first come, first served (or the order that
-the residency's authors use with it).
+the residency's authors use with it). Of a bundle some families can be taken alone:
+``learned(routing)+continuum``.
 """
 
 from __future__ import annotations
@@ -53,11 +54,14 @@ def parse_policy(text: str) -> NamedPolicy:
     bundled: dict[str, Part] = {}
     chosen: dict[str, Part] = {}
     for piece in pieces:
-        name, given = _read_piece(piece, text)
+        name, words, given = _read_piece(piece, text)
         if name in known_bundles():
-            _refuse_parameters(name, given)
-            _add_bundle(bundled, known_bundles()[name].parts)
+            parts = _bundle_parts(name, given)
+            for part in _of_families(name, parts, words):
+                _add(chosen if words else bundled, part)
             continue
+        if words:
+            raise ValueError(f"{name}: cannot read {words[0]!r}; write parameter=value")
         made = _make(name, given)
         if isinstance(made, Part):
             _add(chosen, made)
@@ -80,12 +84,38 @@ def list_policies() -> list[PolicyInfo]:
     return listed
 
 
-def _add_bundle(bundled: dict[str, Part], parts: str) -> None:
-    for piece in _split(parts, "+"):
-        name, given = _read_piece(piece, parts)
-        part = _make(name, given)
-        assert isinstance(part, Part)
-        _add(bundled, part)
+def _bundle_parts(bundle: str, given: dict[str, Any]) -> list[Part]:
+    """The parts of a bundle; ``given`` are parameters that all of them have.
+
+    Raises:
+        ValueError: for a parameter that not all of them have.
+    """
+    named = known_bundles()[bundle].parts
+    parts: list[Part] = []
+    for piece in _split(named, "+"):
+        name, _, own = _read_piece(piece, named)
+        part = known_parts()[name]
+        if any(key not in {parameter.name for parameter in fields(part)} for key in given):
+            raise ValueError(
+                f"{bundle}: takes no parameters, got {', '.join(given)}; its parts do: {named}"
+            )
+        made = _make(name, {**own, **given})
+        assert isinstance(made, Part)
+        parts.append(made)
+    return parts
+
+
+def _of_families(bundle: str, parts: list[Part], families: list[str]) -> list[Part]:
+    """Those of the named families; all where none is named.
+
+    Raises:
+        ValueError: for a family that the bundle has no part of.
+    """
+    by_family = {part.family: part for part in parts}
+    for family in families:
+        if family not in by_family:
+            raise ValueError(f"{bundle}: {unknown('family', family, list(by_family))}")
+    return [by_family[family] for family in families] if families else parts
 
 
 def _add(parts: dict[str, Part], part: Part) -> None:
@@ -205,14 +235,6 @@ def _unknown_parameter(part: str, parameter: str, known: list[str]) -> str:
     return f"{part}: {unknown('parameter', parameter, known)}"
 
 
-def _refuse_parameters(bundle: str, given: dict[str, Any]) -> None:
-    if given:
-        parts = known_bundles()[bundle].parts
-        raise ValueError(
-            f"{bundle}: takes no parameters, got {', '.join(given)}; its parts do: {parts}"
-        )
-
-
 # --- text ----------------------------------------------------------------------------------------
 
 
@@ -230,23 +252,28 @@ def _split(text: str, separator: str) -> list[str]:
     return pieces
 
 
-def _read_piece(piece: str, text: str) -> tuple[str, dict[str, Any]]:
+def _read_piece(piece: str, text: str) -> tuple[str, list[str], dict[str, Any]]:
+    """A name, the words and the parameters in its parentheses."""
     match = _PART.fullmatch(piece)
     if match is None:
         raise ValueError(
             f"policy {text!r}: cannot read {piece!r}; write name or name(parameter=value)"
         )
     name, inside = match.group(1), match.group(2)
+    words: list[str] = []
     given: dict[str, Any] = {}
     for item in _split(inside, ",") if inside and inside.strip() else ():
         key, equals, value = item.partition("=")
         key = key.strip()
+        if not equals and key.isidentifier():
+            words.append(key)
+            continue
         if not equals or not key or not value.strip():
             raise ValueError(f"{name}: cannot read {item.strip()!r}; write parameter=value")
         if key in given:
             raise ValueError(f"{name}: {key} is given twice")
         given[key] = _value(value.strip())
-    return name, given
+    return name, words, given
 
 
 def _value(text: str) -> Any:

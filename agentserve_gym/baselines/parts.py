@@ -32,6 +32,11 @@ def choice(default: str, *allowed: str) -> Any:
     return field(default=default, metadata={"allowed": (default, *allowed)})
 
 
+def text(default: str) -> Any:
+    """A parameter that is any text."""
+    return field(default=default, metadata={"text": True})
+
+
 @dataclass
 class Part:
     """Base of all parts.
@@ -167,6 +172,10 @@ def check_parameter(part: str, parameter: Field[Any], value: Any) -> None:
         if value not in metadata["allowed"]:
             names = ", ".join(metadata["allowed"])
             raise ValueError(f"{part}: {parameter.name} is {value!r}; allowed: {names}")
+        return
+    if "text" in metadata:
+        if not isinstance(value, str):
+            raise ValueError(f"{part}: {parameter.name} is {value!r}; allowed: a text")
         return
     if isinstance(parameter.default, bool):
         if not isinstance(value, bool):

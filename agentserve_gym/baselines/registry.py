@@ -1,7 +1,7 @@
 """The parts that exist: found by importing every module of the family packages.
 
 A new policy is one class with ``@register`` in one module of ``routing``, ``residency``,
-``admission``, ``scheduling`` or ``oracles``; nothing else needs to know of it.
+``admission``, ``scheduling``, ``oracles`` or ``learned``; nothing else needs to know of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from agentserve_gym.baselines.parts import Part
 
 FAMILIES = ("routing", "residency", "admission", "scheduling")
-_PACKAGES = (*FAMILIES, "oracles")
+_PACKAGES = (*FAMILIES, "oracles", "learned")
 _PARTS: dict[str, type[Part]] = {}
 _BUNDLES: dict[str, Bundle] = {}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import agentserve_gym
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.baselines.learned.parts import learned_weights
 from agentserve_gym.bench.measure import Outcome, measure
 from agentserve_gym.bench.suite import (
     Cell,
@@ -53,24 +54,44 @@ class Job:
 
 def digest(scenario: Scenario, cell: Cell, policy: str, nudge: int = 0) -> str:
     """A short fingerprint of what is run: another scenario, window, policy or nudge, another
-    digest."""
+    digest; for a learned policy, other weights too."""
     window = f"{cell.warmup_programs} {cell.measured_programs}"
-    text = f"{scenario.model_dump_json()}\n{window}\n{policy}"
+    text = f"{scenario.model_dump_json()}\n{window}\n{policy}{_learned_mark(policy)}"
     mark = hashlib.sha256(text.encode("utf-8")).hexdigest()[:10]
     return f"{mark}+{nudge}" if nudge else mark
 
 
 @cache
+def _learned_mark(policy: str) -> str:
+    """Of a learned policy: its weights, and the code that reads them; nothing for others."""
+    weights = learned_weights(parse_policy(policy))
+    if not weights:
+        return ""
+    mark = hashlib.sha256(repr([one.vector() for one in weights]).encode("utf-8"))
+    _mark_files(mark, "baselines/learned", (".py",))
+    return f"\n{mark.hexdigest()}"
+
+
+@cache
 def code_fingerprint() -> str:
-    """A short fingerprint of every file of the package that outcomes depend on."""
+    """A short fingerprint of every file of the package that all outcomes depend on."""
     root = Path(agentserve_gym.__file__).parent
     mark = hashlib.sha256((root / "bench" / "measure.py").read_bytes())
     for room in ("hardware", "workloads", "sim", "baselines"):
-        for path in sorted((root / room).rglob("*")):
-            if path.suffix in (".py", ".toml", ".json"):
-                mark.update(path.relative_to(root).as_posix().encode("utf-8"))
-                mark.update(path.read_bytes())
+        _mark_files(mark, room, (".py", ".toml", ".json"), besides="baselines/learned/")
     return mark.hexdigest()[:10]
+
+
+def _mark_files(
+    mark: hashlib._Hash, room: str, endings: tuple[str, ...], besides: str = "\n"
+) -> None:
+    """Add a room's files to a fingerprint."""
+    root = Path(agentserve_gym.__file__).parent
+    for path in sorted((root / room).rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.suffix in endings and not name.startswith(besides):
+            mark.update(name.encode("utf-8"))
+            mark.update(path.read_bytes())
 
 
 def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:

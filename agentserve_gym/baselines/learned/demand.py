@@ -1,0 +1,134 @@
+"""How much HBM started programs want, per instance, kept up to date event by event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentserve_gym.sim import ClusterView, ProgramState
+
+_NOTHING_TOKENS = 1.0
+"""Less than this is what rounding leaves."""
+
+
+@dataclass(slots=True)
+class Member:
+    """A started program on an instance.
+
+    Attributes:
+        own_tokens: of its context beyond its shared prefix; ``shared``: the levels of that, each
+            (key, tokens).
+        acting_since_s: when its tool gap began; ``None`` while it reasons.
+    """
+
+    program: ProgramState
+    instance: int
+    own_tokens: float
+    shared: tuple[tuple[str, int], ...]
+    acting_since_s: float | None = None
+
+
+class Demand:
+    """Contexts of programs that reason count whole, those of programs that wait for tools halve
+    every ``half_life_s`` of their gap, and what programs share counts once an instance
+    (ThunderAgent, arXiv 2602.13692). A sum that decays as a whole needs no walk over programs."""
+
+    def __init__(self, half_life_s: float) -> None:
+        self._half_life_s = half_life_s
+        self._members: dict[int, Member] = {}
+        self._reasoning: dict[int, float] = {}
+        self._acting: dict[int, tuple[float, float]] = {}
+        self._sharers: dict[tuple[int, str], int] = {}
+
+    def __contains__(self, program: ProgramState) -> bool:
+        return program.index in self._members
+
+    def instances(self) -> list[int]:
+        """Those on which programs were started."""
+        return list(self._reasoning)
+
+    def members(self, instance: int) -> list[Member]:
+        """The started programs of an instance."""
+        return [member for member in self._members.values() if member.instance == instance]
+
+    def tokens(self, instance: int, now_s: float) -> float:
+        """What the started programs of an instance want, tokens."""
+        total = self._reasoning.get(instance, 0.0) + self._acting_tokens(instance, now_s)
+        return total if total > _NOTHING_TOKENS else 0.0
+
+    def added_tokens(self, instance: int, program: ProgramState, prompt: int, size: int) -> float:
+        """What one more program with a ``prompt`` would add, in blocks of ``size`` tokens."""
+        own, shared = _parts(program, prompt, size)
+        new = [tokens for key, tokens in shared if (instance, key) not in self._sharers]
+        return own + sum(new)
+
+    def forget_finished(self, cluster: ClusterView) -> None:
+        """Leave out programs that are done."""
+        live = cluster.programs
+        for index in [index for index in self._members if index not in live]:
+            self._remove(index, cluster.now_s)
+
+    def enter(
+        self, program: ProgramState, instance: int, prompt: int, size: int, now_s: float
+    ) -> None:
+        """A turn with a ``prompt`` goes to an instance that has blocks of ``size`` tokens."""
+        self._remove(program.index, now_s)
+        own, shared = _parts(program, prompt, size)
+        self._members[program.index] = Member(program, instance, own, shared)
+        tokens = own
+        for key, level in shared:
+            sharers = self._sharers.get((instance, key), 0)
+            self._sharers[instance, key] = sharers + 1
+            if not sharers:
+                tokens += level
+        self._reasoning[instance] = self._reasoning.get(instance, 0.0) + tokens
+
+    def gap_began(self, program: ProgramState, size: int, now_s: float) -> None:
+        """A turn ended."""
+        member = self._members.get(program.index)
+        if member is None or member.acting_since_s is not None:
+            return
+        self._reasoning[member.instance] -= member.own_tokens
+        member.own_tokens, _ = _parts(program, program.context_tokens, size)
+        member.acting_since_s = now_s
+        self._add_acting(member.instance, member.own_tokens, now_s)
+
+    def leave(self, program: ProgramState, now_s: float) -> None:
+        """A program waits at the router."""
+        self._remove(program.index, now_s)
+
+    def _remove(self, index: int, now_s: float) -> None:
+        member = self._members.pop(index, None)
+        if member is None:
+            return
+        instance = member.instance
+        if member.acting_since_s is None:
+            self._reasoning[instance] -= member.own_tokens
+        else:
+            left = self._decayed(member.own_tokens, now_s - member.acting_since_s)
+            self._add_acting(instance, -left, now_s)
+        for key, level in member.shared:
+            sharers = self._sharers[instance, key] - 1
+            if sharers:
+                self._sharers[instance, key] = sharers
+            else:
+                del self._sharers[instance, key]
+                self._reasoning[instance] -= level
+
+    def _add_acting(self, instance: int, tokens: float, now_s: float) -> None:
+        self._acting[instance] = (self._acting_tokens(instance, now_s) + tokens, now_s)
+
+    def _acting_tokens(self, instance: int, now_s: float) -> float:
+        tokens, then_s = self._acting.get(instance, (0.0, 0.0))
+        return self._decayed(tokens, now_s - then_s) if tokens > 0.0 else 0.0
+
+    def _decayed(self, tokens: float, elapsed_s: float) -> float:
+        return float(tokens * 2.0 ** (-elapsed_s / self._half_life_s))
+
+
+def _parts(
+    program: ProgramState, context_tokens: int, size: int
+) -> tuple[float, tuple[tuple[str, int], ...]]:
+    """Of a context: own tokens, and the levels of its shared prefix, each (key, tokens)."""
+    shared = tuple((key, blocks * size) for key, blocks in program.prefix)
+    own = context_tokens - program.shared_blocks * size
+    return float(own if own > 0 else 0), shared

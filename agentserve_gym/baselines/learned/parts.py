@@ -1,0 +1,342 @@
+"""The four learned parts: routing, residency, admission, scheduling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, log, log1p
+
+from agentserve_gym.baselines.estimates import slowest_gap_s
+from agentserve_gym.baselines.learned.demand import Demand, Member
+from agentserve_gym.baselines.learned.situation import (
+    Situation,
+    TurnsLeft,
+    clamp,
+    dot,
+    order_features,
+    relative_size,
+)
+from agentserve_gym.baselines.learned.weights import PLACES, Weights, load_weights
+from agentserve_gym.baselines.lookahead.policy import Planner
+from agentserve_gym.baselines.parts import (
+    Admission,
+    Choice,
+    Part,
+    Residency,
+    Routing,
+    Scheduling,
+    text,
+)
+from agentserve_gym.baselines.policy import ComposedPolicy, NamedPolicy
+from agentserve_gym.baselines.registry import register, register_bundle
+from agentserve_gym.baselines.routing.cost import cheapest
+from agentserve_gym.sim import (
+    Hold,
+    InstanceView,
+    Place,
+    PlacementDecision,
+    PlacementKind,
+    RouteDecision,
+    offload,
+)
+
+GENERAL = "general"
+"""The weights for any cluster."""
+SOURCE = "trained here by evolution, from heuristics"
+
+_PROBE_TOKENS, _PROBE_HISTORY = 2048, 16384
+_CHECK_EVERY_S = 1.0
+_EXTREME = 5.0
+"""Most and least of a log factor: beyond it is always or never."""
+
+
+@dataclass
+class LearnedPart(Part):
+    """A part with weights, by the name of a packaged set or the path of a file."""
+
+    weights: str = text(GENERAL)
+
+    def __post_init__(self) -> None:
+        self.use(load_weights(self.weights))
+        super().__post_init__()
+
+    def use(self, weights: Weights) -> None:
+        """Decide by other weights from the next run on."""
+        self.decides_by = weights
+        self._groups = weights.groups
+
+    def reset(self) -> None:
+        super().reset()
+        self._situation = Situation()
+        self._turns_left = TurnsLeft()
+
+
+@register(
+    "learned_routing",
+    "least learned price: prefill of what is missing, ahead and evicted x turns there ^ weight",
+    SOURCE,
+    ("moved", "kept_home", "new"),
+)
+@dataclass
+class LearnedRouting(LearnedPart, Routing):
+    """The log of an instance's price: seconds of prefill (what this turn lacks, the backlog, what
+    it would evict, and the delay that it imposes on turns that decode there), times the number of
+    turns to a power, more the fuller its batch is of contexts, and more away from home. Power and
+    distance from home depend on the situation. With weights of one kind this is LMetric in seconds.
+    """
+
+    def reset(self) -> None:
+        super().reset()
+        self._token_s: dict[int, float] = {}
+
+    def choose(self, decision: RouteDecision) -> Choice:
+        views, home = decision.instances, decision.program.home
+        chosen = views[0].index
+        if len(views) > 1:
+            situation = self._situation.features(decision.cluster)
+            power = dot(self._groups["route_turns"], situation)
+            away = dot(self._groups["route_away"], situation)
+            prices = [
+                self._price(decision, view, power) + (away if view.index != home else 0.0)
+                for view in views
+            ]
+            chosen = views[cheapest(prices, decision)].index
+        if home < 0:
+            return Choice(chosen, "new")
+        return Choice(chosen, "kept_home" if chosen == home else "moved")
+
+    def _price(self, decision: RouteDecision, view: InstanceView, power: float) -> float:
+        cluster, turn, size = decision.cluster, decision.turn, view.block_size_tokens
+        host, backlog, evicted, imposed, contexts = self._groups["route"]
+        cached, load = view.look(turn)
+        missing = turn.prompt_tokens - cached
+        own = float(missing)
+        for tier in cluster.tiers:
+            more = cluster.tier_tokens(turn, view.index, tier) - cached
+            if more > 0:
+                own = min(own, missing - host * more)
+        lost = min(max(missing - load.free_blocks * size, 0), load.cached_blocks * size)
+        tokens = (
+            own
+            + exp(backlog) * load.prefill_backlog_tokens
+            + exp(evicted) * lost
+            + exp(imposed) * load.decoding_turns * own * 0.1
+        )
+        price = log(max(tokens, 0.0) * self._token_prefill_s(decision, view) + 1e-3)
+        full = load.context_tokens / (view.kv_blocks * size)
+        return price + power * log(load.turns + 1.0) + contexts * full
+
+    def _token_prefill_s(self, decision: RouteDecision, view: InstanceView) -> float:
+        """A rate: the backlog belongs to many turns, whose histories are not known."""
+        token_s = self._token_s.get(view.index)
+        if token_s is None:
+            probe_s = decision.cluster.prefill_s(view.index, _PROBE_TOKENS, _PROBE_HISTORY)
+            token_s = self._token_s[view.index] = probe_s / _PROBE_TOKENS
+        return token_s
+
+
+@register(
+    "learned_order",
+    "least learned score of prompt, uncached tokens, age, attained service, expected turns left",
+    SOURCE,
+    ("reordered",),
+)
+@dataclass
+class LearnedOrder(LearnedPart, Scheduling):
+    """With weights of one kind, first come, first served; of others, shortest prefill, least
+    attained service, or shortest expected remaining."""
+
+    def priority(self, decision: RouteDecision, instance: int) -> float:
+        seen = order_features(decision, instance, self._turns_left)
+        return dot(self._groups["queue"], seen)
+
+    def dispatched(self, decision: RouteDecision, instance: int) -> None:
+        if decision.cluster.instances[instance].load().queued_turns:
+            self.count("reordered")
+
+
+@register(
+    "learned_admission",
+    "pause programs, and let others in, by learned scores, where the contexts of started ones "
+    "exceed a learned share of HBM",
+    SOURCE,
+    ("paused", "held", "admitted"),
+)
+@dataclass
+class LearnedAdmission(LearnedPart, Admission):
+    """ThunderAgent's gate with everything that it fixes learned: above which share of HBM programs
+    are paused, and below which they are let in, by situation and turn; how fast contexts of idle
+    programs stop counting; who is paused first, and who is let in first."""
+
+    def reset(self) -> None:
+        super().reset()
+        self._demand = Demand(exp(clamp(self._groups["demand"][0], -_EXTREME, _EXTREME)))
+        self._checked_s = -_CHECK_EVERY_S
+
+    def admits(self, decision: RouteDecision, instance: int) -> bool:
+        situation = self._situation.features(decision.cluster)
+        if decision.time_s - self._checked_s >= _CHECK_EVERY_S:
+            self._checked_s = decision.time_s
+            self._pause_programs(decision, situation)
+        if decision.program in self._demand:
+            return True
+        self._demand.forget_finished(decision.cluster)
+        used = self._demand.tokens(instance, decision.time_s)
+        if not used:
+            return True
+        view, turn = decision.cluster.instances[instance], decision.turn
+        size, prompt = view.block_size_tokens, turn.prompt_tokens
+        seen = [*situation, *self._turn_features(decision, view)]
+        room = self._limit_tokens(view, dot(self._groups["admit"], seen)) - used
+        return self._demand.added_tokens(instance, decision.program, prompt, size) <= room
+
+    def _turn_features(self, decision: RouteDecision, view: InstanceView) -> list[float]:
+        """``TURN``'s numbers: the shares of the prompt in HBM, and besides in a lower tier; whether
+        it is the first turn; the prompt's size; logs of turns done and of the wait."""
+        cluster, turn = decision.cluster, decision.turn
+        prompt, cached = turn.prompt_tokens, view.cached_tokens(turn)
+        there = cached
+        for tier in cluster.tiers:
+            there = max(there, cluster.tier_tokens(turn, view.index, tier))
+        return [
+            cached / prompt,
+            (there - cached) / prompt,
+            1.0 if turn.number == 0 else 0.0,
+            relative_size(prompt, _pool_tokens(view)),
+            log1p(turn.number) / 3.0,
+            log1p(decision.time_s - turn.ready_s) / 4.0,
+        ]
+
+    def _limit_tokens(self, view: InstanceView, log_share: float) -> float:
+        return _pool_tokens(view) * exp(clamp(log_share, -_EXTREME, _EXTREME))
+
+    def _pause_programs(self, decision: RouteDecision, situation: list[float]) -> None:
+        """Pause programs until every instance's demand fits."""
+        now_s, demand = decision.time_s, self._demand
+        demand.forget_finished(decision.cluster)
+        log_share = dot(self._groups["pause_above"], situation)
+        for instance in demand.instances():
+            limit = self._limit_tokens(decision.cluster.instances[instance], log_share)
+            if demand.tokens(instance, now_s) <= limit:
+                continue
+            scores = {
+                member.program: self._pause_score(member, now_s)
+                for member in demand.members(instance)
+            }
+            for program in sorted(scores, key=lambda program: (-scores[program], program.index)):
+                if demand.tokens(instance, now_s) <= limit:
+                    break
+                demand.leave(program, now_s)
+                self.count("paused")
+
+    def _pause_score(self, member: Member, now_s: float) -> float:
+        """By ``MEMBER``'s numbers: logs of own context, elapsed gap, turns done, expected turns
+        left and attained service; whether it waits for a tool. The highest is paused first."""
+        program, since_s = member.program, member.acting_since_s
+        seen = [
+            log(member.own_tokens + 64.0) - 9.0,
+            0.0 if since_s is None else 1.0,
+            0.0 if since_s is None else log1p(now_s - since_s),
+            log1p(program.turns_done) - 2.0,
+            log1p(self._turns_left.of(program)) - 3.0,
+            log1p(program.attained_service_s) - 3.0,
+        ]
+        return dot(self._groups["pause"], seen)
+
+    def hold(self, decision: RouteDecision, instance: int) -> Hold:
+        seen = order_features(decision, instance, self._turns_left)
+        return Hold(dot(self._groups["release"], seen))
+
+    def turn_held(self, decision: RouteDecision) -> None:
+        self.count("held")
+        self._demand.leave(decision.program, decision.time_s)
+
+    def dispatched(self, decision: RouteDecision, instance: int) -> None:
+        self.count("admitted")
+        size = decision.cluster.instances[instance].block_size_tokens
+        prompt = decision.turn.prompt_tokens
+        self._demand.enter(decision.program, instance, prompt, size, decision.time_s)
+
+    def gap_began(self, decision: PlacementDecision) -> None:
+        size = decision.cluster.instances[decision.instance].block_size_tokens
+        self._demand.gap_began(decision.program, size, decision.time_s)
+
+
+@register(
+    "learned_residency",
+    "the place of highest learned value: left in HBM, pinned, copied down warm or cold, or far",
+    SOURCE,
+    PLACES,
+)
+@dataclass
+class LearnedResidency(LearnedPart, Residency):
+    """What is left in HBM has a rank that may depend on when its program is expected back, and on
+    what it would take to compute it again: with weights 0 it is least recently used."""
+
+    def place(self, decision: PlacementDecision) -> Place:
+        cluster, program = decision.cluster, decision.program
+        expected_s = slowest_gap_s(decision, lambda kind: kind.ema_s)
+        if expected_s is None:
+            expected_s = cluster.tools.overall.ema_s or 1.0
+        context = max(program.context_tokens, 1)
+        recompute_s = cluster.prefill_s(decision.instance, context, 0)
+        tiers = cluster.reached_tiers(decision.instance)
+        restore_s = cluster.load_s(decision.instance, tiers[0], context) if tiers else recompute_s
+        _, working_set, held, *_ = self._situation.features(cluster)
+        seen = [
+            1.0,
+            log(expected_s + 0.05) / 3.0,
+            log(recompute_s + 0.01) / 3.0,
+            log(restore_s + 0.01) / 3.0,
+            working_set,
+            held,
+            1.0 if decision.gap_kind == "user" else 0.0,
+            log1p(program.turns_done) / 3.0,
+            relative_size(context, _pool_tokens(cluster.instances[decision.instance])),
+        ]
+        within_reach = PLACES[: min(len(tiers), 1) * 2 + 2 + (len(tiers) > 1)]
+        values = {place: dot(self._groups[f"place_{place}"], seen) for place in within_reach}
+        best = max(values, key=lambda place: values[place])
+        self.count(best)
+        rank = self._rank(decision.time_s, expected_s, recompute_s)
+        if best == "pin":
+            ttl_s = (expected_s + 0.2) * exp(clamp(self._groups["pin"][0], -_EXTREME, _EXTREME))
+            return Place(PlacementKind.PIN, ttl_s=ttl_s, until_admitted=True, rank=rank)
+        if best == "keep":
+            return Place(PlacementKind.KEEP, rank=rank)
+        tier = tiers[-1 if best == "far" else 0]
+        return offload(tier, stay_warm=best != "cold", rank=rank)
+
+    def _rank(self, now_s: float, expected_s: float, recompute_s: float) -> float:
+        gap, recompute = self._groups["rank"]
+        if not gap and not recompute:
+            return 0.0
+        return now_s - gap * expected_s + 10.0 * recompute * log(recompute_s + 0.01)
+
+
+def _pool_tokens(view: InstanceView) -> float:
+    """Tokens whose KV an instance's HBM holds."""
+    return float(view.kv_blocks * view.block_size_tokens)
+
+
+register_bundle(
+    "learned",
+    "learned_routing+learned_residency+learned_admission+learned_order",
+    "all four decisions learned; learned(routing) takes some of them, learned(weights=..) others",
+    SOURCE,
+)
+
+
+def learned_policy(weights: Weights) -> ComposedPolicy:
+    """All four decisions by one set of weights."""
+    parts = (LearnedRouting(), LearnedResidency(), LearnedAdmission(), LearnedOrder())
+    for part in parts:
+        part.use(weights)
+    return ComposedPolicy(*parts)
+
+
+def learned_weights(policy: NamedPolicy) -> list[Weights]:
+    """The weights of a policy's learned parts, none where nothing is learned."""
+    base = policy.base if isinstance(policy, Planner) else policy
+    if not isinstance(base, ComposedPolicy):
+        return []
+    return [part.decides_by for part in base.parts if isinstance(part, LearnedPart)]

@@ -1,0 +1,178 @@
+"""The weights of a learned policy: named groups of named numbers, kept as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from agentserve_gym.files import write_file
+from agentserve_gym.messages import shown, unknown
+
+SITUATION = ("one", "working_set", "held", "tier", "fit", "gap", "instances")
+"""The cluster, see ``Situation.features``."""
+TURN = ("hit", "restorable", "first", "size", "turns_done", "waited")
+"""A turn at the gate, see ``LearnedAdmission``."""
+ORDER = (
+    "context", "uncached", "hit", "age", "served", "turns_left", "turns_done", "first", "ready",
+)  # fmt: skip
+"""A turn in a queue, see ``order_features``."""
+MEMBER = ("context", "acting", "elapsed", "turns_done", "turns_left", "served")
+"""A program that may be paused, see ``LearnedAdmission``."""
+GAP = (
+    "one", "expected_gap", "recompute", "restore", "working_set", "held", "person", "turns_done",
+    "size",
+)  # fmt: skip
+"""A context that waits for a tool, see ``LearnedResidency``."""
+PLACES = ("keep", "pin", "warm", "cold", "far")
+"""Where a context may wait."""
+
+LAYOUT: dict[str, tuple[str, ...]] = {
+    "route": ("host_credit", "backlog", "evicted", "imposed", "contexts"),
+    "route_turns": SITUATION,
+    "route_away": SITUATION,
+    "admit": (*SITUATION, *TURN),
+    "pause_above": SITUATION,
+    "pause": MEMBER,
+    "demand": ("half_life",),
+    "release": ORDER,
+    "queue": ORDER,
+    **{f"place_{place}": GAP for place in PLACES},
+    "pin": ("length",),
+    "rank": ("gap", "recompute"),
+}
+"""Every weight by group and name; vectors are in this order."""
+
+SIZE = sum(len(names) for names in LAYOUT.values())
+"""How many weights there are."""
+
+_HEURISTIC = {
+    "route": {"host_credit": 0.75, "evicted": -4.0, "imposed": -4.0},
+    "route_turns": {"one": 1.0},
+    "admit": {"one": -0.1},
+    "pause": {"context": -1.0, "acting": 10.0},
+    "release": {"context": 1.0},
+    "queue": {"ready": 1.0},
+    "place_pin": {"one": -1.0},
+    "place_warm": {"one": 1.0},
+    "place_cold": {"one": -1.0},
+    "place_far": {"one": -1.0},
+    "pin": {"length": 1.0},
+}
+"""LMetric in seconds, ThunderAgent's gate, first come, first served, write-through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One set of weights.
+
+    Attributes:
+        name: of the file that it came from, or what it is.
+        groups: the numbers of each group of ``LAYOUT``, in its order.
+    """
+
+    name: str
+    groups: Mapping[str, list[float]]
+
+    def vector(self) -> list[float]:
+        """All of them, ``SIZE`` numbers."""
+        return [value for group in LAYOUT for value in self.groups[group]]
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """By group and name."""
+        return {
+            group: dict(zip(names, self.groups[group], strict=True))
+            for group, names in LAYOUT.items()
+        }
+
+
+def from_vector(vector: Sequence[float], name: str) -> Weights:
+    """Weights from ``SIZE`` numbers.
+
+    Raises:
+        ValueError: for another number of them, or one that is not finite.
+    """
+    if len(vector) != SIZE:
+        raise ValueError(f"weights {name}: {len(vector)} numbers; allowed: {SIZE}")
+    groups: dict[str, list[float]] = {}
+    start = 0
+    for group, names in LAYOUT.items():
+        groups[group] = [float(value) for value in vector[start : start + len(names)]]
+        start += len(names)
+    for group, values in groups.items():
+        for key, value in zip(LAYOUT[group], values, strict=True):
+            if not isfinite(value):
+                raise ValueError(f"weights {name}: {group}.{key} is {value}; allowed: finite")
+    return Weights(name, groups)
+
+
+def heuristic_weights() -> Weights:
+    """Those with which the parts are heuristics: what training starts from."""
+    return _from_tables(_HEURISTIC, "heuristic", complete=False)
+
+
+def packaged_weights() -> list[str]:
+    """Names of the weights that come with the package."""
+    folder = resources.files(__package__) / "weights"
+    return sorted(item.name.removesuffix(".json") for item in folder.iterdir() if item.is_file())
+
+
+@cache
+def load_weights(name: str) -> Weights:
+    """Weights that come with the package, or of a file.
+
+    Args:
+        name: of ``packaged_weights``, or the path of a JSON file that ``save_weights`` wrote.
+
+    Raises:
+        ValueError: if there are none of this name, or the file is not complete.
+    """
+    if name.endswith(".json"):
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"weights {shown(name)}: {error.strerror or error}") from error
+    elif name in packaged_weights():
+        text = (resources.files(__package__) / "weights" / f"{name}.json").read_text("utf-8")
+    else:
+        hint = unknown("weights", name, packaged_weights())
+        raise ValueError(f"{hint}; or the path of a .json file")
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"weights {shown(name)}: not JSON: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("weights"), dict):
+        raise ValueError(f"weights {shown(name)}: no table 'weights' in it")
+    return _from_tables(content["weights"], name, complete=True)
+
+
+def save_weights(path: Path, weights: Weights, about: Mapping[str, Any]) -> None:
+    """Write weights as JSON; ``about`` says where they come from."""
+    content = {"about": dict(about), "weights": weights.as_dict()}
+    write_file(path, json.dumps(content, indent=1) + "\n")
+
+
+def _from_tables(tables: Mapping[str, Any], name: str, *, complete: bool) -> Weights:
+    """Weights by group and name; left out ones are 0 unless they have to be ``complete``."""
+    for group, values in tables.items():
+        if group not in LAYOUT or not isinstance(values, dict):
+            raise ValueError(f"weights {shown(name)}: {unknown('group', group, list(LAYOUT))}")
+        for key in values:
+            if key not in LAYOUT[group]:
+                known = list(LAYOUT[group])
+                raise ValueError(f"weights {shown(name)}: {group}: {unknown('weight', key, known)}")
+    vector: list[float] = []
+    for group, names in LAYOUT.items():
+        for key in names:
+            value = tables.get(group, {}).get(key, None if complete else 0.0)
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise ValueError(
+                    f"weights {shown(name)}: {group}.{key} is {value!r}; allowed: a number"
+                )
+            vector.append(float(value))
+    return from_vector(vector, name)
