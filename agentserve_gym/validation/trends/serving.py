@@ -36,7 +36,7 @@ def latency_costs_throughput() -> Trend:
         f"{listed([*map(float, _AGENTS)], 0)} an instance; output tokens per second once warm, "
         f"{len(_SEEDS)} seeds; each policy's peak over the loops: SAGA's system against the best "
         f"of {len(_FOR_THROUGHPUT)} that gate by memory, and against plain affinity",
-        "10 to 40 % below the best; no less than 10 % below affinity, and ahead of it in the "
+        "10 to 40 % below the best; at most 10 % below affinity, and ahead of it in the "
         "largest loop",
         f"{cost:.0%} below the best, {1 - saga / stock:.0%} below affinity (SAGA "
         f"{listed(rates[_SAGA], 0)}, affinity {listed(rates[_STOCK], 0)}, gates up to {best:,.0f})."

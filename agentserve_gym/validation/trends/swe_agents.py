@@ -132,7 +132,7 @@ def gain_at_the_edge(gap_scale: float) -> float:
 
 @cache
 def _edge_rate_per_s(seed: int) -> float:
-    """The least rate, in equal steps, at which a seed's agents hit less than they should."""
+    """The least rate, in steps of 5 %, at which a seed's agents hit less than they should."""
     rate_per_s = _LEAST_RATE_PER_S
     while hit_share(report(swe_agents(rate_per_s, programs=50), "lru", seed)) >= _EDGE_HITS:
         rate_per_s *= _RATE_STEP
