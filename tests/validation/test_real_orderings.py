@@ -7,8 +7,10 @@ from itertools import pairwise
 import pytest
 
 from agentserve_gym.validation.trends.gating import (
+    LEASE,
     decay_of_idle_programs,
     decode_by_sessions,
+    one_pod,
     settled,
 )
 from agentserve_gym.validation.trends.host_tiers import coding, input_tokens_per_s
@@ -46,6 +48,14 @@ def test_scorers_that_keep_groups_together_leave_some_pods_room() -> None:
     apart = settled(128, "llmd_default", pods=4)
     groups = settled(128, "llmd_default", pods=4, vary=unchanged)
     assert groups.hits > apart.hits + 0.3
+
+
+def test_a_gate_that_keeps_idle_sessions_room_gains_far_past_the_pool() -> None:
+    """R3: 286 tokens/s at 256 sessions on one pod, 367 with a gate; one whose idle sessions halve
+    every second lets too many in here."""
+    kept = one_pod(256, False, LEASE)
+    assert kept > 1.2 * one_pod(256, False, "")
+    assert kept > 1.2 * one_pod(256, False, "thunderagent")
 
 
 def test_a_gate_that_lets_idle_programs_decay_saves_a_third() -> None:

@@ -165,6 +165,8 @@ def swe_agents(
     instances: int = 1,
     concurrency: int | None = None,
     gap_scale: float = 1.0,
+    model: str = "llama-3.1-70b",
+    kv_tokens: int | None = None,
     node: dict[str, Any] | None = None,
     cxl: dict[str, Any] | None = None,
     **parts: Any,
@@ -175,14 +177,18 @@ def swe_agents(
     Args:
         rate_per_s: of Poisson arrivals. ``concurrency``: closed loop with so many at once instead.
         gap_scale: multiplies the tools' durations.
+        model: another model. ``kv_tokens``: another HBM pool of each instance.
         node: further settings of the node. ``cxl``: a pool that it reaches.
         parts: further parts of the scenario.
     """
     arrivals: dict[str, Any] = {"kind": "poisson", "rate_per_s": rate_per_s}
     if concurrency is not None:
         arrivals = {"kind": "closed_loop", "concurrency": concurrency}
-    host = {"name": "node0", "instances": [{"accelerator": "b200", "count": instances}]}
-    hardware: dict[str, Any] = {"model": "llama-3.1-70b", "nodes": [{**host, **(node or {})}]}
+    instance: dict[str, Any] = {"accelerator": "b200", "count": instances}
+    if kv_tokens is not None:
+        instance["kv_blocks"] = kv_tokens // 16
+    host = {"name": "node0", "instances": [instance]}
+    hardware: dict[str, Any] = {"model": model, "nodes": [{**host, **(node or {})}]}
     if cxl is not None:
         hardware["cxl"] = {"nodes": ["node0"], **cxl}
     workload = {
@@ -242,11 +248,6 @@ def reports(scenario: Scenario, policies: Iterable[str]) -> dict[str, dict[str, 
 def mean_jct_s(scenario: Scenario, policy: str, seed: int = 0) -> float:
     """Mean job completion time under a policy, seconds."""
     return float(report(scenario, policy, seed)["jct_s"]["mean"])
-
-
-def mean_jct_over_s(scenario: Scenario, policy: str, seeds: range) -> float:
-    """Mean of ``mean_jct_s`` over seeds."""
-    return float(np.mean([mean_jct_s(scenario, policy, seed) for seed in seeds]))
 
 
 def jct_ratio(scenario: Scenario, policy: str, other: str, seeds: range) -> float:
