@@ -30,6 +30,10 @@ from agentserve_gym.bench.suite import (
 from agentserve_gym.bench.workers import without_interrupts, worker_pool
 from agentserve_gym.sim import Scenario
 
+LEARNED = "baselines/learned"
+"""The room of learned policies: what changes there changes no other outcome."""
+
+_ROOT = Path(agentserve_gym.__file__).parent
 _QUEUED_PER_WORKER = 4
 
 
@@ -68,30 +72,28 @@ def _learned_mark(policy: str) -> str:
     if not weights:
         return ""
     mark = hashlib.sha256(repr([one.vector() for one in weights]).encode("utf-8"))
-    _mark_files(mark, "baselines/learned", (".py",))
+    for content in _contents(LEARNED, (".py",)):
+        mark.update(content)
     return f"\n{mark.hexdigest()}"
 
 
 @cache
 def code_fingerprint() -> str:
     """A short fingerprint of every file of the package that all outcomes depend on."""
-    root = Path(agentserve_gym.__file__).parent
-    mark = hashlib.sha256((root / "bench" / "measure.py").read_bytes())
+    mark = hashlib.sha256((_ROOT / "bench" / "measure.py").read_bytes())
     for room in ("hardware", "workloads", "sim", "baselines"):
-        _mark_files(mark, room, (".py", ".toml", ".json"), besides="baselines/learned/")
+        for content in _contents(room, (".py", ".toml", ".json"), besides=f"{LEARNED}/"):
+            mark.update(content)
     return mark.hexdigest()[:10]
 
 
-def _mark_files(
-    mark: hashlib._Hash, room: str, endings: tuple[str, ...], besides: str = "\n"
-) -> None:
-    """Add a room's files to a fingerprint."""
-    root = Path(agentserve_gym.__file__).parent
-    for path in sorted((root / room).rglob("*")):
-        name = path.relative_to(root).as_posix()
+def _contents(room: str, endings: tuple[str, ...], besides: str = "\n") -> Iterator[bytes]:
+    """Names and contents of a room's files, except those whose names begin with ``besides``."""
+    for path in sorted((_ROOT / room).rglob("*")):
+        name = path.relative_to(_ROOT).as_posix()
         if path.suffix in endings and not name.startswith(besides):
-            mark.update(name.encode("utf-8"))
-            mark.update(path.read_bytes())
+            yield name.encode("utf-8")
+            yield path.read_bytes()
 
 
 def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:

@@ -106,6 +106,7 @@ def test_curated_policies_name_most_parts(standard):
         "power_of_two", "evict", "searched", "pin_offload", "saga_lru", "dram_cxl", "none",
         "router_queue", "autellix", "saga", "mori", "mori_gate", "owner", "lru", "min_completion",
         "llmd_load", "llmd_default", "llmd_precise", "work_stealing", "short_queue",
+            "learned_routing", "learned_residency", "learned_admission",
     }  # fmt: skip
     named = "+".join(entry.policy for entry in standard.policies)
     for part in list_policies():

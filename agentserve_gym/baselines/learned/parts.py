@@ -265,7 +265,7 @@ class LearnedAdmission(LearnedPart, Admission):
     "learned_residency",
     "the place of highest learned value: left in HBM, pinned, copied down warm or cold, or far",
     SOURCE,
-    PLACES,
+    ("warm", "keep", "pin", "cold", "far"),
 )
 @dataclass
 class LearnedResidency(LearnedPart, Residency):
