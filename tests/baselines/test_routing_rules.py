@@ -281,7 +281,8 @@ def test_preble_forgets_contexts_that_the_pool_cannot_hold() -> None:
 def test_an_idle_instance_steals_what_waits_at_the_router() -> None:
     """The home has one turn and two more are held for it; the other is idle since 1 s."""
     program = make_program(turns_done=1, home=0)
-    cluster = FakeCluster(*instances(3, sent_turns=[3, 1, 1], queued_turns=[1, 0, 0]))
+    loads = {"sent_turns": [3, 1, 1], "queued_turns": [1, 0, 0], "cached": [160, 0, 0]}
+    cluster = FakeCluster(*instances(3, **loads))
     rule = routing("work_stealing")
     assert rule.choose(route(cluster, program, time_s=1.0)) == (0, "kept_home")  # nobody is idle
     cluster.instances[1].sent_turns = 0
@@ -293,6 +294,19 @@ def test_an_idle_instance_steals_what_waits_at_the_router() -> None:
     for index in (1, 2):  # turns held for the home are its load, too
         rule.turn_held(route(cluster, make_program(index, turns_done=1, home=0), time_s=1.2))
     assert rule.choose(route(cluster, program, time_s=1.2)) == (1, "stolen")
+
+
+def test_a_home_that_is_full_or_has_forgotten_a_context_is_left_for_the_least_loaded() -> None:
+    program = make_program(turns_done=1, home=0)
+    rule = routing("work_stealing")
+    for cached, free_blocks, answer in (
+        (160, 300, (0, "kept_home")),
+        (160, 200, (1, "left_home")),  # .8 of 1000 blocks are in use
+        (0, 300, (1, "left_home")),
+    ):
+        loads = {"sent_turns": [3, 1, 2], "cached": [cached, 0, 0]}
+        cluster = FakeCluster(*instances(3, free_blocks=[free_blocks, 1000, 1000], **loads))
+        assert rule.choose(route(cluster, program, time_s=0.05)) == answer
 
 
 def test_work_is_stolen_from_the_routers_queue_in_a_run() -> None:

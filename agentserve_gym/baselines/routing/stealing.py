@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentserve_gym.baselines.estimates import least_loaded
+from agentserve_gym.baselines.estimates import least_loaded, utilization
 from agentserve_gym.baselines.parts import Choice, Routing, number
 from agentserve_gym.baselines.registry import register
 from agentserve_gym.sim import RouteDecision
@@ -12,10 +12,11 @@ from agentserve_gym.sim import RouteDecision
 
 @register(
     "work_stealing",
-    "home; an instance that has been idle for `idle_s` takes the turn if home's load, this turn "
-    "included, exceeds `factor` x its own",
+    "home if some of the context is cached there and less than `most` of its HBM is in use, else "
+    "the least loaded; an instance that has been idle for `idle_s` takes the turn if home's load, "
+    "this turn included, exceeds `factor` x its own",
     "SAGA (arXiv 2605.00528)",
-    ("stolen", "kept_home", "new"),
+    ("stolen", "kept_home", "left_home", "new"),
 )
 @dataclass
 class WorkStealing(Routing):
@@ -26,6 +27,7 @@ class WorkStealing(Routing):
 
     idle_s: float = number(0.1)
     factor: float = number(2.0)
+    most: float = number(0.8)
 
     def reset(self) -> None:
         super().reset()
@@ -43,7 +45,10 @@ class WorkStealing(Routing):
             return Choice(least_loaded(views), "new")
         if idle and loads[home] + 1 > self.factor * (loads[idle[0]] + 1):
             return Choice(idle[0], "stolen")
-        return Choice(home, "kept_home")
+        view = decision.cluster.instances[home]
+        if view.cached_tokens(decision.turn) and utilization(view) < self.most:
+            return Choice(home, "kept_home")
+        return Choice(least_loaded(views), "left_home")
 
     def _idles(self, instance: int, load: int, now_s: float) -> bool:
         if load:
