@@ -12,6 +12,7 @@ from agentserve_gym.cli.driving import allow_local_modules
 from agentserve_gym.cli.learning import evaluation_table, warnings
 from agentserve_gym.cli.output import JsonOption, console, note, plain_warnings, print_json
 from agentserve_gym.cli.progress import reporting
+from agentserve_gym.cli.recipes import is_recipe_run, train_by_recipe
 from agentserve_gym.cli.stopping import resumable
 from agentserve_gym.tables import read_table
 
@@ -58,22 +59,42 @@ def train(
         Path | None,
         typer.Option(help="The run's folder; default runs/ENV-SCENARIO-ALGORITHM-SEED."),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Train a learned policy by a recipe instead: general, default, or a .toml file. "
+            "Of the other options it takes --seed, --set, --out, --jobs and --json."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, max=256, help="With --recipe: parallel processes.")
+    ] = 2,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the run in this folder, as it was set.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
     """Train a policy and compare it with heuristics on workloads it has not seen."""
-    from agentserve_gym.train import make_settings, runs
-    from agentserve_gym.train.settings import set_key
-
-    allow_local_modules()
     given: dict[str, Any] = {
         "env": env, "scenario": scenario, "algorithm": algorithm, "steps": steps, "seed": seed,
         "imitate": imitate, "baseline": baseline, "reward": reward, "device": device,
         "evaluation.policies": policy, "evaluation.seeds": eval_seeds,
     }  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
+    if recipe is not None or (resume is not None and is_recipe_run(resume)):
+        if resume is not None and (recipe or given or settings or set_ or out):
+            raise typer.BadParameter("--resume goes on with a run as it was set; give it alone")
+        other = [name for name in given if name != "seed"] + (["settings"] if settings else [])
+        if other:
+            raise typer.BadParameter(f"--recipe takes no {', '.join(other)}; use --set")
+        changes = {**given, **dict(map(_read_assignment, set_ or ()))}
+        train_by_recipe(recipe, changes, out, resume, jobs, json=json)
+        return
+
+    from agentserve_gym.train import make_settings, runs
+    from agentserve_gym.train.settings import set_key
+
+    allow_local_modules()
     if resume is not None:
         if given or settings or set_ or out:
             raise typer.BadParameter("--resume goes on with a run as it was set; give it alone")

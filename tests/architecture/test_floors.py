@@ -23,6 +23,7 @@ FLOORS = (
     {"envs", "plots", "timeline"},
     {"train"},
     {"bench", "validation"},
+    {"learning"},
     {"cli"},
 )
 """Rooms from the ground up; a room imports only rooms of lower floors."""

@@ -56,6 +56,14 @@ class FakeInstance:
         return self.cached, self.state
 
 
+def instances(count: int, **per_instance: list[int]) -> list[FakeInstance]:
+    """Instances whose fields are given as lists."""
+    return [
+        FakeInstance(index, **{key: values[index] for key, values in per_instance.items()})
+        for index in range(count)
+    ]
+
+
 class StepLatency(LatencyModel):
     """10 ms and 10 us a token up to 1000 tokens, then 20 us a token: the knee is near 1000."""
 

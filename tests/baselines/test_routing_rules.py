@@ -13,6 +13,7 @@ from baseline_helpers import (
     gap,
     inline,
     inline_program,
+    instances,
     make_program,
     route,
     run_named,
@@ -31,14 +32,6 @@ def routing(name: str) -> Routing:
 
 def chosen(name: str, *arguments, **more) -> tuple[int, str]:  # type: ignore[no-untyped-def]
     return tuple(routing(name).choose(route(*arguments, **more)))  # type: ignore[return-value]
-
-
-def instances(count: int, **per_instance: list[int]) -> list[FakeInstance]:
-    """Instances whose fields are given as lists."""
-    return [
-        FakeInstance(index, **{key: values[index] for key, values in per_instance.items()})
-        for index in range(count)
-    ]
 
 
 def test_round_robin_cycles_and_a_held_turn_takes_no_place_in_the_cycle() -> None:

@@ -56,7 +56,8 @@ class LearnedPart(Part):
     weights: str = text(GENERAL)
 
     def __post_init__(self) -> None:
-        self.use(load_weights(self.weights))
+        if isinstance(self.weights, str):  # anything else is refused below
+            self.use(load_weights(self.weights))
         super().__post_init__()
 
     def use(self, weights: Weights) -> None:

@@ -1,0 +1,146 @@
+"""Recipes: what a learned policy is trained on, and how, as a file."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from agentserve_gym.baselines.learned.weights import LAYOUT, load_weights
+from agentserve_gym.messages import shown, unknown, validated
+from agentserve_gym.sim.scenario import StrictModel
+from agentserve_gym.tables import read_table
+
+HEURISTIC = "heuristic"
+"""The start that is no file: weights with which the parts are heuristics."""
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Variation(StrictModel):
+    """How training episodes differ from their cell, so that a policy learns more than the cells.
+
+    Attributes:
+        share: of the episodes that do.
+        load, pool: least and largest factor of the arrival rate, and of HBM pools that a cell
+            sizes by itself; drawn evenly on a logarithmic scale.
+    """
+
+    share: Share = 0.6
+    load: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.3)
+    pool: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.35)
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> Variation:
+        for name, (low, high) in (("load", self.load), ("pool", self.pool)):
+            if low > high:
+                raise ValueError(f"{name} is [{low:g}, {high:g}]; allowed: the smaller one first")
+        return self
+
+
+class Recipe(StrictModel):
+    """One training.
+
+    Attributes:
+        name, description: for listings; the name is that of the run's folder.
+        cells: scenarios of the benchmark's suite ``suite``, or any others; none: all of the suite
+            that are not light.
+        start: packaged weights or a file to start from, or ``heuristic``.
+        updates: of the weights. ``pairs``: of episodes for each, played with weights a step away
+            from the present ones in opposite directions.
+        spread: the step: standard deviation of a weight's perturbation, in units of its scale.
+        rate: of learning, of Adam, in the same units; it falls to a tenth towards the end.
+        scales: by group, or ``group.name``, how much of a change of the weight is as much as one
+            of others; 0 leaves it as it is.
+        tail: weight of log p99 JCT beside log mean JCT.
+        variation: of episodes.
+        select_every: updates between comparisons on the same ``selection_seeds`` seeds in every
+            cell; the best weights are kept.
+        seed: of everything that is drawn.
+    """
+
+    name: str
+    description: str
+    suite: str = "standard"
+    cells: list[str] = Field(default=[])
+    start: str = HEURISTIC
+    updates: PositiveInt = 60
+    pairs: PositiveInt = 72
+    spread: PositiveFloat = 0.5
+    rate: PositiveFloat = 0.08
+    scales: dict[str, NonNegativeFloat] = Field(default={})
+    tail: NonNegativeFloat = 0.12
+    variation: Variation = Variation()
+    select_every: PositiveInt = 10
+    selection_seeds: PositiveInt = 2
+    seed: NonNegativeInt = 0
+
+    @field_validator("start")
+    @classmethod
+    def _start_exists(cls, start: str) -> str:
+        if start != HEURISTIC:
+            load_weights(start)
+        return str(Path(start).resolve()) if start.endswith(".json") else start
+
+    @field_validator("scales")
+    @classmethod
+    def _scales_name_weights(cls, scales: dict[str, float]) -> dict[str, float]:
+        known = [*LAYOUT, *(f"{group}.{name}" for group in LAYOUT for name in LAYOUT[group])]
+        for key in scales:
+            if key not in known:
+                raise ValueError(unknown("weight", key, known))
+        return scales
+
+    def scale_vector(self) -> list[float]:
+        """The scale of every weight, 1 where nothing else is said."""
+        found = []
+        for group, names in LAYOUT.items():
+            of_group = self.scales.get(group, 1.0)
+            found += [self.scales.get(f"{group}.{name}", of_group) for name in names]
+        return found
+
+
+def recipe_names() -> list[str]:
+    """Recipes that come with the package."""
+    folder = resources.files(__package__) / "recipes"
+    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir())
+
+
+def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
+    """A recipe of the package, or of a .toml file.
+
+    Args:
+        changes: settings that differ from the recipe's.
+
+    Raises:
+        ValueError: for an unknown name, or naming each unknown key or bad value.
+    """
+    if Path(name).suffix == ".toml":
+        values = read_table(Path(name))
+    elif name in recipe_names():
+        inside = resources.files(__package__) / "recipes" / f"{name}.toml"
+        values = tomllib.loads(inside.read_text(encoding="utf-8"))
+    else:
+        hint = unknown("recipe", name, recipe_names())
+        raise ValueError(f"{hint}; or a .toml file")
+    return make_recipe({**values, **(changes or {})}, f"recipe {shown(name)}")
+
+
+def make_recipe(values: dict[str, Any], where: str) -> Recipe:
+    """A recipe from a mapping; ``where`` it was read is named in messages.
+
+    Raises:
+        ValueError: naming each unknown key (with the nearest valid one) or bad value.
+    """
+    return validated(Recipe, values, where)

@@ -1,0 +1,228 @@
+"""A training by a recipe, in one folder.
+
+runs/NAME/recipe.json    everything that was set
+          updates.jsonl  what every pair cost, update by update, and the comparisons between them
+          weights.json   the best weights by these comparisons: ``learned(weights=..)`` reads them
+
+What is learned follows from the recipe and these costs alone, so a run that was stopped goes on by
+going through them once more.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import agentserve_gym
+from agentserve_gym.baselines.learned.parts import learned_policy
+from agentserve_gym.baselines.learned.weights import (
+    Weights,
+    from_vector,
+    heuristic_weights,
+    load_weights,
+    save_weights,
+)
+from agentserve_gym.bench.workers import without_interrupts, worker_pool
+from agentserve_gym.files import write_file
+from agentserve_gym.learning.episodes import Episode, Episodes, episode_cost
+from agentserve_gym.learning.evolution import Evolution, Vector
+from agentserve_gym.learning.recipe import HEURISTIC, Recipe, make_recipe
+from agentserve_gym.report.page import current_commit
+from agentserve_gym.tables import read_table
+
+RECIPE, UPDATES, WEIGHTS = "recipe.json", "updates.jsonl", "weights.json"
+
+Report = Callable[[str, int, int], None]
+"""Told what is going on, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Present weights against those of the start, on the selection episodes.
+
+    Attributes:
+        update: after how many. ``change``: of the mean cost, about that of log mean JCT.
+        by_cell: the same, cell by cell.
+    """
+
+    update: int
+    change: float
+    by_cell: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a run ended with: the kept comparison, and how long it took in all."""
+
+    recipe: Recipe
+    kept: Comparison
+    wall_s: float
+
+
+def train_recipe(
+    recipe: Recipe, run: Path, jobs: int, report: Report, traces: Path | None = None
+) -> Trained:
+    """Train in a new folder.
+
+    Raises:
+        ValueError: if the folder holds a run already, or a cell is unknown.
+    """
+    if (run / RECIPE).exists():
+        raise ValueError(f"{run} holds a run already; resume it, or choose another folder")
+    episodes = Episodes(recipe, traces)
+    run.mkdir(parents=True, exist_ok=True)
+    write_file(run / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=1) + "\n")
+    return _Training(recipe, run, episodes).go(jobs, report)
+
+
+def resume_recipe(run: Path, jobs: int, report: Report, traces: Path | None = None) -> Trained:
+    """Go on with a run that was stopped.
+
+    Raises:
+        ValueError: if the folder holds no such run, or its costs are not this recipe's.
+    """
+    saved = run / RECIPE
+    if not saved.is_file():
+        raise ValueError(f"{run} holds no run ({RECIPE} is missing)")
+    recipe = make_recipe(read_table(saved), str(saved))
+    return _Training(recipe, run, Episodes(recipe, traces)).go(jobs, report)
+
+
+class _Training:
+    def __init__(self, recipe: Recipe, run: Path, episodes: Episodes) -> None:
+        self._recipe, self._run, self._episodes = recipe, run, episodes
+        start = heuristic_weights() if recipe.start == HEURISTIC else load_weights(recipe.start)
+        self._evolution = Evolution(recipe, start.vector())
+        self._start_costs: list[float] = []
+        self._kept: Comparison | None = None
+        self._wall_s = 0.0
+
+    def go(self, jobs: int, report: Report) -> Trained:
+        """Go through what was noted, then on to the last update."""
+        for line in self._noted():
+            self._apply(line)
+        with worker_pool(jobs) as pool:
+
+            def cost(tasks: list[Task], what: str) -> list[float]:
+                with without_interrupts():  # submitting may start a worker
+                    results = pool.map(task_cost, tasks)
+                costs = []
+                for number, value in enumerate(results):
+                    costs.append(value)
+                    report(what, number + 1, len(tasks))
+                return costs
+
+            if not self._start_costs:
+                self._note({"start": cost(self._selection_tasks(), "start: episodes")})
+            while self._evolution.updates < self._recipe.updates:
+                self._one_update(cost)
+        assert self._kept is not None
+        return Trained(self._recipe, self._kept, self._wall_s)
+
+    def _one_update(self, cost: Callable[[list[Task], str], list[float]]) -> None:
+        """One update, and a comparison where it is time for one."""
+        began = time.perf_counter()
+        number = self._evolution.updates + 1
+        what = f"update {number} of {self._recipe.updates}: episodes"
+        tasks = []
+        pairs = self._evolution.pairs()
+        for episode, pair in zip(self._episodes.training(number), pairs, strict=True):
+            tasks += [Task(episode, vector, self._recipe.tail) for vector in pair]
+        costs = cost(tasks, what)
+        line: dict[str, Any] = {"update": number, "costs": _in_pairs(costs)}
+        self._evolution.update(line["costs"])
+        if number % self._recipe.select_every == 0 or number == self._recipe.updates:
+            line["selection"] = cost(self._selection_tasks(), f"after update {number}: episodes")
+        line["wall_s"] = round(time.perf_counter() - began, 3)
+        self._write(line)
+        self._compare(line)
+
+    def _selection_tasks(self) -> list[Task]:
+        weights, tail = self._evolution.weights, self._recipe.tail
+        return [Task(episode, weights, tail) for episode in self._episodes.selection()]
+
+    def _apply(self, line: dict[str, Any]) -> None:
+        """Learn from a noted line.
+
+        Raises:
+            ValueError: if it is not the next one of this recipe.
+        """
+        if "start" in line:
+            self._start_costs = line["start"]
+            self._compare({"update": 0, "selection": line["start"], "wall_s": 0.0})
+            return
+        if line["update"] != self._evolution.updates + 1:
+            raise ValueError(f"{self._run / UPDATES}: update {line['update']} is out of order")
+        self._evolution.update(line["costs"])
+        self._compare(line)
+
+    def _note(self, line: dict[str, Any]) -> None:
+        self._write(line)
+        self._apply(line)
+
+    def _compare(self, line: dict[str, Any]) -> None:
+        """Keep the present weights if they are the best so far."""
+        self._wall_s += line["wall_s"]
+        if "selection" not in line:
+            return
+        differences = np.array(line["selection"]) - np.array(self._start_costs)
+        by_cell = differences.reshape(len(self._episodes.names), -1).mean(1)
+        found = Comparison(
+            line["update"],
+            float(differences.mean()),
+            {name: float(value) for name, value in zip(self._episodes.names, by_cell, strict=True)},
+        )
+        if self._kept is None or found.change < self._kept.change:
+            self._kept = found
+            save_weights(self._run / WEIGHTS, self._weights(), self._about(found))
+
+    def _weights(self) -> Weights:
+        return from_vector(self._evolution.weights.tolist(), self._recipe.name)
+
+    def _about(self, found: Comparison) -> dict[str, Any]:
+        return {
+            "recipe": self._recipe.name,
+            "cells": self._episodes.names,
+            "selection": asdict(found),
+            "version": agentserve_gym.__version__,
+            "commit": current_commit(),
+        }
+
+    def _noted(self) -> Iterable[dict[str, Any]]:
+        """What was noted so far; a last line that was cut off counts as not noted."""
+        path = self._run / UPDATES
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_file(path, whole)
+        for line in whole.splitlines():
+            yield json.loads(line)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with (self._run / UPDATES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An episode under some weights, as a worker gets it."""
+
+    episode: Episode
+    weights: Vector
+    tail: float
+
+
+def task_cost(task: Task) -> float:
+    """What it costs."""
+    policy = learned_policy(from_vector(task.weights.tolist(), "in training"))
+    return episode_cost(task.episode, policy, task.tail)
+
+
+def _in_pairs(costs: list[float]) -> list[tuple[float, float]]:
+    return list(zip(costs[::2], costs[1::2], strict=True))

@@ -1,0 +1,251 @@
+"""Learned parts: with the start's weights heuristics, with others something else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from baseline_helpers import (
+    BLOCK,
+    FakeCluster,
+    instances,
+    make_program,
+    pressured,
+    route,
+    run_named,
+)
+
+from agentserve_gym.baselines import ComposedPolicy, parse_policy
+from agentserve_gym.baselines.driving import run_policy
+from agentserve_gym.baselines.learned.demand import Demand
+from agentserve_gym.baselines.learned.parts import LearnedOrder, learned_policy, learned_weights
+from agentserve_gym.baselines.learned.situation import UNSEEN_TURNS, TurnsLeft
+from agentserve_gym.baselines.learned.weights import (
+    LAYOUT,
+    SIZE,
+    Weights,
+    from_vector,
+    heuristic_weights,
+    load_weights,
+    packaged_weights,
+    save_weights,
+)
+from agentserve_gym.sim import ProgramState, ProgramStatus, Simulation
+
+
+def changed(**values: float) -> Weights:
+    """The start's weights but for some: ``group__name=value``."""
+    tables = heuristic_weights().as_dict()
+    for key, value in values.items():
+        group, _, name = key.partition("__")
+        assert name in tables[group]
+        tables[group][name] = value
+    vector = [tables[group][name] for group, names in LAYOUT.items() for name in names]
+    return from_vector(vector, str(values))
+
+
+def report_of(weights: Weights) -> dict[str, Any]:
+    return run_policy(Simulation(pressured(), 3), learned_policy(weights))
+
+
+# --- weights --------------------------------------------------------------------------------------
+
+
+def test_weights_are_read_as_they_were_written(tmp_path: Path) -> None:
+    draw = Random(1)
+    weights = from_vector([draw.gauss(0.0, 1.0) for _ in range(SIZE)], "drawn")
+    path = tmp_path / "drawn.json"
+    save_weights(path, weights, {"by": "a test"})
+    assert load_weights(str(path)).vector() == weights.vector()
+    assert json.loads(path.read_text())["about"] == {"by": "a test"}
+    policy = parse_policy(f"learned(weights={path})")
+    assert [one.vector() for one in learned_weights(policy)] == [weights.vector()] * 4
+    assert parse_policy(policy.name).name == policy.name
+
+
+def test_weights_of_the_package_are_complete() -> None:
+    assert "general" in packaged_weights()
+    for name in packaged_weights():
+        assert len(load_weights(name).vector()) == SIZE
+
+
+def written(path: Path, change: Any) -> str:
+    """A file of the start's weights that was changed."""
+    tables = heuristic_weights().as_dict()
+    content: Any = {"weights": tables}
+    change(content)
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("weights"), "no table 'weights'"),
+        (lambda c: c["weights"].update(rout={}), "unknown group 'rout'; did you mean 'route'"),
+        (lambda c: c["weights"]["queue"].update(redy=1.0), "unknown weight 'redy'"),
+        (lambda c: c["weights"]["queue"].pop("ready"), "queue.ready is None; allowed: a number"),
+        (lambda c: c["weights"]["queue"].update(ready="x"), "queue.ready is 'x'"),
+        (lambda c: c["weights"]["queue"].update(ready=float("nan")), "queue.ready is nan"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_weights_is_said(
+    tmp_path: Path, change: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match="weights") as error:
+        load_weights(written(tmp_path / "w.json", change))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("learned(weights=generl)", "did you mean 'general'"),
+        ("learned(weights=nowhere.json)", "No such file"),
+        ("learned(weights=3)", "weights is 3; allowed: a text"),
+        ("learned(rooting)", "unknown family 'rooting'; did you mean 'routing'"),
+        ("learned(size=3)", "takes no parameters, got size"),
+    ],
+)
+def test_what_is_wrong_with_a_learned_policys_name_is_said(policy: str, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parse_policy(policy)
+    assert message in str(error.value)
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def test_families_of_a_bundle_can_be_taken_alone() -> None:
+    assert parse_policy("learned(routing)+continuum").name == "learned_routing+continuum"
+    assert parse_policy("learned(routing,admission)+kvflow").name == (
+        "learned_routing+kvflow+learned_admission"
+    )
+    assert parse_policy("thunderagent_system(admission)").name == "affinity+lru+thunderagent"
+    with pytest.raises(ValueError, match="both routing parts"):
+        parse_policy("learned(routing)+lmetric")
+
+
+def test_equal_runs_are_equal_and_weights_decide() -> None:
+    start = report_of(heuristic_weights())
+    assert report_of(heuristic_weights()) == start
+    assert start["counters"]["learned_admission.paused"] > 0
+    assert start["counters"]["learned_order.reordered"] > 0
+    for weights in (
+        changed(route_away__one=-3.0),
+        changed(route_turns__one=0.0),
+        changed(admit__one=-1.0),
+        changed(pause_above__one=1.0),
+        changed(release__context=-1.0),
+        changed(demand__half_life=4.0),
+        changed(place_cold__one=3.0),
+        changed(rank__gap=5.0),
+    ):
+        assert report_of(weights)["jct_s"] != start["jct_s"], weights.name
+
+
+def test_the_order_of_queues_is_learned_too() -> None:
+    """At the start it is first come, first served."""
+
+    def report(weights: Weights) -> dict[str, Any]:
+        policy = parse_policy("learned(scheduling)")
+        assert isinstance(policy, ComposedPolicy)
+        assert isinstance(policy.scheduling, LearnedOrder)
+        policy.scheduling.use(weights)
+        return run_policy(Simulation(pressured(), 3), policy)
+
+    start = report(heuristic_weights())
+    assert start["jct_s"] == run_named("fcfs", pressured(), 3)["jct_s"]
+    longest_first = report(changed(queue__ready=0.0, queue__uncached=-1.0))
+    assert longest_first["jct_s"] != start["jct_s"]
+
+
+@pytest.mark.parametrize("place", ["keep", "pin", "cold", "far"])
+def test_contexts_wait_where_the_highest_value_is(place: str) -> None:
+    report = report_of(changed(**{f"place_{place}__one": 9.0}))
+    counts = report["counters"]
+    assert counts[f"learned_residency.{place}"] == report["turns"] - report["programs"]
+
+
+def test_an_instance_is_priced_like_lmetric_at_the_start() -> None:
+    """Uncached prompt x (turns + 1), where prefill takes equally long a token."""
+    program = make_program(turns_done=1, home=0, prompt=1600, context=1600)
+    loads = {"cached": [1280, 0], "queued_turns": [3, 0]}
+    policy = parse_policy("learned(routing)")
+    assert isinstance(policy, ComposedPolicy)
+    for queued, best in ((3, 0), (4, 1)):  # 320 x 4 < 1600 = 320 x 5, and equals go to fewer turns
+        loads["queued_turns"] = [queued, 0]
+        cluster = FakeCluster(*instances(2, **loads))
+        vars(cluster).update(live_programs=1, live_context_tokens=1600)
+        assert policy.routing.choose(route(cluster, program)).instance == best
+
+
+# --- what they see --------------------------------------------------------------------------------
+
+
+def naive_tokens(
+    started: dict[int, tuple[ProgramState, int, int, float | None]],
+    instance: int,
+    now_s: float,
+    half_life_s: float,
+) -> float:
+    """Demand by its definition."""
+    total, shared = 0.0, {}
+    for program, at, context, acting_since_s in started.values():
+        if at == instance:
+            weight = (
+                1.0 if acting_since_s is None else 2 ** (-(now_s - acting_since_s) / half_life_s)
+            )
+            total += weight * max(context - program.shared_blocks * BLOCK, 0)
+            shared.update({key: blocks * BLOCK for key, blocks in program.prefix})
+    return total + sum(shared.values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_demand_is_what_a_walk_over_all_programs_would_find(seed: int) -> None:
+    draw = Random(seed)
+    programs = [make_program(i, shared=320 if i % 2 else 0, turns=99) for i in range(8)]
+    demand, started, now_s = Demand(2.0), {}, 0.0
+    for _ in range(300):
+        now_s += draw.expovariate(2.0)
+        program = draw.choice(programs)
+        known = started.get(program.index)
+        what = draw.random()
+        if what < 0.5:
+            instance, prompt = draw.randrange(2), draw.randrange(200, 4000)
+            demand.enter(program, instance, prompt, BLOCK, now_s)
+            started[program.index] = (program, instance, prompt, None)
+        elif what < 0.8 and known is not None and known[3] is None:
+            program.context_tokens = known[2] + draw.randrange(300)
+            demand.gap_began(program, BLOCK, now_s)
+            started[program.index] = (program, known[1], program.context_tokens, now_s)
+        elif what > 0.9:
+            demand.leave(program, now_s)
+            started.pop(program.index, None)
+        for instance in range(2):
+            expected = naive_tokens(started, instance, now_s, 2.0)
+            assert demand.tokens(instance, now_s) == pytest.approx(expected, rel=1e-9, abs=1.01)
+
+
+def test_turns_left_are_those_of_programs_that_got_as_far() -> None:
+    seen = TurnsLeft()
+    cluster: Any = FakeCluster(*instances(1))
+    done = [make_program(i, turns_done=turns) for i, turns in enumerate((3, 5, 10))]
+    young = make_program(9, turns_done=4)
+    assert seen.of(young) == UNSEEN_TURNS
+    for program in done:
+        program.status = ProgramStatus.TOOL_GAP
+        cluster.programs, cluster.live_programs = {program.index: program}, 3
+        seen.saw(cluster, program)
+    cluster.programs, cluster.live_programs = {young.index: young}, 1
+    seen.saw(cluster, young)
+    assert seen.of(young) == pytest.approx((1 + 6) / 2)
+    assert seen.of(make_program(10, turns_done=12)) == 7.0
+
+
+def test_a_learned_policy_runs_where_a_cluster_has_no_tier_and_one_instance() -> None:
+    report = run_named("learned", pressured(6))
+    assert report["unfinished_programs"] == 0
