@@ -200,7 +200,7 @@ class Residency(TransferHost):
         blocks = engine.pool.match(program, self._chain_blocks(program))
         under_way = self._offloads.get((program.index, tier))
         if under_way is not None and under_way.covers(home, blocks):
-            under_way.ask_again(stay_warm)
+            under_way.asked_for(stay_warm)
             return
         copy = self._copy_down(program, home, blocks, tier, stay_warm)
         if copy is not None:
@@ -233,7 +233,8 @@ class Residency(TransferHost):
         if pool is None or blocks <= program.shared_blocks:
             return None
         source, keys = self.engines[instance].pool, program.chain_keys
-        copy = Offload(self, program, instance, source, keys, tier, pool, blocks, stay_warm)
+        copy = Offload(self, program, instance, source, keys, tier, pool, blocks)
+        copy.asked_for(stay_warm)
         if not copy.reserve():
             self.counters.refused_offloads += 1
             return None

@@ -166,21 +166,6 @@ class Offload(PoolCopy):
 
     __slots__ = ("gap", "stay_warm")
 
-    def __init__(
-        self,
-        host: TransferHost,
-        program: ProgramState,
-        instance: int,
-        source: BlockPool,
-        source_keys: tuple[Key, ...],
-        tier: int,
-        destination: BlockPool,
-        blocks: int,
-        stay_warm: bool,
-    ) -> None:
-        super().__init__(host, program, instance, source, source_keys, tier, destination, blocks)
-        self.ask_again(stay_warm)
-
     def covers(self, instance: int, blocks: int) -> bool:
         """Whether it brings these leading blocks from an instance already."""
         return (
@@ -189,10 +174,10 @@ class Offload(PoolCopy):
             and blocks <= self.blocks
         )
 
-    def ask_again(self, stay_warm: bool) -> None:
+    def asked_for(self, stay_warm: bool) -> None:
         """Let it end as asked for in the present gap."""
-        self.stay_warm = stay_warm
-        self.gap = self.program.gaps
+        self.stay_warm: bool = stay_warm
+        self.gap: int = self.program.gaps
 
     def arrived(self) -> None:
         self._host.offload_ended(self)
