@@ -270,32 +270,31 @@ class LearnedAdmission(LearnedPart, Admission):
 )
 @dataclass
 class LearnedResidency(LearnedPart, Residency):
-    """What is left in HBM has a rank that may depend on when its program is expected back, and on
-    what it would take to compute it again: with weights 0 it is least recently used."""
+    """The value of a place depends on the situation and on ``GAP``'s numbers: logs of the expected
+    gap, of recomputing and of restoring, and of turns done; whether a person answers; the context's
+    size. What is left in HBM has a rank that may depend on when its program is expected back, and
+    on what it would take to compute it again: with weights 0 it is least recently used."""
 
     def place(self, decision: PlacementDecision) -> Place:
-        cluster, program = decision.cluster, decision.program
+        cluster, context = decision.cluster, max(decision.program.context_tokens, 1)
         expected_s = slowest_gap_s(decision, lambda kind: kind.ema_s)
         if expected_s is None:
             expected_s = cluster.tools.overall.ema_s or 1.0
-        context = max(program.context_tokens, 1)
         recompute_s = cluster.prefill_s(decision.instance, context, 0)
         tiers = cluster.reached_tiers(decision.instance)
         restore_s = cluster.load_s(decision.instance, tiers[0], context) if tiers else recompute_s
-        _, working_set, held, *_ = self._situation.features(cluster)
         seen = [
-            1.0,
+            *self._situation.features(cluster),
             log(expected_s + 0.05) / 3.0,
             log(recompute_s + 0.01) / 3.0,
             log(restore_s + 0.01) / 3.0,
-            working_set,
-            held,
             1.0 if decision.gap_kind == "user" else 0.0,
-            log1p(program.turns_done) / 3.0,
+            log1p(decision.program.turns_done) / 3.0,
             relative_size(context, _pool_tokens(cluster.instances[decision.instance])),
         ]
-        within_reach = PLACES[: min(len(tiers), 1) * 2 + 2 + (len(tiers) > 1)]
-        values = {place: dot(self._groups[f"place_{place}"], seen) for place in within_reach}
+        values = {
+            place: dot(self._groups[f"place_{place}"], seen) for place in _within_reach(len(tiers))
+        }
         best = max(values, key=lambda place: values[place])
         self.count(best)
         rank = self._rank(decision.time_s, expected_s, recompute_s)
@@ -312,6 +311,11 @@ class LearnedResidency(LearnedPart, Residency):
         if not gap and not recompute:
             return 0.0
         return now_s - gap * expected_s + 10.0 * recompute * log(recompute_s + 0.01)
+
+
+def _within_reach(tiers: int) -> tuple[str, ...]:
+    """The places where a context can wait: copies need a tier, and a far one a second tier."""
+    return PLACES if tiers > 1 else PLACES[:4] if tiers else PLACES[:2]
 
 
 def _pool_tokens(view: InstanceView) -> float:

@@ -24,10 +24,7 @@ ORDER = (
 """A turn in a queue, see ``order_features``."""
 MEMBER = ("context", "acting", "elapsed", "turns_done", "turns_left", "served")
 """A program that may be paused, see ``LearnedAdmission``."""
-GAP = (
-    "one", "expected_gap", "recompute", "restore", "working_set", "held", "person", "turns_done",
-    "size",
-)  # fmt: skip
+GAP = ("expected_gap", "recompute", "restore", "person", "turns_done", "size")
 """A context that waits for a tool, see ``LearnedResidency``."""
 PLACES = ("keep", "pin", "warm", "cold", "far")
 """Where a context may wait."""
@@ -42,7 +39,7 @@ LAYOUT: dict[str, tuple[str, ...]] = {
     "demand": ("half_life",),
     "release": ORDER,
     "queue": ORDER,
-    **{f"place_{place}": GAP for place in PLACES},
+    **{f"place_{place}": (*SITUATION, *GAP) for place in PLACES},
     "pin": ("length",),
     "rank": ("gap", "recompute"),
 }
