@@ -174,10 +174,9 @@ class LearnedAdmission(LearnedPart, Admission):
         self._checked_s = -_CHECK_EVERY_S
 
     def admits(self, decision: RouteDecision, instance: int) -> bool:
-        situation = self._situation.features(decision.cluster)
         if decision.time_s - self._checked_s >= _CHECK_EVERY_S:
             self._checked_s = decision.time_s
-            self._pause_programs(decision, situation)
+            self._pause_programs(decision)
         if decision.program in self._demand:
             return True
         self._demand.forget_finished(decision.cluster)
@@ -186,6 +185,7 @@ class LearnedAdmission(LearnedPart, Admission):
             return True
         view, turn = decision.cluster.instances[instance], decision.turn
         size, prompt = view.block_size_tokens, turn.prompt_tokens
+        situation = self._situation.features(decision.cluster)
         seen = [*situation, *self._turn_features(decision, view)]
         room = self._limit_tokens(view, dot(self._groups["admit"], seen)) - used
         return self._demand.added_tokens(instance, decision.program, prompt, size) <= room
@@ -210,10 +210,11 @@ class LearnedAdmission(LearnedPart, Admission):
     def _limit_tokens(self, view: InstanceView, log_share: float) -> float:
         return _pool_tokens(view) * exp(clamp(log_share, -_EXTREME, _EXTREME))
 
-    def _pause_programs(self, decision: RouteDecision, situation: list[float]) -> None:
+    def _pause_programs(self, decision: RouteDecision) -> None:
         """Pause programs until every instance's demand fits."""
         now_s, demand = decision.time_s, self._demand
         demand.forget_finished(decision.cluster)
+        situation = self._situation.features(decision.cluster)
         log_share = dot(self._groups["pause_above"], situation)
         for instance in demand.instances():
             limit = self._limit_tokens(decision.cluster.instances[instance], log_share)
