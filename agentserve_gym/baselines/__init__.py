@@ -12,6 +12,7 @@ from agentserve_gym.baselines.parser import list_policies, parse_policy
 from agentserve_gym.baselines.parts import Admission, Choice, Part, Residency, Routing, Scheduling
 from agentserve_gym.baselines.policy import ComposedPolicy, NamedPolicy
 from agentserve_gym.baselines.registry import PolicyInfo, register, register_bundle
+from agentserve_gym.baselines.scores import ScoreKeeper, Scores
 
 __all__ = [
     "Admission",
@@ -23,6 +24,8 @@ __all__ = [
     "Residency",
     "Routing",
     "Scheduling",
+    "ScoreKeeper",
+    "Scores",
     "drive",
     "list_policies",
     "parse_policy",

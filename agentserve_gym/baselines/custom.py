@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from agentserve_gym.baselines.scores import Scores
 from agentserve_gym.sim import Answer, Decision
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 class WholePolicy:
     """A policy that answers every decision itself, built by ``factory(**parameters)``.
 
-    The object needs ``decide(decision)``; ``counters()``, ``bind(simulation)`` and ``is_oracle``
-    are used where it has them. ``reset`` builds it anew.
+    The object needs ``decide(decision)``; ``counters()``, ``bind(simulation)``, ``is_oracle`` and
+    ``explain(decision)`` are used where it has them. ``reset`` builds it anew.
     """
 
     def __init__(self, name: str, factory: Callable[..., Any], parameters: dict[str, Any]) -> None:
@@ -41,6 +42,11 @@ class WholePolicy:
     def decide(self, decision: Decision) -> Answer:
         """Answer one decision."""
         return self.policy.decide(decision)  # type: ignore[no-any-return]
+
+    def explain(self, decision: Decision) -> Scores | None:
+        """The user's scores, if the class has any."""
+        explain = getattr(self.policy, "explain", None)
+        return explain(decision) if explain is not None else None
 
     def counters(self) -> dict[str, int]:
         """The user's counters, if the class has any."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -110,6 +111,11 @@ class Routing(Part, ABC):
     def choose(self, decision: RouteDecision) -> Choice:
         """The instance this turn would run on. Changes nothing: the turn may yet be held."""
 
+    def prices(self, decision: RouteDecision) -> Sequence[float]:  # noqa: ARG002
+        """What each of ``decision.instances`` costs by a rule that takes the cheapest; empty for
+        other rules. Changes nothing."""
+        return ()
+
 
 @dataclass
 class Residency(Part, ABC):
@@ -126,6 +132,11 @@ class Residency(Part, ABC):
     @abstractmethod
     def place(self, decision: PlacementDecision) -> Place:
         """Where the KV waits."""
+
+    def values(self, decision: PlacementDecision) -> Mapping[str, float]:  # noqa: ARG002
+        """What each place is worth by a rule that takes the best; empty for other rules. Changes
+        nothing."""
+        return {}
 
 
 @dataclass

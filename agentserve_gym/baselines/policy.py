@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from agentserve_gym.baselines.parts import Admission, Part, Residency, Routing, Scheduling
+from agentserve_gym.baselines.scores import Scores
 from agentserve_gym.sim import Answer, Decision, Hold, Route, RouteDecision
 
 if TYPE_CHECKING:
@@ -113,6 +114,15 @@ class ComposedPolicy:
             for gap_began in self._at_gap:
                 gap_began(decision)
         return self.residency.place(decision)
+
+    def explain(self, decision: Decision) -> Scores | None:
+        """What routing or residency thinks of the options; ``None`` for rules without scores."""
+        if isinstance(decision, RouteDecision):
+            prices = self.routing.prices(decision)
+            names = [f"instance {view.index}" for view in decision.instances]
+            return Scores(dict(zip(names, prices, strict=True)), True) if prices else None
+        values = self.residency.values(decision)
+        return Scores(values, False) if values else None
 
     def learn(self, decision: Decision, answer: Answer) -> None:
         """Tell the parts what became of a turn: ``answer`` is the one that is given."""

@@ -18,6 +18,7 @@ from agentserve_gym.cli.trace import trace
 from agentserve_gym.cli.train import train
 from agentserve_gym.cli.validate import validate
 from agentserve_gym.cli.version import main
+from agentserve_gym.cli.watch import watch
 
 app = typer.Typer(
     name="agentserve",
@@ -41,5 +42,6 @@ for command in (
     trace,
     train,
     validate,
+    watch,
 ):
     app.command()(command)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agentserve_gym.baselines import NamedPolicy, drive, parse_policy, require_valid_answers
-from agentserve_gym.cli.progress import reporting
+from agentserve_gym.cli.progress import Report, reporting
 from agentserve_gym.plots import RunRecord
-from agentserve_gym.sim import Scenario, Simulation
+from agentserve_gym.sim import Answer, Scenario, Simulation
 from agentserve_gym.sim.recording import RecordedSimulation
 
 # Looking at the clock and drawing a bar at every answer would cost more than deciding.
@@ -85,15 +85,27 @@ def run_policies(
         for name, policy in zip(names, policies, strict=True):
             simulation = (RecordedSimulation if recorded else Simulation)(scenario, seed)
             start_s = time.perf_counter()
-            answers = 0
-            for answers, _ in enumerate(drive(simulation, policy), start=1):
-                if answers % _ANSWERS_PER_REPORT == 0:
-                    finished = len(simulation.metrics.jct_s)
-                    report(f"{name}: programs", finished, len(simulation.workload))
+            count = count_answers(name, simulation, drive(simulation, policy), report)
             wall_s = time.perf_counter() - start_s
-            require_valid_answers(simulation, name, answers)
             history = simulation.history if isinstance(simulation, RecordedSimulation) else None
             record = RunRecord(name, simulation.report(), tuple(simulation.metrics.jct_s), history)
             invalid = simulation.metrics.first_invalid
-            runs.append(Run(record, policy.counters(), wall_s, answers, invalid))
+            runs.append(Run(record, policy.counters(), wall_s, count, invalid))
     return runs
+
+
+def count_answers(
+    name: str, simulation: Simulation, given: Iterator[Answer], report: Report
+) -> int:
+    """Let a policy give all its answers, reporting programs done; how many answers there were.
+
+    Raises:
+        ValueError: if all of them were invalid.
+    """
+    count = 0
+    for count, _ in enumerate(given, start=1):
+        if count % _ANSWERS_PER_REPORT == 0:
+            finished = len(simulation.metrics.jct_s)
+            report(f"{name}: programs", finished, len(simulation.workload))
+    require_valid_answers(simulation, name, count)
+    return count

@@ -20,7 +20,7 @@ FLOORS = (
     {"hardware", "sim.kernel"},
     {"sim"},
     {"baselines", "envs.features"},
-    {"envs", "plots", "timeline"},
+    {"envs", "plots", "timeline", "watch"},
     {"train"},
     {"bench", "validation"},
     {"learning"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp, log, log1p
+from typing import NamedTuple
 
 from agentserve_gym.baselines.estimates import slowest_gap_s
 from agentserve_gym.baselines.learned.demand import Demand, Member
@@ -93,17 +94,19 @@ class LearnedRouting(LearnedPart, Routing):
         views, home = decision.instances, decision.program.home
         chosen = views[0].index
         if len(views) > 1:
-            situation = self._situation.features(decision.cluster)
-            power = dot(self._groups["route_turns"], situation)
-            away = dot(self._groups["route_away"], situation)
-            prices = [
-                self._price(decision, view, power) + (away if view.index != home else 0.0)
-                for view in views
-            ]
-            chosen = views[cheapest(prices, decision)].index
+            chosen = views[cheapest(self.prices(decision), decision)].index
         if home < 0:
             return Choice(chosen, "new")
         return Choice(chosen, "kept_home" if chosen == home else "moved")
+
+    def prices(self, decision: RouteDecision) -> list[float]:
+        home, situation = decision.program.home, self._situation.features(decision.cluster)
+        power = dot(self._groups["route_turns"], situation)
+        away = dot(self._groups["route_away"], situation)
+        return [
+            self._price(decision, view, power) + (away if view.index != home else 0.0)
+            for view in decision.instances
+        ]
 
     def _price(self, decision: RouteDecision, view: InstanceView, power: float) -> float:
         cluster, turn, size = decision.cluster, decision.turn, view.block_size_tokens
@@ -263,6 +266,14 @@ class LearnedAdmission(LearnedPart, Admission):
         self._demand.gap_began(decision.program, size, decision.time_s)
 
 
+class _Costs(NamedTuple):
+    """What is expected of a gap, and of recomputing and restoring its context, in seconds."""
+
+    gap_s: float
+    recompute_s: float
+    restore_s: float
+
+
 @register(
     "learned_residency",
     "the place of highest learned value: left in HBM, pinned, copied down warm or cold, or far",
@@ -277,41 +288,53 @@ class LearnedResidency(LearnedPart, Residency):
     on what it would take to compute it again: with weights 0 it is least recently used."""
 
     def place(self, decision: PlacementDecision) -> Place:
-        cluster, context = decision.cluster, max(decision.program.context_tokens, 1)
-        expected_s = slowest_gap_s(decision, lambda kind: kind.ema_s)
-        if expected_s is None:
-            expected_s = cluster.tools.overall.ema_s or 1.0
-        recompute_s = cluster.prefill_s(decision.instance, context, 0)
-        tiers = cluster.reached_tiers(decision.instance)
-        restore_s = cluster.load_s(decision.instance, tiers[0], context) if tiers else recompute_s
-        seen = [
-            *self._situation.features(cluster),
-            log(expected_s + 0.05) / 3.0,
-            log(recompute_s + 0.01) / 3.0,
-            log(restore_s + 0.01) / 3.0,
-            1.0 if decision.gap_kind == "user" else 0.0,
-            log1p(decision.program.turns_done) / 3.0,
-            relative_size(context, _pool_tokens(cluster.instances[decision.instance])),
-        ]
-        values = {
-            place: dot(self._groups[f"place_{place}"], seen) for place in _within_reach(len(tiers))
-        }
+        tiers = decision.cluster.reached_tiers(decision.instance)
+        costs = self._costs(decision, tiers)
+        values = self._values(decision, costs, len(tiers))
         best = max(values, key=lambda place: values[place])
         self.count(best)
-        rank = self._rank(decision.time_s, expected_s, recompute_s)
+        rank = self._rank(decision.time_s, costs)
         if best == "pin":
-            ttl_s = (expected_s + 0.2) * exp(clamp(self._groups["pin"][0], -_EXTREME, _EXTREME))
+            longer = exp(clamp(self._groups["pin"][0], -_EXTREME, _EXTREME))
+            ttl_s = (costs.gap_s + 0.2) * longer
             return Place(PlacementKind.PIN, ttl_s=ttl_s, until_admitted=True, rank=rank)
         if best == "keep":
             return Place(PlacementKind.KEEP, rank=rank)
         tier = tiers[-1 if best == "far" else 0]
         return offload(tier, stay_warm=best != "cold", rank=rank)
 
-    def _rank(self, now_s: float, expected_s: float, recompute_s: float) -> float:
+    def values(self, decision: PlacementDecision) -> dict[str, float]:
+        tiers = decision.cluster.reached_tiers(decision.instance)
+        return self._values(decision, self._costs(decision, tiers), len(tiers))
+
+    def _costs(self, decision: PlacementDecision, tiers: list[str]) -> _Costs:
+        cluster, context = decision.cluster, max(decision.program.context_tokens, 1)
+        expected_s = slowest_gap_s(decision, lambda kind: kind.ema_s)
+        if expected_s is None:
+            expected_s = cluster.tools.overall.ema_s or 1.0
+        recompute_s = cluster.prefill_s(decision.instance, context, 0)
+        restore_s = cluster.load_s(decision.instance, tiers[0], context) if tiers else recompute_s
+        return _Costs(expected_s, recompute_s, restore_s)
+
+    def _values(self, decision: PlacementDecision, costs: _Costs, tiers: int) -> dict[str, float]:
+        cluster, program = decision.cluster, decision.program
+        pool_tokens = _pool_tokens(cluster.instances[decision.instance])
+        seen = [
+            *self._situation.features(cluster),
+            log(costs.gap_s + 0.05) / 3.0,
+            log(costs.recompute_s + 0.01) / 3.0,
+            log(costs.restore_s + 0.01) / 3.0,
+            1.0 if decision.gap_kind == "user" else 0.0,
+            log1p(program.turns_done) / 3.0,
+            relative_size(max(program.context_tokens, 1), pool_tokens),
+        ]
+        return {place: dot(self._groups[f"place_{place}"], seen) for place in _within_reach(tiers)}
+
+    def _rank(self, now_s: float, costs: _Costs) -> float:
         gap, recompute = self._groups["rank"]
         if not gap and not recompute:
             return 0.0
-        return now_s - gap * expected_s + 10.0 * recompute * log(recompute_s + 0.01)
+        return now_s - gap * costs.gap_s + 10.0 * recompute * log(costs.recompute_s + 0.01)
 
 
 def _within_reach(tiers: int) -> tuple[str, ...]:

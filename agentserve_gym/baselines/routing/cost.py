@@ -86,11 +86,13 @@ class LMetric(Routing):
     """Prefill work times batch size, both with this turn included."""
 
     def choose(self, decision: RouteDecision) -> Choice:
-        costs = lmetric_costs(decision)
-        chosen = cheapest(costs, decision)
+        chosen = cheapest(self.prices(decision), decision)
         view = decision.instances[chosen]
         hit = view.cached_tokens(decision.turn) > 0
         return Choice(view.index, "matched" if hit else "unmatched")
+
+    def prices(self, decision: RouteDecision) -> list[float]:
+        return lmetric_costs(decision)
 
 
 def lmetric_costs(decision: RouteDecision) -> list[float]:

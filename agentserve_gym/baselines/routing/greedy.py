@@ -44,12 +44,14 @@ class Greedy(Routing):
         self._output_tokens += program.generated_tokens / program.turns_done
 
     def choose(self, decision: RouteDecision) -> Choice:
-        costs = [self._cost_s(decision, view) for view in decision.instances]
-        chosen = decision.instances[cheapest(costs, decision)].index
+        chosen = decision.instances[cheapest(self.prices(decision), decision)].index
         home = decision.program.home
         if home < 0:
             return Choice(chosen, "new")
         return Choice(chosen, "kept_home" if chosen == home else "moved")
+
+    def prices(self, decision: RouteDecision) -> list[float]:
+        return [self._cost_s(decision, view) for view in decision.instances]
 
     def _cost_s(self, decision: RouteDecision, view: InstanceView) -> float:
         turn, output = decision.turn, self._mean_output_tokens()

@@ -1,4 +1,4 @@
-"""What happened in a run: the one record that pictures and traces read."""
+"""What happened in a run: the one record that pictures, traces and pages read."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ NOBODY = -1
 
 
 class InstanceNote(NamedTuple):
-    """An instance and what it runs on."""
+    """An instance, what it runs on, and the lower tiers that it reaches, nearest first."""
 
     node: int
     model: str
     accelerator: str
     tensor_parallel: int
+    tiers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,21 @@ class PoolHistory:
     pinned_blocks: list[int] = field(default_factory=list)
 
 
+class FiguresNote(NamedTuple):
+    """Figures of the run so far, where one has changed.
+
+    ``programs_done`` and ``jct_sum_s``: of finished root programs; ``prompt_tokens``: of turns
+    admitted, of which ``hit_tokens`` were in HBM and ``loaded_tokens`` came from a lower tier.
+    """
+
+    time_s: float
+    programs_done: int
+    jct_sum_s: float
+    prompt_tokens: int
+    hit_tokens: int
+    loaded_tokens: int
+
+
 @dataclass(slots=True)
 class RunHistory:
     """One run. It is complete once the run is over; every list is in the order of time of what it
@@ -212,3 +228,4 @@ class RunHistory:
     transfers: list[TransferNote] = field(default_factory=list)
     routes: list[RouteNote] = field(default_factory=list)
     placements: list[PlacementNote] = field(default_factory=list)
+    figures: list[FiguresNote] = field(default_factory=list)

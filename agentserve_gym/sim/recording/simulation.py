@@ -12,6 +12,7 @@ from agentserve_gym.sim.kernel.copying import fields_of
 from agentserve_gym.sim.kernel.events import NORMAL, Clock, Event
 from agentserve_gym.sim.kernel.transfers import Transfer
 from agentserve_gym.sim.recording.engines import EngineObserver, turns_at
+from agentserve_gym.sim.recording.figures import FiguresObserver
 from agentserve_gym.sim.recording.history import (
     NOBODY,
     InstanceNote,
@@ -123,12 +124,16 @@ class _Observer:
         )
         self._transfers = TransferObserver(topology, history)
         self._pools = observe_pools(simulation.engines, topology, history)
+        self._figures = FiguresObserver(simulation.metrics, history)
         self._writes_through = simulation.scenario.engine.native_offloading
         history.links = list(topology.links)
         history.instances = [
-            InstanceNote(view.node, view.model, view.accelerator, view.tensor_parallel)
+            InstanceNote(
+                view.node, view.model, view.accelerator, view.tensor_parallel,
+                tuple(simulation.cluster.reached_tiers(view.index)),
+            )
             for view in simulation.cluster.instances
-        ]
+        ]  # fmt: skip
 
     def scheduled(self, transfer: Transfer, time_s: float) -> None:
         """A transfer will arrive at that time, as far as is known."""
@@ -144,6 +149,7 @@ class _Observer:
         self._programs.observe(now_s, planned)
         for pool in self._pools:
             pool.observe(now_s)
+        self._figures.observe(now_s)
         if self._writes_through:
             self._transfers.observe(now_s)
 
