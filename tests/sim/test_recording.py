@@ -91,6 +91,12 @@ def test_the_history_adds_up(preset: str, policy: str, changes: dict[str, Any]) 
         assert steps == report["steps"]
     assert len(history.preemptions) == report["preemptions"]
     assert len(history.routes) + len(history.placements) == report["answers"]
+    last = history.figures[-1]
+    assert last.programs_done == report["programs"]
+    assert last.jct_sum_s == pytest.approx(sum(simulation.metrics.jct_s))
+    hbm, *lower = report["hit_rate"].values()
+    assert last.hit_tokens / last.prompt_tokens == hbm
+    assert last.loaded_tokens / last.prompt_tokens == pytest.approx(sum(lower))
     for pool in history.pools:
         assert pool.time_s == sorted(pool.time_s)
         samples = zip(pool.used_blocks, pool.held_blocks, pool.pinned_blocks, strict=True)

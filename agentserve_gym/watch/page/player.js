@@ -4,6 +4,7 @@ const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200];
 const FIRST_SPEED = 10;
 const LEAP_S = 10;
 const FRAME_MS = 50;
+const STILL_PIXELS = 8;
 const SLIDER_STEPS = 10000;
 const PANELS = ["tab", "figures", "decision", "held", "instances", "tiers", "programs"];
 const LEGEND = [["decode"], ["prefill"], ["load"], ["queue"], ["held"], ["gap"], ["in-use", "HBM in use"], ["pinned"], ["cached"]];
@@ -73,21 +74,46 @@ class Player {
       drag(event);
     };
     strip.onpointermove = (event) => event.buttons && drag(event);
-    document.body.addEventListener("click", (event) => this.clicked(event));
+    this.listenForClicks();
     document.addEventListener("keydown", (event) => this.pressed(event));
+    document.addEventListener("keyup", (event) => event.key === " " && event.preventDefault());
     window.addEventListener("resize", () => this.drawStrip());
     window.addEventListener("hashchange", () => this.readAddress());
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.drawStrip());
   }
 
-  clicked(event) {
-    const found = event.target.closest("[data-program], [data-decision], [data-tab]");
-    if (found === null) return;
-    const { program, decision: number, tab } = found.dataset;
+  /** What is pressed is often drawn anew before it is let go, and then hears of no click. */
+  listenForClicks() {
+    const target = (event) => event.target.closest("[data-program], [data-decision], [data-tab]");
+    let down = null;
+    document.body.addEventListener("pointerdown", (event) => {
+      down = event.button === 0 ? { found: target(event), x: event.clientX, y: event.clientY } : null;
+      if (down !== null && down.found !== null) down.run = this.runOf(down.found);
+    });
+    document.body.addEventListener("pointercancel", () => {
+      down = null;
+    });
+    document.body.addEventListener("pointerup", (event) => {
+      if (down === null || down.found === null) return;
+      const moved = Math.hypot(event.clientX - down.x, event.clientY - down.y);
+      if (moved < STILL_PIXELS) this.clicked(down.found.dataset, down.run);
+    });
+    document.body.addEventListener("click", (event) => {
+      const found = target(event);
+      if (event.detail === 0 && found !== null) this.clicked(found.dataset, this.runOf(found));
+    });
+  }
+
+  /** Which run an element belongs to; 0 for none. */
+  runOf(element) {
+    const panel = element.closest("[data-panel]");
+    return panel === null ? 0 : Number(panel.dataset.panel.split("-")[1]);
+  }
+
+  clicked({ program, decision: number, tab }, run) {
     if (tab !== undefined) {
       this.choose(Number(tab));
     } else if (number !== undefined) {
-      const run = Number(found.closest("[data-panel]").dataset.panel.split("-")[1]);
       this.seek(this.contents.runs[run].decisions.time[Number(number)]);
       this.picked = { run, number: Number(number) };
       this.show();
