@@ -39,11 +39,11 @@ class Player {
     this.find("runs").innerHTML = contents.runs
       .map((run, index) => `<section class="run" aria-label="${safe(run.policy)}"><h2>${safe(run.policy)}</h2>
         <div class="figures" data-panel="figures-${index}"></div>
-        <h3>Decision</h3><div class="card decision" data-panel="decision-${index}"></div>
+        <div class="sides"><div><h3>Decision</h3><div class="card decision" data-panel="decision-${index}"></div>
         <div class="waiting"><h3>Held at the router</h3><div class="held-turns" data-panel="held-${index}"></div></div>
         <h3>Instances</h3><div class="grid" data-panel="instances-${index}"></div>
-        <h3 data-tiers="${index}">Lower tiers and links</h3><div class="grid" data-panel="tiers-${index}"></div>
-        <h3>Live programs</h3><div class="card programs" data-panel="programs-${index}"></div></section>`)
+        <h3 data-tiers="${index}">Lower tiers and links</h3><div class="grid" data-panel="tiers-${index}"></div></div>
+        <div><h3>Live programs</h3><div class="card programs" data-panel="programs-${index}"></div></div></div></section>`)
       .join("");
     this.find("footer").textContent = `agentserve_gym ${contents.version}; times are simulated. Blocks that decode steps take show at the end of those steps at the latest.`;
     document.body.classList.toggle("pair", contents.runs.length > 1);
