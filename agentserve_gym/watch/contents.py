@@ -198,7 +198,7 @@ def _decisions(run: WatchedRun, words: Words) -> dict[str, str]:
         **packed_table(names, [row for _, row, _ in rows]),
         "scores": packed(len(each.of) for each in scores),
         "leastWins": packed(each.least_wins for each in scores),
-        "option": packed(number for each in scores for number in words.numbers(each.of)),
+        "option": packed(words.number(name) for each in scores for name in each.of),
         "score": packed(
             round(value * THOUSANDTHS) for each in scores for value in each.of.values()
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 MICROSECONDS = 1_000_000
 """Units of a second in which times are kept."""
@@ -44,10 +44,6 @@ class Words:
     def number(self, text: str) -> int:
         """The text's number."""
         return self._numbers.setdefault(text, len(self._numbers))
-
-    def numbers(self, by_name: Mapping[str, float]) -> list[int]:
-        """The numbers of names."""
-        return [self.number(name) for name in by_name]
 
     def all(self) -> list[str]:
         """Every text, by its number."""

@@ -2,9 +2,6 @@
 
 const GIB = 1024 ** 3;
 const MOST_CHIPS = 40;
-const STAGE_WORDS = {
-  held: "held", queue: "queue", load: "load", prefill: "prefill", decode: "decode", gap: "gap",
-};
 const ESCAPES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
 
 function safe(text) {
@@ -237,7 +234,7 @@ function programsPanel(state, followed) {
     const home = now.home === NOBODY ? "–" : now.home;
     const mark = program.index === followed ? "followed" : "";
     return `<tr class="${mark}" data-program="${program.index}"><td>${chip(now, NOBODY)}</td><td class="id">${above}${safe(program.id)}</td>
-      <td>${STAGE_WORDS[now.stage]}</td><td>${duration(state.time - now.since)}</td><td>${now.turn}</td><td>${tokens(now.tokens)}</td><td>${home}</td></tr>`;
+      <td>${now.stage}</td><td>${duration(state.time - now.since)}</td><td>${now.turn}</td><td>${tokens(now.tokens)}</td><td>${home}</td></tr>`;
   });
   return `<table><thead><tr><th></th><th>program</th><th>phase</th><th>for</th><th>turn</th><th>context</th><th>home</th></tr></thead><tbody>${rows.join("")}</tbody></table>`;
 }

@@ -5,6 +5,7 @@ const FIRST_SPEED = 10;
 const LEAP_S = 10;
 const FRAME_MS = 50;
 const STILL_PIXELS = 8;
+const ADDRESS_MS = 300;
 const SLIDER_STEPS = 10000;
 const PANELS = ["tab", "figures", "decision", "held", "instances", "tiers", "programs"];
 const LEGEND = [["decode"], ["prefill"], ["load"], ["queue"], ["held"], ["gap"], ["in-use", "HBM in use"], ["pinned"], ["cached"]];
@@ -23,6 +24,7 @@ class Player {
     this.build();
     this.listen();
     this.readAddress();
+    this.drawStrip();
     this.show();
   }
 
@@ -78,7 +80,11 @@ class Player {
     document.addEventListener("keydown", (event) => this.pressed(event));
     document.addEventListener("keyup", (event) => event.key === " " && event.preventDefault());
     window.addEventListener("resize", () => this.drawStrip());
-    window.addEventListener("hashchange", () => this.readAddress());
+    window.addEventListener("hashchange", () => {
+      this.readAddress();
+      this.drawStrip();
+      this.show();
+    });
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.drawStrip());
   }
 
@@ -149,7 +155,9 @@ class Player {
     this.time = Math.min(Math.max(time, 0), this.contents.end);
     this.picked = null;
     this.show();
-    this.writeAddress();
+    // Browsers refuse to be told of a new address at every step of a slider.
+    window.clearTimeout(this.writing);
+    this.writing = window.setTimeout(() => this.writeAddress(), ADDRESS_MS);
   }
 
   /** To the nearest instant at which any policy is asked. */
@@ -277,12 +285,9 @@ class Player {
     const given = new URLSearchParams(window.location.hash.slice(1));
     if (given.has("theme")) document.documentElement.dataset.theme = given.get("theme");
     if (given.has("program")) this.followed = Number(given.get("program"));
-    this.drawStrip();
     if (given.has("t")) {
       this.time = Math.min(Math.max(Number(given.get("t")) || 0, 0), this.contents.end);
-      this.show();
     }
-    return given.has("t");
   }
 
   writeAddress() {
@@ -301,5 +306,5 @@ function lastBefore(times, time) {
 }
 
 const player = new Player(readContents(JSON.parse(document.getElementById("contents").textContent)));
-const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-if (!still && !window.location.hash.includes("t=")) player.play();
+const isStill = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+if (!isStill && !new URLSearchParams(window.location.hash.slice(1)).has("t")) player.play();
