@@ -4,6 +4,7 @@ import typer
 
 from agentserve_gym.cli.bench import bench
 from agentserve_gym.cli.calibrate import calibrate
+from agentserve_gym.cli.compare import compare_saved
 from agentserve_gym.cli.convert import convert
 from agentserve_gym.cli.data import data
 from agentserve_gym.cli.demo import demo
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.callback()(main)
 app.add_typer(calibrate)
 app.add_typer(data)
+app.command("compare")(compare_saved)
 for command in (
     bench,
     convert,

@@ -24,7 +24,7 @@ def evaluation_table(evaluation: Evaluation) -> Figures:
     if invalid:
         heading.append("invalid answers")
     table = Figures(f"{evaluation.scenario}, {len(evaluation.seeds)} held-out seeds", heading)
-    differences = [("",) * 3, *map(_difference_cells, evaluation.differences)]
+    differences = [("",) * 3, *map(difference_cells, evaluation.differences)]
     for scores, cells in zip(policies, differences, strict=True):
         row = [
             scores.policy,
@@ -68,7 +68,8 @@ def warnings(evaluation: Evaluation) -> list[str]:
     return unfinished + invalid
 
 
-def _difference_cells(difference: PairedDifference) -> tuple[str, ...]:
+def difference_cells(difference: PairedDifference) -> tuple[str, ...]:
+    """The difference with its interval, as a share, and how often it is negative."""
     low, high = difference.bootstrap.low, difference.bootstrap.high
     return (
         f"{_signed(difference.mean)} [{_signed(low)}, {_signed(high)}]",

@@ -3,8 +3,16 @@
 Importing this package does not import matplotlib; drawing does.
 """
 
+from agentserve_gym.plots.differences import Difference, Differences, draw_differences
 from agentserve_gym.plots.figure import draw_comparison
 from agentserve_gym.plots.record import RunRecord
 from agentserve_gym.plots.style import require_matplotlib
 
-__all__ = ["RunRecord", "draw_comparison", "require_matplotlib"]
+__all__ = [
+    "Difference",
+    "Differences",
+    "RunRecord",
+    "draw_comparison",
+    "draw_differences",
+    "require_matplotlib",
+]
