@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo test test-compiled compiled interpreted check docs-check training-results bench bench-speed bench-peers conformance clean
+.PHONY: demo test test-compiled compiled interpreted check docs-check training-results learning-results bench bench-speed bench-peers conformance clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/agentserve demo
@@ -49,6 +49,10 @@ docs-check: $(VENV)/.test-ready
 # Trains (about 10 minutes, kept in runs/documents) and writes docs/training-results.md.
 training-results: $(VENV)/.test-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.training_results
+
+# Judges the learned policies (kept in runs/learning) and writes docs/learning.md.
+learning-results: compiled
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.learning_results
 
 # Results are kept in runs/benchmarks; each of the two also writes docs/performance.md anew.
 bench: bench-peers bench-speed

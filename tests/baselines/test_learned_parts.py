@@ -67,7 +67,7 @@ def test_weights_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_weights_of_the_package_are_complete() -> None:
-    assert "general" in packaged_weights()
+    assert "default" in packaged_weights()
     for name in packaged_weights():
         assert len(load_weights(name).vector()) == SIZE
 
@@ -103,7 +103,7 @@ def test_what_is_wrong_with_a_file_of_weights_is_said(
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        ("learned(weights=generl)", "did you mean 'general'"),
+        ("learned(weights=defalt)", "did you mean 'default'"),
         ("learned(weights=nowhere.json)", "No such file"),
         ("learned(weights=3)", "weights is 3; allowed: a text"),
         ("learned(rooting)", "unknown family 'rooting'; did you mean 'routing'"),

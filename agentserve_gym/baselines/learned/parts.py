@@ -39,8 +39,8 @@ from agentserve_gym.sim import (
     offload,
 )
 
-GENERAL = "general"
-"""The weights for any cluster."""
+SPECIALIST = "default"
+"""Weights trained on the preset of that name."""
 SOURCE = "trained here by evolution, from heuristics"
 
 _PROBE_TOKENS, _PROBE_HISTORY = 2048, 16384
@@ -53,7 +53,7 @@ _EXTREME = 5.0
 class LearnedPart(Part):
     """A part with weights, by the name of a packaged set or the path of a file."""
 
-    weights: str = text(GENERAL)
+    weights: str = text(SPECIALIST)
 
     def __post_init__(self) -> None:
         if isinstance(self.weights, str):  # anything else is refused below
