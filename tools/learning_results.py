@@ -31,8 +31,9 @@ SEARCHED: tuple[str, ...] = ()
 
 _INTRODUCTION = """Policies whose weights were trained here
 ([training.md](training.md#learned-parts)) against every curated policy that a live system could
-run, on seeds that neither training nor the choice among weights has seen. Changes are of the learned policy against the row's, geometric mean over
-paired seeds with Student's 95 % interval; negative is better, **bold** excludes no difference.
+run, on seeds that neither training nor the choice among weights has seen. Changes are of the
+learned policy against the row's, geometric mean over paired seeds with Student's 95 % interval;
+negative is better, **bold** excludes no difference.
 """
 
 
