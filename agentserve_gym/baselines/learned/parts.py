@@ -7,6 +7,7 @@ from math import exp, log, log1p
 
 from agentserve_gym.baselines.estimates import slowest_gap_s
 from agentserve_gym.baselines.learned.demand import Demand, Member
+from agentserve_gym.baselines.learned.prices import instance_price
 from agentserve_gym.baselines.learned.situation import (
     Situation,
     TurnsLeft,
@@ -96,35 +97,18 @@ class LearnedRouting(LearnedPart, Routing):
             situation = self._situation.features(decision.cluster)
             power = dot(self._groups["route_turns"], situation)
             away = dot(self._groups["route_away"], situation)
+            weights = self._groups["route"]
             prices = [
-                self._price(decision, view, power) + (away if view.index != home else 0.0)
+                instance_price(
+                    decision, view, weights, power, self._token_prefill_s(decision, view)
+                )
+                + (away if view.index != home else 0.0)
                 for view in views
             ]
             chosen = views[cheapest(prices, decision)].index
         if home < 0:
             return Choice(chosen, "new")
         return Choice(chosen, "kept_home" if chosen == home else "moved")
-
-    def _price(self, decision: RouteDecision, view: InstanceView, power: float) -> float:
-        cluster, turn, size = decision.cluster, decision.turn, view.block_size_tokens
-        host, backlog, evicted, imposed, contexts = self._groups["route"]
-        cached, load = view.look(turn)
-        missing = turn.prompt_tokens - cached
-        own = float(missing)
-        for tier in cluster.tiers:
-            more = cluster.tier_tokens(turn, view.index, tier) - cached
-            if more > 0:
-                own = min(own, missing - host * more)
-        lost = min(max(missing - load.free_blocks * size, 0), load.cached_blocks * size)
-        tokens = (
-            own
-            + exp(backlog) * load.prefill_backlog_tokens
-            + exp(evicted) * lost
-            + exp(imposed) * load.decoding_turns * own * 0.1
-        )
-        price = log(max(tokens, 0.0) * self._token_prefill_s(decision, view) + 1e-3)
-        full = load.context_tokens / (view.kv_blocks * size)
-        return price + power * log(load.turns + 1.0) + contexts * full
 
     def _token_prefill_s(self, decision: RouteDecision, view: InstanceView) -> float:
         """A rate: the backlog belongs to many turns, whose histories are not known."""
