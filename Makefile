@@ -2,6 +2,7 @@
 # make test   create .venv, install everything, run the tests with coverage
 # make bench        measure speed, beside other simulators too, and write docs/performance.md
 # make conformance  compare the engine, tiers and routers with real serving code; docs/conformance.md
+# make pure-wheel compiled-wheels  what a release consists of, in dist/
 # make compiled     compile the kernel; make interpreted removes what was compiled
 # The first run downloads; later runs start at once until pyproject.toml or constraints.txt change.
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo test test-compiled compiled interpreted check docs-check training-results bench bench-speed bench-peers conformance clean
+.PHONY: demo test test-compiled compiled interpreted check docs-check training-results learning-results bench bench-speed bench-peers conformance pure-wheel compiled-wheels clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/agentserve demo
@@ -40,6 +41,7 @@ interpreted:
 check: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 # Whether generated pages are what this version computes (a few minutes; needs the data sets).
@@ -49,6 +51,10 @@ docs-check: $(VENV)/.test-ready
 # Trains (about 10 minutes, kept in runs/documents) and writes docs/training-results.md.
 training-results: $(VENV)/.test-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.training_results
+
+# Judges the learned policies (kept in runs/learning) and writes docs/learning.md.
+learning-results: compiled
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.learning_results
 
 # Results are kept in runs/benchmarks; each of the two also writes docs/performance.md anew.
 bench: bench-peers bench-speed
@@ -63,6 +69,24 @@ bench-peers: compiled
 # the run takes some minutes).
 conformance: $(VENV)/.test-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m conformance
+
+# A source distribution, the wheel made from it, and a run of that wheel in an empty folder, in an
+# environment of its own.
+pure-wheel: $(VENV)/.created
+	$(PIP) build
+	@rm -rf dist/pure build/wheel-check && mkdir -p build/wheel-check/empty
+	$(BIN)/python -m build --outdir dist/pure
+	@$(PYTHON) -m venv build/wheel-check/venv
+	build/wheel-check/venv/bin/python -m pip install -qq --disable-pip-version-check \
+	  -c constraints.txt dist/pure/*.whl
+	cd build/wheel-check/empty && ../venv/bin/agentserve --version && \
+	  ../venv/bin/agentserve run --scenario toy --policy lru
+
+# One for each Python, for this machine's platform; needs Docker on Linux. Each is tried.
+compiled-wheels: $(VENV)/.created
+	$(PIP) cibuildwheel
+	@rm -rf dist/compiled
+	$(BIN)/python -m cibuildwheel --output-dir dist/compiled
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -85,4 +109,4 @@ $(VENV)/.test-ready: $(VENV)/.created pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.demo-ready
 
 clean: interpreted
-	rm -rf build $(VENV) benchmarks/.venv-peers conformance/.venv-* demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist $(VENV) benchmarks/.venv-peers conformance/.venv-* demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

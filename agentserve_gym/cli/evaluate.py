@@ -52,8 +52,8 @@ def evaluate(
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="With --algorithm or a function: who takes the decisions that the environment "
-            "does not ask; default: affinity+lru."
+            help="Who takes the decisions that the model was not trained for; default: what a run "
+            "says, else affinity+lru."
         ),
     ] = None,
     policy: Annotated[
@@ -77,9 +77,9 @@ def evaluate(
         trained_in, trained_on = env or ENV_IDS[0], "default"
         judged = _foreign(model, algorithm, vecnormalize, trained_in, baseline or "affinity+lru")
     else:
-        if baseline is not None or vecnormalize is not None:
-            raise typer.BadParameter("--baseline and --vecnormalize go with --algorithm")
-        judged = load_policy(model)
+        if vecnormalize is not None:
+            raise typer.BadParameter("--vecnormalize goes with --algorithm")
+        judged = load_policy(model, baseline)
         card = judged.card
         if env is not None and env != card.env:
             raise typer.BadParameter(f"env is {env!r}, but {model} was trained in {card.env}")

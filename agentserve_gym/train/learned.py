@@ -139,16 +139,29 @@ class LearnedPolicy:
         self._place_mask: Mask = np.zeros(self._placements.size, np.int8)
 
 
-def load_policy(path: str | Path) -> LearnedPolicy:
-    """A trained policy from a run's folder or a ``model.zip``; no pickled code is executed.
+def load_policy(path: str | Path, baseline: str | None = None) -> LearnedPolicy:
+    """A trained policy from a run's folder or a ``model.zip``; no code from the file is executed.
 
     Also a policy by name: ``--policy "agentserve_gym.train:load_policy(path=runs/first)"``.
 
+    Args:
+        path: of the folder or the file.
+        baseline: takes the decisions that the policy was not trained for; ``None`` for the one
+            that the file names. Needed where that is ``module:Class``: a file must not choose
+            what code runs.
+
     Raises:
-        ValueError: if there is no model, or it is not one of this package.
+        ValueError: if there is no model, it is not one of this package, or its baseline is needed.
     """
     file = find_model(path)
     card = _read_card(file)
+    if baseline is not None:
+        card = card.model_copy(update={"baseline": baseline})
+    elif ":" in card.baseline:
+        raise ValueError(
+            f"{file} names the baseline {card.baseline!r}, code that is not of this package; if "
+            "you trust it, name it yourself: load_policy(..., baseline=...) or --baseline"
+        )
     _, parameters, _ = load_from_zip_file(file, load_data=False, device="cpu")
     state: Any = parameters["policy"]
     prefix = "q_net.q_net." if card.algorithm == "dqn" else "mlp_extractor.actor."

@@ -169,7 +169,7 @@ def _judge(
     teacher = [notes["teacher"]] if "teacher" in notes else []
     names = list(dict.fromkeys([*settings.evaluation.policies, *teacher]))
     evaluation = evaluate(
-        load_policy(run),
+        load_policy(run, settings.baseline),
         [parse_policy(name) for name in names],
         load_scenario(settings.scenario),
         evaluation_seeds(settings.evaluation.seeds),

@@ -8,20 +8,17 @@ from random import Random
 from typing import Any
 
 import pytest
-from baseline_helpers import (
-    BLOCK,
-    FakeCluster,
-    instances,
-    make_program,
-    pressured,
-    route,
-    run_named,
-)
+from baseline_helpers import BLOCK, make_program, pressured, run_named
 
 from agentserve_gym.baselines import ComposedPolicy, parse_policy
 from agentserve_gym.baselines.driving import run_policy
 from agentserve_gym.baselines.learned.demand import Demand
-from agentserve_gym.baselines.learned.parts import LearnedOrder, learned_policy, learned_weights
+from agentserve_gym.baselines.learned.parts import (
+    LearnedOrder,
+    LearnedRouting,
+    learned_policy,
+    learned_weights,
+)
 from agentserve_gym.baselines.learned.situation import UNSEEN_TURNS, TurnsLeft
 from agentserve_gym.baselines.learned.weights import (
     LAYOUT,
@@ -67,7 +64,7 @@ def test_weights_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_weights_of_the_package_are_complete() -> None:
-    assert "general" in packaged_weights()
+    assert "default" in packaged_weights()
     for name in packaged_weights():
         assert len(load_weights(name).vector()) == SIZE
 
@@ -103,7 +100,7 @@ def test_what_is_wrong_with_a_file_of_weights_is_said(
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        ("learned(weights=generl)", "did you mean 'general'"),
+        ("learned(weights=defalt)", "did you mean 'default'"),
         ("learned(weights=nowhere.json)", "No such file"),
         ("learned(weights=3)", "weights is 3; allowed: a text"),
         ("learned(rooting)", "unknown family 'rooting'; did you mean 'routing'"),
@@ -170,17 +167,20 @@ def test_contexts_wait_where_the_highest_value_is(place: str) -> None:
     assert counts[f"learned_residency.{place}"] == report["turns"] - report["programs"]
 
 
-def test_an_instance_is_priced_like_lmetric_at_the_start() -> None:
-    """Uncached prompt x (turns + 1), where prefill takes equally long a token."""
-    program = make_program(turns_done=1, home=0, prompt=1600, context=1600)
-    loads = {"cached": [1280, 0], "queued_turns": [3, 0]}
-    policy = parse_policy("learned(routing)")
+def test_routing_is_lmetric_where_nothing_else_weighs() -> None:
+    """All instances prefill equally fast here, so seconds order them as tokens do."""
+
+    def report(policy: ComposedPolicy) -> dict[str, Any]:
+        return run_policy(Simulation(pressured(), 3), policy)
+
+    policy, lmetric = (parse_policy(name) for name in ("learned(routing)", "lmetric"))
     assert isinstance(policy, ComposedPolicy)
-    for queued, best in ((3, 0), (4, 1)):  # 320 x 4 < 1600 = 320 x 5, and equals go to fewer turns
-        loads["queued_turns"] = [queued, 0]
-        cluster = FakeCluster(*instances(2, **loads))
-        vars(cluster).update(live_programs=1, live_context_tokens=1600)
-        assert policy.routing.choose(route(cluster, program)).instance == best
+    assert isinstance(lmetric, ComposedPolicy)
+    assert isinstance(policy.routing, LearnedRouting)
+    policy.routing.use(changed(route__host_credit=0.0, route__evicted=-50.0, route__imposed=-50.0))
+    assert report(policy)["jct_s"] == report(lmetric)["jct_s"]
+    policy.routing.use(heuristic_weights())
+    assert report(policy)["jct_s"] != report(lmetric)["jct_s"]
 
 
 # --- what they see --------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_demand_is_what_a_walk_over_all_programs_would_find(seed: int) -> None:
 
 def test_turns_left_are_those_of_programs_that_got_as_far() -> None:
     seen = TurnsLeft()
-    cluster: Any = FakeCluster(*instances(1))
+    cluster = Simulation(pressured(2)).cluster
     done = [make_program(i, turns_done=turns) for i, turns in enumerate((3, 5, 10))]
     young = make_program(9, turns_done=4)
     assert seen.of(young) == UNSEEN_TURNS

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from compiled_helpers import native_classes, parts_of
 
-from agentserve_gym.baselines import parse_policy
+from agentserve_gym.baselines import NamedPolicy, parse_policy
 from agentserve_gym.sim import Simulation, load_scenario
 from agentserve_gym.sim.kernel.copying import Copyable, fields_of
 from agentserve_gym.sim.kernel.stepper import _Kick
@@ -53,11 +53,12 @@ RUNS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("cxl-shared", STEP_END, "lmetric+dram_cxl+plas"),
     ("cxl-shared", {"cluster": ARC}, "lmetric+dram_cxl+plas"),
     ("default", {"cluster": GROUP}, "affinity+lru"),
+    ("default", {}, "learned"),
 )
 
 
-def simulations() -> Iterator[Simulation]:
-    """Simulations at each of their decisions."""
+def simulations() -> Iterator[tuple[Simulation, NamedPolicy]]:
+    """Simulations at each of their decisions, and who decides."""
     for preset, changes, policy in RUNS:
         data = load_scenario(preset).model_dump() | changes
         simulation = Simulation(load_scenario(data), 3, record_turns=True)
@@ -66,16 +67,16 @@ def simulations() -> Iterator[Simulation]:
         decision = simulation.advance()
         while decision is not None:
             decision = simulation.advance(decider.decide(decision))
-            yield simulation
+            yield simulation, decider
 
 
 @cache
 def examples() -> dict[type, Copyable]:
     """One object of every class that was met, as it stood then or later."""
     found: dict[type, Copyable] = {}
-    for number, simulation in enumerate(simulations()):
+    for number, (simulation, decider) in enumerate(simulations()):
         events = [event for *_, event in simulation.clock._queue]
-        for part in events if number % 100 else parts_of(simulation):
+        for part in events if number % 100 else parts_of((simulation, decider)):
             if isinstance(part, Copyable):
                 found.setdefault(type(part), part)
     kick = _Kick(simulation.engines[0]._stepper)  # never waits at a decision

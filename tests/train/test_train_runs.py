@@ -7,6 +7,9 @@ import os
 import pickle
 import shutil
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -258,16 +261,31 @@ def test_a_model_of_another_program_is_refused(tmp_path):
         load_policy(file)
 
 
-def test_a_model_with_the_actions_of_an_earlier_version_is_refused(trained, tmp_path):
-    file = tmp_path / "old.zip"
-    with zipfile.ZipFile(trained[0] / "model.zip") as new, zipfile.ZipFile(file, "w") as old:
-        for name in new.namelist():
-            content = new.read(name)
+def with_other_card(run: Path, file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Write a run's model to ``file`` with a changed card."""
+    with zipfile.ZipFile(run / "model.zip") as model, zipfile.ZipFile(file, "w") as other:
+        for name in model.namelist():
+            content = model.read(name)
             if name == "agentserve.json":
                 card = json.loads(content)
-                del card["pin_until_return_s"]
+                change(card)
                 content = json.dumps(card).encode()
-            old.writestr(name, content)
+            other.writestr(name, content)
+
+
+def test_a_model_file_chooses_no_code_that_runs(trained, tmp_path):
+    file, made = tmp_path / "foreign.zip", tmp_path / "made"
+    code = f"os:mkdir(path={made})"
+    with_other_card(trained[0], file, lambda card: card.update(baseline=code))
+    with pytest.raises(ValueError, match="code that is not of this package"):
+        load_policy(file)
+    assert not made.exists()
+    assert load_policy(file, baseline="lmetric+dram").card.baseline == "lmetric+dram"
+
+
+def test_a_model_with_the_actions_of_an_earlier_version_is_refused(trained, tmp_path):
+    file = tmp_path / "old.zip"
+    with_other_card(trained[0], file, lambda card: card.pop("pin_until_return_s"))
     with pytest.raises(ValueError, match=r"the actions of an earlier version, .*; train it anew"):
         load_policy(file)
 

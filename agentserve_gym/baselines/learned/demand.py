@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mypy_extensions import mypyc_attr
 
-from agentserve_gym.sim import ClusterView, ProgramState
+from agentserve_gym.sim.kernel.copying import Copyable
+from agentserve_gym.sim.kernel.programs import ProgramState
+from agentserve_gym.sim.views import ClusterView
 
 _NOTHING_TOKENS = 1.0
 """Less than this is what rounding leaves."""
 
 
-@dataclass(slots=True)
-class Member:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Member(Copyable):
     """A started program on an instance.
 
     Attributes:
@@ -20,14 +22,24 @@ class Member:
         acting_since_s: when its tool gap began; ``None`` while it reasons.
     """
 
-    program: ProgramState
-    instance: int
-    own_tokens: float
-    shared: tuple[tuple[str, int], ...]
-    acting_since_s: float | None = None
+    __slots__ = ("acting_since_s", "instance", "own_tokens", "program", "shared")
+
+    def __init__(
+        self,
+        program: ProgramState,
+        instance: int,
+        own_tokens: float,
+        shared: tuple[tuple[str, int], ...],
+    ) -> None:
+        self.program = program
+        self.instance = instance
+        self.own_tokens = own_tokens
+        self.shared = shared
+        self.acting_since_s: float | None = None
 
 
-class Demand:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Demand(Copyable):
     """Contexts of programs that reason count whole, those of programs that wait for tools halve
     every ``half_life_s`` of their gap, and what programs share counts once an instance
     (ThunderAgent, arXiv 2602.13692). A sum that decays as a whole needs no walk over programs."""

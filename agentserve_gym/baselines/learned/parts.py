@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from agentserve_gym.baselines.estimates import slowest_gap_s
 from agentserve_gym.baselines.learned.demand import Demand, Member
+from agentserve_gym.baselines.learned.prices import instance_price
 from agentserve_gym.baselines.learned.situation import (
     Situation,
     TurnsLeft,
@@ -40,8 +41,8 @@ from agentserve_gym.sim import (
     offload,
 )
 
-GENERAL = "general"
-"""The weights for any cluster."""
+SPECIALIST = "default"
+"""Weights trained on the preset of that name."""
 SOURCE = "trained here by evolution, from heuristics"
 
 _PROBE_TOKENS, _PROBE_HISTORY = 2048, 16384
@@ -54,7 +55,7 @@ _EXTREME = 5.0
 class LearnedPart(Part):
     """A part with weights, by the name of a packaged set or the path of a file."""
 
-    weights: str = text(GENERAL)
+    weights: str = text(SPECIALIST)
 
     def __post_init__(self) -> None:
         if isinstance(self.weights, str):  # anything else is refused below
@@ -103,31 +104,12 @@ class LearnedRouting(LearnedPart, Routing):
         home, situation = decision.program.home, self._situation.features(decision.cluster)
         power = dot(self._groups["route_turns"], situation)
         away = dot(self._groups["route_away"], situation)
+        weights = self._groups["route"]
         return [
-            self._price(decision, view, power) + (away if view.index != home else 0.0)
+            instance_price(decision, view, weights, power, self._token_prefill_s(decision, view))
+            + (away if view.index != home else 0.0)
             for view in decision.instances
         ]
-
-    def _price(self, decision: RouteDecision, view: InstanceView, power: float) -> float:
-        cluster, turn, size = decision.cluster, decision.turn, view.block_size_tokens
-        host, backlog, evicted, imposed, contexts = self._groups["route"]
-        cached, load = view.look(turn)
-        missing = turn.prompt_tokens - cached
-        own = float(missing)
-        for tier in cluster.tiers:
-            more = cluster.tier_tokens(turn, view.index, tier) - cached
-            if more > 0:
-                own = min(own, missing - host * more)
-        lost = min(max(missing - load.free_blocks * size, 0), load.cached_blocks * size)
-        tokens = (
-            own
-            + exp(backlog) * load.prefill_backlog_tokens
-            + exp(evicted) * lost
-            + exp(imposed) * load.decoding_turns * own * 0.1
-        )
-        price = log(max(tokens, 0.0) * self._token_prefill_s(decision, view) + 1e-3)
-        full = load.context_tokens / (view.kv_blocks * size)
-        return price + power * log(load.turns + 1.0) + contexts * full
 
     def _token_prefill_s(self, decision: RouteDecision, view: InstanceView) -> float:
         """A rate: the backlog belongs to many turns, whose histories are not known."""

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from math import log, log1p
 from operator import mul
 
-from agentserve_gym.sim import ClusterView, ProgramState, RouteDecision
+from mypy_extensions import mypyc_attr
+
+from agentserve_gym.sim.decisions import RouteDecision
+from agentserve_gym.sim.kernel.copying import Copyable
+from agentserve_gym.sim.kernel.programs import ProgramState
+from agentserve_gym.sim.views import ClusterView
 
 UNSEEN_TURNS = 20.0
 """Turns that a program is thought to have left before any of its class is done."""
@@ -28,7 +33,8 @@ def relative_size(tokens: int, pool_tokens: float) -> float:
     return clamp(log((tokens + 1.0) / pool_tokens), -5.0, 1.0) + 2.0
 
 
-class Situation:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Situation(Copyable):
     """The cluster in ``SITUATION``'s numbers; what does not change is worked out once."""
 
     def __init__(self) -> None:
@@ -64,7 +70,8 @@ def _fixed(cluster: ClusterView) -> tuple[float, float, float, float]:
     return pool, pool / len(views), float(tier), 0.5 * log(len(views))
 
 
-class TurnsLeft:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class TurnsLeft(Copyable):
     """How many turns programs of a class still have, from those that are done: the mean of what
     was left to the ones that got as far."""
 

@@ -129,6 +129,24 @@ def load_weights(name: str) -> Weights:
     Raises:
         ValueError: if there are none of this name, or the file is not complete.
     """
+    content = _read(name)
+    if not isinstance(content, dict) or not isinstance(content.get("weights"), dict):
+        raise ValueError(f"weights {shown(name)}: no table 'weights' in it")
+    return _from_tables(content["weights"], name, complete=True)
+
+
+def about_weights(name: str) -> dict[str, Any]:
+    """Where weights come from, as ``save_weights`` was told.
+
+    Raises:
+        ValueError: if there are none of this name.
+    """
+    content = _read(name)
+    about = content.get("about") if isinstance(content, dict) else None
+    return about if isinstance(about, dict) else {}
+
+
+def _read(name: str) -> Any:
     if name.endswith(".json"):
         try:
             text = Path(name).read_text(encoding="utf-8")
@@ -140,12 +158,9 @@ def load_weights(name: str) -> Weights:
         hint = unknown("weights", name, packaged_weights())
         raise ValueError(f"{hint}; or the path of a .json file")
     try:
-        content = json.loads(text)
+        return json.loads(text)
     except ValueError as error:
         raise ValueError(f"weights {shown(name)}: not JSON: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("weights"), dict):
-        raise ValueError(f"weights {shown(name)}: no table 'weights' in it")
-    return _from_tables(content["weights"], name, complete=True)
 
 
 def save_weights(path: Path, weights: Weights, about: Mapping[str, Any]) -> None:
