@@ -29,9 +29,9 @@ def latency_costs_throughput() -> Trend:
     cost = 1 - saga / best
     return Trend(
         "C30",
-        "scheduling programs for latency costs about 30 % of peak throughput against batch "
-        "scheduling for throughput; tasks take 1.64 times as long under session affinity",
-        "SAGA (arXiv 2605.00528), 64 A100",
+        "scheduling programs for latency costs about 30 % of peak throughput; tasks take 1.64 "
+        "times as long under session affinity",
+        "SAGA (arXiv 2605.00528), 64 GPUs",
         f"SWE-bench agents, Llama-3.1-70B on {_INSTANCES} B200, in closed loops of "
         f"{listed([*map(float, _AGENTS)], 0)} an instance; output tokens per second once warm, "
         f"{len(_SEEDS)} seeds; each policy's peak over the loops: SAGA's system against the best "
