@@ -23,7 +23,7 @@ from agentserve_gym.validation.trends.setup import (
     report,
 )
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.whole_cluster]
 
 ALWAYS_THE_HOLDER = "sglang(match=0.05,difference=1000000)"
 

@@ -17,7 +17,7 @@ from agentserve_gym.validation.trends.setup import (
     reports,
 )
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.whole_cluster]
 
 
 def coding_agents(gap_s: Draw, rate_per_s: float = 0.6) -> Scenario:

@@ -19,7 +19,7 @@ from agentserve_gym.validation.trends.swe_agents import (
     tiered,
 )
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.whole_cluster]
 
 
 @pytest.mark.parametrize("policy", ["continuum", "continuum_paper"])

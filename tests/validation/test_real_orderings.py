@@ -16,7 +16,7 @@ from agentserve_gym.validation.trends.gating import (
 from agentserve_gym.validation.trends.host_tiers import coding, input_tokens_per_s
 from agentserve_gym.validation.trends.programs import unchanged
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.whole_cluster]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
