@@ -148,8 +148,9 @@ def bench(
     allow_local_modules()
     whole = load_suite(suite, traces)
     chosen = whole.only(scenario or [], policy or (whole.luck.policies if facts else []), seeds)
-    for name, reason in chosen.skipped.items():
-        note(f"{name} is left out: {reason}")
+    if not scenario:
+        for name, reason in chosen.skipped.items():
+            note(f"{name} is left out: {reason}")
     planned = plan_jobs(chosen, traces)
     results = _open(out, resume=resume)
     _work(planned, results, jobs)
