@@ -2,8 +2,8 @@
 
 Every generated page must say which command made it. The validation page is computed anew where its
 data sets are here; of the benchmark two cells under two policies; of the training results the
-heuristics. Differences are printed and end with exit code 1. Performance is not repeatable to the
-digit and is not measured.
+heuristics; of learned policies their own figures. Differences are printed and end with exit code 1.
+Performance is not repeatable to the digit and is not measured.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from agentserve_gym.baselines import parse_policy
-from agentserve_gym.bench import Outcome, Study, load_suite, plan_jobs, run_jobs
+from agentserve_gym.bench import Outcome, Study, Suite, load_suite, plan_jobs, run_jobs
 from agentserve_gym.bench.cell_pages import cells_page
 from agentserve_gym.cli import app
 from agentserve_gym.datasets import find_data_set
@@ -26,10 +26,11 @@ from agentserve_gym.report.page import is_made_by
 from agentserve_gym.sim import load_scenario
 from agentserve_gym.train import evaluation_seeds
 from agentserve_gym.train.evaluation import score
+from tools.learning_results import SPECIALIST, specialist_suite
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 GENERATED = (
-    "benchmark.md", "benchmark/cells.md", "conformance.md", "performance.md",
+    "benchmark.md", "benchmark/cells.md", "conformance.md", "learning.md", "performance.md",
     "training-results.md", "validation.md",
 )  # fmt: skip
 
@@ -87,14 +88,8 @@ def _cells() -> Iterator[str]:
     page = (DOCS / "benchmark" / "cells.md").read_text(encoding="utf-8")
     seeds = int(re.findall(r"--seeds (\d+)", page)[0])
     suite = load_suite("standard").only(CELLS, CELL_POLICIES, seeds)
-    outcomes: list[Outcome] = []
-
-    def failed(_job: object, error: Exception) -> None:
-        raise error
-
-    run_jobs(plan_jobs(suite, None), 1, outcomes.append, failed)
     known = _cell_rows(page)
-    for key, row in _cell_rows(cells_page(Study(suite, outcomes))).items():
+    for key, row in _cell_rows(cells_page(Study(suite, _run(suite)))).items():
         if key[1] in CELL_POLICIES and known.get(key) != row:
             yield from _differences([str((*key, known.get(key)))], [str((*key, row))])
 
@@ -125,6 +120,28 @@ def _training() -> Iterator[str]:
             yield f"{name}: the page has {found}, this version {mean_s:.1f}"
 
 
+def _learning() -> Iterator[str]:
+    """Mean JCT of the policies whose weights come with the package: they are trained on what is
+    simulated, so this is also a test of the simulation."""
+    suite = specialist_suite().only([], [SPECIALIST], None)
+    (cell,) = Study(suite, _run(suite)).cells
+    text = (DOCS / "learning.md").read_text(encoding="utf-8")
+    found = re.findall(rf"`{re.escape(SPECIALIST)}`: mean JCT ([\d.]+) s", text)
+    mean_s = f"{cell.mean(SPECIALIST):.1f}"
+    if found != [mean_s]:
+        yield f"{SPECIALIST}: the page has {found}, this version {mean_s}"
+
+
+def _run(suite: Suite) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+
+    def failed(_job: object, error: Exception) -> None:
+        raise error
+
+    run_jobs(plan_jobs(suite, None), 1, outcomes.append, failed)
+    return outcomes
+
+
 def _lines(path: Path) -> Lines:
     return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
@@ -140,6 +157,7 @@ CHECKS: dict[str, Callable[[], Iterator[str]]] = {
     "validation.md": _validation,
     "benchmark/cells.md": _cells,
     "training-results.md": _training,
+    "learning.md": _learning,
 }
 
 if __name__ == "__main__":

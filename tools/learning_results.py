@@ -77,7 +77,7 @@ def page(specialist: Study) -> str:
             opening("Learned policies", "make learning-results", current_commit()),
             _INTRODUCTION,
             _weights(),
-            _specialist(specialist.ranking_cells[0]),
+            _specialist(specialist.cells[0]),
         ]
     )
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from agentserve_gym import __version__
+from agentserve_gym.bench import Study
 from agentserve_gym.report import page as shell
 from agentserve_gym.report.page import current_commit, is_made_by, made_by
-from tools import docs_check, training_results
+from tools import docs_check, learning_results, training_results
+from tools.learning_results import SPECIALIST, specialist_suite
 
 PAGES = docs_check.GENERATED
 
@@ -84,6 +86,24 @@ def test_a_check_that_finds_something_fails(monkeypatch, capsys, tmp_path: Path)
     monkeypatch.setenv("AGENTSERVE_DATA", str(tmp_path))
     docs_check.main()
     assert "one: not checked, for want of the data sets tau2" in capsys.readouterr().out
+
+
+def test_a_learned_policy_whose_figures_moved_is_noticed(monkeypatch, tmp_path: Path) -> None:
+    """On the toy and two seeds; the page is written by hand."""
+    toy = specialist_suite().only(["toy"], [SPECIALIST, "lmetric"], 2)
+    monkeypatch.setattr(docs_check, "specialist_suite", lambda: toy)
+    monkeypatch.setattr(docs_check, "DOCS", tmp_path)
+    page = tmp_path / "learning.md"
+    page.write_text(f"`{SPECIALIST}`: mean JCT 999.9 s over 2 seeds", encoding="utf-8")
+    (line,) = docs_check._learning()
+    assert "the page has ['999.9']" in line
+    (cell,) = Study(toy, docs_check._run(toy)).cells
+    page.write_text(f"`{SPECIALIST}`: mean JCT {cell.mean(SPECIALIST):.1f} s", encoding="utf-8")
+    assert list(docs_check._learning()) == []
+    made = learning_results.page(Study(toy, docs_check._run(toy)))
+    assert f"`{SPECIALIST}`: mean JCT {cell.mean(SPECIALIST):.1f} s over 2 seeds" in made
+    assert "| `lmetric` |" in made
+    assert "`agentserve train --recipe default`" in made
 
 
 def run_results(policy: str) -> dict[str, object]:
