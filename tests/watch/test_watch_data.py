@@ -176,7 +176,9 @@ def check_decision(run: WatchedRun, time_s: float, state: dict[str, Any]) -> Non
 @needs_node
 def test_figures_at_the_end_are_those_of_the_report() -> None:
     run, report = watched("default", "learned")
-    (shown,) = states(told_of(run), [run.history.end_s])
+    (shown,) = states(
+        told_of(run), [run.history.end_s + 1e-6]
+    )  # the page's times are in microseconds
     figures = shown[0]["figures"]
     assert figures["done"] == report["programs"]
     assert figures["meanJct"] == pytest.approx(report["jct_s"]["mean"], abs=1e-5)
