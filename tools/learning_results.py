@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from agentserve_gym.baselines.learned.weights import about_weights, packaged_weights
-from agentserve_gym.bench.results import ResultsFile
+from agentserve_gym.bench.measure import Outcome
+from agentserve_gym.bench.results import ResultsFile, key
 from agentserve_gym.bench.runner import plan_jobs, run_jobs
 from agentserve_gym.bench.study import CellResult, Study
 from agentserve_gym.bench.suite import LuckPlan, Suite, load_suite
@@ -55,10 +55,10 @@ def specialist_suite() -> Suite:
     return part.model_copy(update=changes)
 
 
-def _outcomes(suite: Suite, folder: Path) -> list[Any]:
+def _outcomes(suite: Suite, folder: Path) -> list[Outcome]:
     folder.mkdir(parents=True, exist_ok=True)
     results = ResultsFile(folder / "results.csv")
-    known = {(run.scenario, run.label, run.seed, run.digest) for run in results.outcomes}
+    known = {key(outcome) for outcome in results.outcomes}
     left = [job for job in plan_jobs(suite) if job.key not in known]
     failures: list[str] = []
     print(f"{suite.name}: {len(left)} runs", file=sys.stderr)

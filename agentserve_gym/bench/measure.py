@@ -85,14 +85,14 @@ class Window:
             )
         self.programs = [workload.program(warmup + number) for number in range(measured)]
         self.members = {member for program in self.programs for member in _family(program)}
-        self._last_turn = {p.program_id: len(p.turns) - 1 for p in self.programs}
+        self.last_turn = {p.program_id: len(p.turns) - 1 for p in self.programs}
         self._unfinished = len(self.programs)
         self._seen = 0
 
     def is_over(self, records: list[TurnRecord]) -> bool:
         """Whether every measured program is done; looks at new records only."""
         for record in records[self._seen :]:
-            if self._last_turn.get(record.program_id) == record.turn:
+            if self.last_turn.get(record.program_id) == record.turn:
                 self._unfinished -= 1
         self._seen = len(records)
         return self._unfinished == 0
@@ -161,7 +161,8 @@ def _reduce(
     report = simulation.report()
     kept = [record for record in records if record.program_id in window.members]
     ideal_s = np.array([simulation.ideal.jct_s(program) for program in window.programs])
-    jct_s = _completion_times(window, kept)
+    arrived_s, ended_s = lifetimes(window, kept)
+    jct_s = ended_s - arrived_s
     ttft_s = np.array([record.first_token_s - record.ready_s for record in kept])
     tpot_s = np.array([_tpot_s(record) for record in kept])
     objective = simulation.scenario.objective
@@ -210,16 +211,20 @@ def _reduce(
     )
 
 
-def _completion_times(window: Window, records: list[TurnRecord]) -> np.ndarray:
-    """JCT of each measured program: a root program is ready when it arrives."""
-    arrived: dict[str, float] = {}
-    ended: dict[str, float] = {}
+def lifetimes(window: Window, records: list[TurnRecord]) -> tuple[np.ndarray, np.ndarray]:
+    """When each measured program arrived, and when it was done; NaN for what has not happened. A
+    root program is ready when it arrives."""
+    arrived_s: dict[str, float] = {}
+    ended_s: dict[str, float] = {}
     for record in records:
+        name = record.program_id
         if record.turn == 0:
-            arrived[record.program_id] = record.ready_s
-        ended[record.program_id] = record.end_s
+            arrived_s[name] = record.ready_s
+        if record.turn == window.last_turn.get(name):
+            ended_s[name] = record.end_s
     names = [program.program_id for program in window.programs]
-    return np.array([ended[name] - arrived[name] for name in names])
+    arrived, ended = ([times.get(name, np.nan) for name in names] for times in (arrived_s, ended_s))
+    return np.array(arrived), np.array(ended)
 
 
 def _drift(slowdown: np.ndarray) -> float:

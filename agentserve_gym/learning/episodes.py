@@ -9,10 +9,9 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agentserve_gym.baselines import NamedPolicy, drive
-from agentserve_gym.bench.measure import Window
+from agentserve_gym.bench.measure import Window, lifetimes
 from agentserve_gym.bench.suite import Cell, find_scenario, load_suite, with_trace
 from agentserve_gym.learning.recipe import Recipe, Variation
 from agentserve_gym.sim import Scenario, Simulation, load_scenario
@@ -136,26 +135,7 @@ def episode_cost(episode: Episode, policy: NamedPolicy, tail: float) -> float:
             break
         if answers > _FEW_ANSWERS and answers > MOST_ANSWERS_A_TURN * len(records):
             break
-    jct_s = _times_s(window, simulation)
+    arrived_s, ended_s = lifetimes(window, records)
+    so_far_s = simulation.now_s - np.nan_to_num(arrived_s)
+    jct_s = np.where(np.isnan(ended_s), 2.0 * so_far_s, ended_s - arrived_s)
     return float(np.log(jct_s.mean()) + tail * np.log(np.percentile(jct_s, 99)))
-
-
-def _times_s(window: Window, simulation: Simulation) -> NDArray[np.float64]:
-    """JCT of the measured programs; of those that are not done twice their time so far."""
-    arrived_s: dict[str, float] = {}
-    ended_s: dict[str, float] = {}
-    turns: dict[str, int] = {}
-    for record in simulation.metrics.records or []:
-        name = record.program_id
-        if record.turn == 0:
-            arrived_s[name] = record.ready_s
-        ended_s[name] = record.end_s
-        turns[name] = record.turn + 1
-    times_s = []
-    for program in window.programs:
-        name = program.program_id
-        if turns.get(name) == len(program.turns):
-            times_s.append(ended_s[name] - arrived_s[name])
-        else:
-            times_s.append(2.0 * (simulation.now_s - arrived_s.get(name, 0.0)))
-    return np.array(times_s)

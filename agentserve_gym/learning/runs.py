@@ -100,6 +100,7 @@ class _Training:
         start = heuristic_weights() if recipe.start == HEURISTIC else load_weights(recipe.start)
         self._evolution = Evolution(recipe, start.vector())
         self._start_costs: list[float] = []
+        self._begun_by: dict[str, str | None] = {}
         self._kept: Comparison | None = None
         self._wall_s = 0.0
 
@@ -119,7 +120,8 @@ class _Training:
                 return costs
 
             if not self._start_costs:
-                self._note({"start": cost(self._selection_tasks(), "start: episodes")})
+                costs = cost(self._selection_tasks(), "start: episodes")
+                self._note({"start": costs, "made_by": _made_by()})
             while self._evolution.updates < self._recipe.updates:
                 self._one_update(cost)
         assert self._kept is not None
@@ -155,6 +157,7 @@ class _Training:
         """
         if "start" in line:
             self._start_costs = line["start"]
+            self._begun_by = line["made_by"]
             self._compare({"update": 0, "selection": line["start"], "wall_s": 0.0})
             return
         if line["update"] != self._evolution.updates + 1:
@@ -190,8 +193,7 @@ class _Training:
             "recipe": self._recipe.name,
             "cells": self._episodes.names,
             "selection": asdict(found),
-            "version": agentserve_gym.__version__,
-            "commit": current_commit(),
+            **self._begun_by,
         }
 
     def _noted(self) -> Iterable[dict[str, Any]]:
@@ -222,6 +224,11 @@ def task_cost(task: Task) -> float:
     """What it costs."""
     policy = learned_policy(from_vector(task.weights.tolist(), "in training"))
     return episode_cost(task.episode, policy, task.tail)
+
+
+def _made_by() -> dict[str, str | None]:
+    """The version that begins a run; to go on with another one does not make it that one's."""
+    return {"version": agentserve_gym.__version__, "commit": current_commit()}
 
 
 def _in_pairs(costs: list[float]) -> list[tuple[float, float]]:
