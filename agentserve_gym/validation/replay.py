@@ -182,8 +182,7 @@ class DataParallelBalancer:
         if not isinstance(decision, RouteDecision):
             return KEEP
         loads = [view.load() for view in decision.cluster.instances]
-        least = min(range(len(loads)), key=lambda index: (_score(loads[index]), index))
-        return Route(least)
+        return Route(min(range(len(loads)), key=lambda index: (_score(loads[index]), index)))
 
 
 def replay(settings: ReplaySettings) -> Replay:

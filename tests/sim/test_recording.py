@@ -55,6 +55,13 @@ def changed(preset: str, changes: dict[str, Any]) -> Any:
     return load_scenario(data)
 
 
+def recorded(preset: str, policy: str, changes: dict[str, Any]) -> RecordedSimulation:
+    """A whole run."""
+    simulation = RecordedSimulation(changed(preset, changes), 1)
+    run_policy(simulation, parse_policy(policy))
+    return simulation
+
+
 @pytest.mark.parametrize(("preset", "policy", "changes"), RUNS)
 def test_recording_leaves_the_run_as_it_is(
     preset: str, policy: str, changes: dict[str, Any]
@@ -109,8 +116,7 @@ def test_the_history_adds_up(preset: str, policy: str, changes: dict[str, Any]) 
 def test_a_program_is_in_one_stage_after_the_other(
     preset: str, policy: str, changes: dict[str, Any]
 ) -> None:
-    simulation = RecordedSimulation(changed(preset, changes), 1)
-    run_policy(simulation, parse_policy(policy))
+    simulation = recorded(preset, policy, changes)
     ended_s: dict[int, float] = {}
     for found in simulation.history.stages:
         assert found.start_s < found.end_s
@@ -123,8 +129,7 @@ def test_a_program_is_in_one_stage_after_the_other(
 def test_links_serve_in_order_and_before_arrival(
     preset: str, policy: str, changes: dict[str, Any]
 ) -> None:
-    simulation = RecordedSimulation(changed(preset, changes), 1)
-    run_policy(simulation, parse_policy(policy))
+    simulation = recorded(preset, policy, changes)
     served_s: dict[str, float] = {}
     for transfer in simulation.history.transfers:
         for passage in transfer.passages:

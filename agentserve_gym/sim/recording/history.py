@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from agentserve_gym.sim.kernel.programs import Phase
-
 
 class Stage(Enum):
     """What a program does. ``HELD`` and ``QUEUE`` are its time in ``Phase.QUEUE``, at the router
@@ -21,16 +19,6 @@ class Stage(Enum):
     GAP = "gap"
     LEFT = "left"
 
-
-PHASE_OF = {
-    Stage.HELD: Phase.QUEUE,
-    Stage.QUEUE: Phase.QUEUE,
-    Stage.LOAD: Phase.LOAD,
-    Stage.PREFILL: Phase.PREFILL,
-    Stage.DECODE: Phase.DECODE,
-    Stage.GAP: Phase.GAP,
-}
-"""The phase that a stage's time counts as; that of ``LEFT`` counts as none."""
 
 NOBODY = -1
 """In the place of a program or an instance: none, or not known."""
