@@ -26,7 +26,7 @@ from agentserve_gym.report.page import is_made_by
 from agentserve_gym.sim import load_scenario
 from agentserve_gym.train import evaluation_seeds
 from agentserve_gym.train.evaluation import score
-from tools.learning_results import SPECIALIST, specialist_suite
+from tools.learning_studies import SPECIALIST, specialist_suite
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 GENERATED = (

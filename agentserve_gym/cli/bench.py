@@ -55,7 +55,9 @@ FOUND = "found.toml"
 
 
 def bench(
-    suite: Annotated[str, typer.Option(help="standard, quick, or a .toml file.")] = "standard",
+    suite: Annotated[
+        str, typer.Option(help="standard, quick, unseen, or a .toml file.")
+    ] = "standard",
     scenario: Annotated[
         list[str] | None,
         typer.Option(

@@ -25,6 +25,16 @@ from agentserve_gym.tables import read_table
 HEURISTIC = "heuristic"
 """The start that is no file: weights with which the parts are heuristics."""
 
+SCALES = {
+    "route": 0.4, "route.host_credit": 0.15, "route_turns": 0.2, "route_away": 0.2,
+    "admit": 0.12, "pause_above": 0.12, "pause": 0.7, "demand": 0.5, "release": 0.4,
+    "queue": 0.4,
+    "place_keep": 0.3, "place_pin": 0.3, "place_warm": 0.3, "place_cold": 0.3, "place_far": 0.3,
+    "pin": 0.5, "rank": 0.3,
+}  # fmt: skip
+"""How far a weight has to move to change mean JCT over the benchmark's cells about as much as any
+other, by group or ``group.name``; judged by moving each alone."""
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -61,8 +71,7 @@ class Recipe(StrictModel):
             from the present ones in opposite directions.
         spread: the step: standard deviation of a weight's perturbation, in units of its scale.
         rate: of learning, of Adam, in the same units; it falls to a tenth towards the end.
-        scales: by group, or ``group.name``, how much of a change of the weight is as much as one
-            of others; 0 leaves it as it is.
+        scales: what differs from ``SCALES``; 0 leaves a weight as it is.
         tail: weight of log p99 JCT beside log mean JCT.
         variation: of episodes.
         select_every: updates between comparisons on the same ``selection_seeds`` seeds in every
@@ -103,11 +112,16 @@ class Recipe(StrictModel):
         return scales
 
     def scale_vector(self) -> list[float]:
-        """The scale of every weight, 1 where nothing else is said."""
+        """The scale of every weight: the recipe's or the usual one; its own, or its group's."""
         found = []
         for group, names in LAYOUT.items():
-            of_group = self.scales.get(group, 1.0)
-            found += [self.scales.get(f"{group}.{name}", of_group) for name in names]
+            for name in names:
+                said = (
+                    scales.get(key)
+                    for scales in (self.scales, SCALES)
+                    for key in (f"{group}.{name}", group)
+                )
+                found.append(next(scale for scale in said if scale is not None))
         return found
 
 

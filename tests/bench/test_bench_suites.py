@@ -80,8 +80,13 @@ def test_every_policy_sends_turns_to_instances_of_their_model(policy: str):
 
 
 def test_every_scenario_is_in_a_suite(standard):
-    names = {cell.scenario for cell in standard.cells} | set(standard.skipped)
-    assert names == set(scenario_names())
+    def cells(suite):
+        return {cell.scenario for cell in suite.cells} | set(suite.skipped)
+
+    unseen = load_suite("unseen")
+    assert cells(standard) | cells(unseen) == set(scenario_names())
+    assert not cells(standard) & cells(unseen)
+    assert not set(standard.seed_numbers()) & set(unseen.seed_numbers())
 
 
 def test_parallel_cells_differ_in_hardware_alone(standard):

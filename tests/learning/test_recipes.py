@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.baselines.driving import run_policy
-from agentserve_gym.baselines.learned.weights import SIZE, heuristic_weights, load_weights
+from agentserve_gym.baselines.learned.weights import LAYOUT, SIZE, heuristic_weights, load_weights
 from agentserve_gym.bench.suite import find_scenario, load_suite
 from agentserve_gym.cli import app
 from agentserve_gym.learning import (
@@ -59,9 +59,13 @@ def test_every_recipe_of_the_package_finds_its_cells() -> None:
 
 
 def test_scales_are_of_groups_or_of_single_weights() -> None:
-    recipe = Recipe(**{**SMALL, "scales": {"queue": 0.5, "queue.ready": 0.0}})
+    usual = Recipe(**SMALL).scale_vector()
+    recipe = Recipe(**{**SMALL, "scales": {"queue": 0.7, "queue.ready": 0.0}})
+    assert 0.0 not in usual
     assert recipe.scale_vector().count(0.0) == 1
-    assert recipe.scale_vector().count(0.5) == 8
+    assert recipe.scale_vector().count(0.7) == usual.count(0.7) + 8
+    route = Recipe(**{**SMALL, "scales": {"route": 0.9}}).scale_vector()
+    assert route[: len(LAYOUT["route"])] == [0.9] * len(LAYOUT["route"])
 
 
 @pytest.mark.parametrize(

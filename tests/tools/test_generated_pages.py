@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from agentserve_gym import __version__
 from agentserve_gym.bench import Study
 from agentserve_gym.report import page as shell
 from agentserve_gym.report.page import current_commit, is_made_by, made_by
-from tools import docs_check, learning_results, training_results
-from tools.learning_results import SPECIALIST, specialist_suite
+from tools import docs_check, learning_page, learning_results, training_results
+from tools.learning_studies import GENERAL, SPECIALIST, part_policies, specialist_suite
 
 PAGES = docs_check.GENERATED
 
@@ -100,10 +101,34 @@ def test_a_learned_policy_whose_figures_moved_is_noticed(monkeypatch, tmp_path: 
     (cell,) = Study(toy, docs_check._run(toy)).cells
     page.write_text(f"`{SPECIALIST}`: mean JCT {cell.mean(SPECIALIST):.1f} s", encoding="utf-8")
     assert list(docs_check._learning()) == []
-    made = learning_results.page(Study(toy, docs_check._run(toy)))
-    assert f"`{SPECIALIST}`: mean JCT {cell.mean(SPECIALIST):.1f} s over 2 seeds" in made
-    assert "| `lmetric` |" in made
-    assert "`agentserve train --recipe default`" in made
+
+
+def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
+    """On the toy and two seeds."""
+    toys = {
+        name: Study(toy, docs_check._run(toy))
+        for name, suite in learning_results.SUITES.items()
+        for toy in [suite().only(["toy"], _TOY_POLICIES[name], 2)]
+    }
+    made = learning_page.page(toys["default"], toys["standard"], toys["unseen"], toys["parts"])
+    for line in (
+        f"`{SPECIALIST}`: mean JCT {toys['default'].cells[0].mean(SPECIALIST):.1f} s over 2 seeds",
+        "| `lmetric` |",
+        "`agentserve train --recipe default`",
+        "Against the best of each cell: ",
+        "| all but routing | `lmetric+learned(residency)",
+    ):
+        assert line in made, line
+    pictures = learning_page.pictures(toys["standard"], toys["unseen"])
+    assert set(pictures) == set(re.findall(r"\]\((.*png)\)", made))
+
+
+_TOY_POLICIES = {
+    "default": ["lmetric", SPECIALIST],
+    "standard": ["lmetric", "thunderagent", GENERAL],
+    "unseen": ["lmetric", "thunderagent", GENERAL],
+    "parts": [*part_policies(), GENERAL],
+}
 
 
 def run_results(policy: str) -> dict[str, object]:

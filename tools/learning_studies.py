@@ -1,0 +1,72 @@
+"""What learned policies are judged on: suites, with the seeds that nothing was chosen by."""
+
+from __future__ import annotations
+
+from agentserve_gym.bench.suite import LuckPlan, Suite, load_suite
+
+GENERAL = "learned"
+SPECIALIST = "learned(weights=default)"
+
+SPECIALIST_SEEDS = 30
+GENERAL_SEEDS = 20
+GENERAL_FIRST_SEED = 3000
+"""The standard suite's own seeds chose the policies that it is compared with."""
+PARTS_SEEDS = 8
+
+SEARCHED = ("lmetric+write_through+shortest_prefill",)
+"""What `agentserve bench --search --scenario default` found, of 300 on seeds of its own."""
+
+FROM_HEURISTICS = {
+    "routing": "lmetric",
+    "residency": "write_through",
+    "admission": "thunderagent",
+    "scheduling": "fcfs",
+}
+"""What each learned part began as, nearly: the part of a published system."""
+
+
+def specialist_suite() -> Suite:
+    """The preset `default` under every curated policy and the specialist, on evaluation seeds."""
+    standard = load_suite("standard")
+    deployable = [entry.label for entry in standard.policies if entry.lever != "oracle"]
+    labels = [*deployable, *SEARCHED, SPECIALIST]
+    part = standard.only(["default"], labels, SPECIALIST_SEEDS)
+    return _without_luck(part, "specialist for default", first_seed=0)
+
+
+def unseen_suite() -> Suite:
+    """Cells that nothing was trained or tuned on."""
+    suite = load_suite("unseen")
+    labels = [entry.label for entry in suite.policies]
+    part = suite.only([], [*labels, GENERAL], GENERAL_SEEDS)
+    return _without_luck(part, "unseen cells", suite.first_seed)
+
+
+def general_suite() -> Suite:
+    """Every cell of the standard suite, under the policies that are strong somewhere in it."""
+    strong = [entry.label for entry in load_suite("unseen").policies]
+    part = load_suite("standard").only([], [*strong, GENERAL], GENERAL_SEEDS)
+    return _without_luck(part, "standard cells", GENERAL_FIRST_SEED)
+
+
+def parts_suite() -> Suite:
+    """The same cells, with parts of the general policy replaced by those that they began as."""
+    part = load_suite("standard").only([], [*part_policies(), GENERAL], PARTS_SEEDS)
+    return _without_luck(part, "learned parts", GENERAL_FIRST_SEED)
+
+
+def part_policies() -> dict[str, str]:
+    """Policy -> what is learned in it: nothing, one part, or all but one."""
+    heuristics = FROM_HEURISTICS
+    policies = {"+".join(heuristics.values()): "nothing"}
+    for family in heuristics:
+        rest = [part for other, part in heuristics.items() if other != family]
+        policies["+".join([f"learned({family})", *rest])] = f"{family} alone"
+    for family in heuristics:
+        learned = [f"learned({other})" for other in heuristics if other != family]
+        policies["+".join([heuristics[family], *learned])] = f"all but {family}"
+    return policies
+
+
+def _without_luck(part: Suite, name: str, first_seed: int) -> Suite:
+    return part.model_copy(update={"name": name, "first_seed": first_seed, "luck": LuckPlan()})
