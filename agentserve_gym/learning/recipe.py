@@ -29,11 +29,12 @@ SCALES = {
     "route": 0.4, "route.host_credit": 0.15, "route_turns": 0.2, "route_away": 0.2,
     "admit": 0.12, "pause_above": 0.12, "pause": 0.7, "demand": 0.5, "release": 0.4,
     "queue": 0.4,
-    "place_keep": 0.3, "place_pin": 0.3, "place_warm": 0.3, "place_cold": 0.3, "place_far": 0.3,
+    "place_keep": 0.0, "place_pin": 0.3, "place_warm": 0.3, "place_cold": 0.3, "place_far": 0.3,
     "pin": 0.5, "rank": 0.3,
 }  # fmt: skip
-"""How far a weight has to move to change mean JCT over the benchmark's cells about as much as any
-other, by group or ``group.name``; judged by moving each alone."""
+"""How far a weight has to move, by group or ``group.name``, per standard deviation of what it
+multiplies, to change mean JCT over the benchmark's cells about as much as any other; judged by
+moving each alone. Only differences of places' values matter, so one of them stays."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -69,8 +70,9 @@ class Recipe(StrictModel):
         start: packaged weights or a file to start from, or ``heuristic``.
         updates: of the weights. ``pairs``: of episodes for each, played with weights a step away
             from the present ones in opposite directions.
-        spread: the step: standard deviation of a weight's perturbation, in units of its scale.
-        rate: of learning, of Adam, in the same units; it falls to a tenth towards the end.
+        spread: the step: its standard deviation along each direction, in units of its scale.
+        rate: how far a slope of one standard deviation beyond noise moves the weights, in the same
+            units; it falls to a tenth towards the end.
         scales: what differs from ``SCALES``; 0 leaves a weight as it is.
         tail: weight of log p99 JCT beside log mean JCT.
         variation: of episodes.
@@ -86,8 +88,8 @@ class Recipe(StrictModel):
     start: str = HEURISTIC
     updates: PositiveInt = 60
     pairs: PositiveInt = 72
-    spread: PositiveFloat = 0.5
-    rate: PositiveFloat = 0.08
+    spread: PositiveFloat = 0.2
+    rate: PositiveFloat = 0.06
     scales: dict[str, NonNegativeFloat] = Field(default={})
     tail: NonNegativeFloat = 0.12
     variation: Variation = Variation()

@@ -31,7 +31,8 @@ from agentserve_gym.learning.episodes import (
     episode_cost,
     varied,
 )
-from agentserve_gym.learning.evolution import Evolution
+from agentserve_gym.learning.evolution import Evolution, units
+from agentserve_gym.learning.features import CONSTANT, KINDS, kinds_of, looks
 from agentserve_gym.learning.recipe import Variation
 from agentserve_gym.learning.runs import UPDATES, WEIGHTS
 from agentserve_gym.sim import Simulation
@@ -61,8 +62,8 @@ def test_every_recipe_of_the_package_finds_its_cells() -> None:
 def test_scales_are_of_groups_or_of_single_weights() -> None:
     usual = Recipe(**SMALL).scale_vector()
     recipe = Recipe(**{**SMALL, "scales": {"queue": 0.7, "queue.ready": 0.0}})
-    assert 0.0 not in usual
-    assert recipe.scale_vector().count(0.0) == 1
+    assert usual.count(0.0) == len(LAYOUT["place_keep"])
+    assert recipe.scale_vector().count(0.0) == usual.count(0.0) + 1
     assert recipe.scale_vector().count(0.7) == usual.count(0.7) + 8
     route = Recipe(**{**SMALL, "scales": {"route": 0.9}}).scale_vector()
     assert route[: len(LAYOUT["route"])] == [0.9] * len(LAYOUT["route"])
@@ -148,28 +149,80 @@ def test_a_run_that_holds_nearly_everything_is_cut_off_and_expensive(
 
 
 def test_evolution_descends() -> None:
-    recipe = Recipe(**{**SMALL, "updates": 60, "pairs": 40, "rate": 0.2, "spread": 0.1})
-    target = np.linspace(-1.0, 1.0, SIZE)
+    """A cost of differences between scores, as long as the steps are in the recipe's units."""
+    recipe = Recipe(**{**SMALL, "updates": 80, "pairs": 60})
+    step = units(recipe)
+    across = np.linalg.pinv(step)
     evolution = Evolution(recipe, [0.0] * SIZE)
+    target = np.linspace(-1.0, 1.0, SIZE) @ step
 
     def cost(weights: Any) -> float:
-        return float(((weights - target) ** 2).mean())
+        return float((((weights - target) @ across) ** 2).mean())
 
     before = cost(evolution.weights)
-    for _ in range(60):
+    for _ in range(80):
         evolution.update([(cost(one), cost(other)) for one, other in evolution.pairs()])
-    assert cost(evolution.weights) < 0.2 * before
+    assert cost(evolution.weights) < 0.3 * before
+
+
+def test_luck_moves_little() -> None:
+    """Against costs that follow from one direction, and noise as large."""
+    recipe = Recipe(**{**SMALL, "updates": 40, "pairs": 40})
+    draw = np.random.default_rng(0)
+    step = units(recipe)
+    start = heuristic_weights().vector()
+    lucky, steady = Evolution(recipe, start), Evolution(recipe, start)
+    direction = np.linalg.pinv(step)[:, 0]
+    for _ in range(40):
+        noise = draw.normal(0.0, 0.2, (2, 40, 2))
+        lucky.update(noise[0].tolist())
+        along = [[one @ direction, other @ direction] for one, other in steady.pairs()]
+        steady.update((np.array(along) + noise[1]).tolist())
+    moved = [np.abs((run.weights - start) @ np.linalg.pinv(step)) for run in (lucky, steady)]
+    assert moved[1][0] > 1.0
+    assert np.sqrt((moved[0] ** 2).mean()) < 0.1 * moved[1][0]
 
 
 def test_weights_of_scale_0_stay() -> None:
-    recipe = Recipe(**{**SMALL, "scales": {"queue": 0.0}})
-    evolution = Evolution(recipe, heuristic_weights().vector())
-    evolution.update([(1.0, 2.0), (0.5, 0.1)])
-    tables = zip(
-        heuristic_weights().vector(), evolution.weights, recipe.scale_vector(), strict=True
-    )
-    for before, after, scale in tables:
-        assert (before == after) == (scale == 0.0)
+    recipe = Recipe(**{**SMALL, "pairs": 40, "scales": {"queue": 0.0}})
+    start = np.array(heuristic_weights().vector())
+    evolution = Evolution(recipe, start.tolist())
+    for _ in range(3):
+        pairs = evolution.pairs()
+        evolution.update([(float(one.sum()), float(other.sum())) for one, other in pairs])
+    still = np.array(recipe.scale_vector()) == 0.0
+    assert still.sum() == len(LAYOUT["queue"]) + len(LAYOUT["place_keep"])
+    assert (evolution.weights[still] == start[still]).all()
+    assert (evolution.weights[~still] != start[~still]).any()
+
+
+def test_a_step_along_a_feature_keeps_the_mean_score() -> None:
+    rows = units(Recipe(**SMALL))
+    names = [(group, name) for group in LAYOUT for name in LAYOUT[group]]
+    first = next(place for place, (group, _) in enumerate(names) if group == "admit")
+    admit = slice(first, first + len(LAYOUT["admit"]))
+    means = []
+    for name in LAYOUT["admit"]:
+        look = looks("admit", name)
+        means.append(1.0 if look is None else look.mean)
+    for place, name in enumerate(LAYOUT["admit"], first):
+        shift = float(rows[place, admit] @ np.array(means))
+        assert (abs(shift) > 0.1) == (name == CONSTANT), name
+        look = looks("admit", name)
+        if look is not None:
+            assert rows[place, place] * look.deviation == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize("group", LAYOUT)
+def test_every_feature_was_measured(group: str) -> None:
+    kinds = kinds_of(group)
+    named = {name for kind in kinds for name in KINDS[kind]}
+    assert named == (set(LAYOUT[group]) if kinds else set())
+    for name in named - {CONSTANT}:
+        look = looks(group, name)
+        assert look is not None
+        assert look.deviation > 0.0
+    assert looks("route", "backlog") is None
 
 
 def test_both_episodes_of_a_pair_lie_opposite_each_other() -> None:

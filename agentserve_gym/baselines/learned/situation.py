@@ -14,6 +14,10 @@ from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.programs import ProgramState
 from agentserve_gym.sim.views import ClusterView
 
+_WINDOW_S = 10.0
+"""Reuse is counted over so long, at least."""
+_WINDOW_WEIGHT = 0.3
+_PROBE_TOKENS = 8192
 UNSEEN_TURNS = 20.0
 """Turns that a program is thought to have left before any of its class is done."""
 
@@ -38,15 +42,22 @@ class Situation(Copyable):
     """The cluster in ``SITUATION``'s numbers; what does not change is worked out once."""
 
     def __init__(self) -> None:
-        self._fixed: tuple[float, float, float, float] | None = None
+        self._fixed: tuple[float, float, float, float, float] | None = None
+        self._reuse = 1.0
+        self._counted = (0.0, 0.0)
+        self._counted_at_s = 0.0
 
     def features(self, cluster: ClusterView) -> list[float]:
         """1; log of the live programs' contexts over all HBM; the share of live programs that are
         held; whether there is a lower tier; log of how many contexts fit an instance; log of the
-        tools' recent duration; log of the number of instances."""
+        tools' recent duration; log of the number of instances; the recent share of prompt tokens
+        that were in HBM; log of restoring a context from the first tier over computing it again,
+        at most 0."""
         if self._fixed is None:
             self._fixed = _fixed(cluster)
-        pool, per_instance, tier, instances = self._fixed
+        if cluster.now_s - self._counted_at_s >= _WINDOW_S:
+            self._count_reuse(cluster)
+        pool, per_instance, tier, instances, restoring = self._fixed
         live = cluster.live_programs or 1
         contexts = cluster.live_context_tokens + 1.0
         held = cluster.held_turns / live
@@ -58,16 +69,37 @@ class Situation(Copyable):
             clamp(log(per_instance * live / contexts) / 3.0, -2.0, 2.0),
             log(cluster.tools.overall.ema_s + 0.1) / 3.0,
             instances,
+            self._reuse,
+            restoring,
         ]
 
+    def _count_reuse(self, cluster: ClusterView) -> None:
+        """A moving average over windows in which turns were admitted."""
+        prompts, hits = 0.0, 0.0
+        for view in cluster.instances:
+            prompts += view.prompt_tokens
+            hits += view.hit_tokens
+        before_prompts, before_hits = self._counted
+        if prompts > before_prompts:
+            share = (hits - before_hits) / (prompts - before_prompts)
+            self._reuse += _WINDOW_WEIGHT * (share - self._reuse)
+            self._counted = (prompts, hits)
+        self._counted_at_s = cluster.now_s
 
-def _fixed(cluster: ClusterView) -> tuple[float, float, float, float]:
-    """Tokens of all HBM and of one instance's on average, whether there is a lower tier, and half
-    the log of the number of instances."""
+
+def _fixed(cluster: ClusterView) -> tuple[float, float, float, float, float]:
+    """Tokens of all HBM and of one instance's on average, whether there is a lower tier, half the
+    log of the number of instances, and what restoring takes against computing again."""
     views = cluster.instances
     pool = float(sum(view.kv_blocks * view.block_size_tokens for view in views))
-    tier = any(cluster.reached_tiers(view.index) for view in views)
-    return pool, pool / len(views), float(tier), 0.5 * log(len(views))
+    restoring, tier = 0.0, 0.0
+    for view in views:
+        for reached in cluster.reached_tiers(view.index)[:1]:
+            tier = 1.0
+            restore_s = cluster.load_s(view.index, reached, _PROBE_TOKENS)
+            again_s = cluster.prefill_s(view.index, _PROBE_TOKENS, 0)
+            restoring = min(restoring, log((restore_s + 1e-6) / again_s))
+    return pool, pool / len(views), tier, 0.5 * log(len(views)), clamp(restoring / 2.0, -3.0, 0.0)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

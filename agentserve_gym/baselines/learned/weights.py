@@ -14,7 +14,9 @@ from typing import Any
 from agentserve_gym.files import write_file
 from agentserve_gym.messages import shown, unknown
 
-SITUATION = ("one", "working_set", "held", "tier", "fit", "gap", "instances")
+SITUATION = (
+    "one", "working_set", "held", "tier", "fit", "gap", "instances", "reuse", "restoring",
+)  # fmt: skip
 """The cluster, see ``Situation.features``."""
 TURN = ("hit", "restorable", "first", "size", "turns_done", "waited")
 """A turn at the gate, see ``LearnedAdmission``."""
@@ -54,7 +56,7 @@ _HEURISTIC = {
     "admit": {"one": -0.1},
     "pause": {"context": -1.0, "acting": 10.0},
     "release": {"context": 1.0},
-    "queue": {"ready": 1.0},
+    "queue": {"ready": 0.2},
     "place_pin": {"one": -1.0},
     "place_warm": {"one": 1.0},
     "place_cold": {"one": -1.0},
