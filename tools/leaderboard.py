@@ -3,6 +3,7 @@
 python -m tools.leaderboard                         # goes on where it was stopped
 python -m tools.leaderboard --page                  # the page alone, of the files that are there
 python -m tools.leaderboard --policy thunderagent   # a submission of this policy; repeatable
+python -m tools.leaderboard --seeds FILE            # of the private part, for who has its seeds
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from agentserve_gym.bench.suite import load_suite
 from agentserve_gym.cli.progress import Report, reporting
 from agentserve_gym.cli.submit import default_file
 from agentserve_gym.files import write_file
-from agentserve_gym.leaderboard.edition import Edition, load_edition
+from agentserve_gym.leaderboard.edition import (
+    Edition,
+    PrivateSeeds,
+    load_edition,
+    load_private_seeds,
+)
 from agentserve_gym.leaderboard.page import page, read_all
 from agentserve_gym.leaderboard.policies import make_card
 from agentserve_gym.leaderboard.runs import submit
@@ -36,16 +42,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.leaderboard")
     parser.add_argument("--policy", action="append", choices=list(shipped()), metavar="LABEL")
     parser.add_argument("--page", action="store_true")
+    parser.add_argument("--seeds", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     edition = load_edition(EDITION)
     if not arguments.page:
+        private = load_private_seeds(arguments.seeds) if arguments.seeds else None
         NOTES.mkdir(parents=True, exist_ok=True)
         FOLDER.mkdir(exist_ok=True)
         labels = arguments.policy or list(shipped())
         with reporting() as report:
             for number, label in enumerate(labels, start=1):
                 print(f"{number} of {len(labels)}: {label}", file=sys.stderr)
-                add(label, edition, report)
+                add(label, edition, private, report)
     write_file(PAGE, made(edition))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
@@ -58,14 +66,14 @@ def shipped() -> dict[str, str]:
     return {**curated, **{name: name for name in learned}}
 
 
-def add(label: str, edition: Edition, report: Report) -> None:
+def add(label: str, edition: Edition, private: PrivateSeeds | None, report: Report) -> None:
     """Submit a policy unless there is a file of it as it is now."""
     card = make_card(shipped()[label], name=label)
-    path = FOLDER / default_file(edition, label, private=False)
+    path = FOLDER / default_file(edition, label, private=private is not None)
     if path.exists() and read_submission(path, edition).card == card:
         return
     notes = NOTES / path.with_suffix(".rows.csv").name
-    write_submission(path, submit(card, edition, None, notes, JOBS, report))
+    write_submission(path, submit(card, edition, private, notes, JOBS, report))
 
 
 def made(edition: Edition) -> str:

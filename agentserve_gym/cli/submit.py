@@ -21,6 +21,8 @@ from agentserve_gym.leaderboard.runs import submit as run
 from agentserve_gym.leaderboard.submission import Submission, too_slow, write_submission
 from agentserve_gym.report.markdown import interval
 
+_MODEL = "model.zip"
+
 EditionOption = Annotated[str, typer.Option(help="An edition's name, or a .toml file.")]
 SeedsOption = Annotated[
     Path | None, typer.Option(help="The private seeds, for who keeps them: the private part.")
@@ -87,7 +89,7 @@ def submit(
         name=name,
         author=author,
         description=description,
-        observes=observes or (f"observations of {env}" if env else None),
+        observes=observes,
         training_cost=training_cost,
     )
     path = out or default_file(scored, card.name, private=private is not None)
@@ -113,18 +115,17 @@ def policy_text(
     baseline: str | None = None,
 ) -> str:
     """A policy, model or function, as ``parse_policy`` reads it."""
-    is_file = Path(policy).exists()
     given: dict[str, object | None]
     if algorithm is not None:
-        maker, given = "load_sb3", {"path": policy, "algorithm": algorithm, "env": env}
+        maker, given = "load_sb3", {"path": _model_file(policy), "algorithm": algorithm}
+        given["env"] = env
         given["vecnormalize"] = vecnormalize
     elif vecnormalize is not None:
         raise typer.BadParameter("--vecnormalize goes with --algorithm")
-    elif is_file:
+    elif _names_model(policy):
         if env is not None:
             raise typer.BadParameter("--env goes with --algorithm or module:function")
-        file = Path(policy) / "model.zip" if Path(policy).is_dir() else policy
-        maker, given = "load_policy", {"path": file}
+        maker, given = "load_policy", {"path": _model_file(policy)}
     elif env is not None:
         maker, given = "load_function", {"text": policy, "env": env}
     elif baseline is not None:
@@ -134,6 +135,16 @@ def policy_text(
     given["baseline"] = baseline
     said = ",".join(f"{key}={value}" for key, value in given.items() if value is not None)
     return f"agentserve_gym.train:{maker}({said})"
+
+
+def _names_model(text: str) -> bool:
+    """Whether it is a model's file or the folder of a training, and no policy's name."""
+    return text.endswith(".zip") or (Path(text) / _MODEL).is_file()
+
+
+def _model_file(text: str) -> Path:
+    """The file itself, as the fingerprint is of files."""
+    return Path(text) / _MODEL if Path(text).is_dir() else Path(text)
 
 
 def default_file(edition: Edition, name: str, *, private: bool) -> Path:

@@ -13,20 +13,19 @@ import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-from pydantic import Field, FiniteFloat, PositiveFloat
+from pydantic import Field
 
-from agentserve_gym.bench.suite import Cell
+from agentserve_gym.bench.suite import Cell, NonNegativeInt
 from agentserve_gym.messages import unknown, validated
 from agentserve_gym.report.statistics import Array
-from agentserve_gym.sim.scenario import StrictModel
+from agentserve_gym.sim.scenario import Positive, StrictModel
 from agentserve_gym.tables import read_table
 
 Part = Literal["public", "private"]
 Metric = Literal["jct_mean_s", "jct_p99_s", "slowdown"]
-Seed = Annotated[int, Field(ge=0)]
 
 
 class ScoredCell(Cell):
@@ -38,8 +37,8 @@ class ScoredCell(Cell):
 class DecisionTime(StrictModel):
     """Most wall time that one decision may take, at the median and at the 99th percentile."""
 
-    median_ms: PositiveFloat
-    p99_ms: PositiveFloat
+    median_ms: Positive
+    p99_ms: Positive
 
 
 class Recorded(NamedTuple):
@@ -47,9 +46,9 @@ class Recorded(NamedTuple):
 
     cell: str
     seed: int
-    jct_mean_s: FiniteFloat
-    jct_p99_s: FiniteFloat
-    slowdown: FiniteFloat
+    jct_mean_s: Positive
+    jct_p99_s: Positive
+    slowdown: Positive
 
 
 class Records(StrictModel):
@@ -73,7 +72,7 @@ class PrivateSeeds(StrictModel):
 
     edition: str
     nonce: str
-    seeds: list[Seed]
+    seeds: list[NonNegativeInt]
 
     @property
     def sha256(self) -> str:
@@ -99,11 +98,17 @@ class Edition(StrictModel):
     minimum_version: str
     reference: str
     metrics: list[Metric] = Field(min_length=1)
-    public_seeds: list[Seed] = Field(min_length=2)
+    public_seeds: list[NonNegativeInt] = Field(min_length=2)
     private_seeds_sha256: str
     decision_time: DecisionTime
     cells: list[ScoredCell] = Field(min_length=1)
     records: Records = Records()
+
+    @property
+    def sha256(self) -> str:
+        """Of all that it says and records."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(canonical(content)).hexdigest()
 
     @property
     def cell_names(self) -> list[str]:

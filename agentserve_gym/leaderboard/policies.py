@@ -16,6 +16,7 @@ from agentserve_gym.baselines.learned.weights import about_weights
 from agentserve_gym.baselines.lookahead.policy import Planner
 from agentserve_gym.baselines.parser import DEFAULTS
 from agentserve_gym.leaderboard.submission import Card
+from agentserve_gym.leaderboard.timed import Timed
 
 _PACKAGE = __name__.partition(".")[0]
 _HANDS_ON = (Part.bind, ComposedPolicy.bind)
@@ -89,9 +90,15 @@ def make_card(
         author=author or "",
         description=description or "",
         sha256=fingerprint(policy),
-        observes=observes or "what a live router sees",
+        observes=observes or _observes(policy),
         training_cost=training_cost or "",
     )
+
+
+def _observes(policy: NamedPolicy) -> str:
+    found = (getattr(item, "env_id", None) for item in _items(policy))
+    envs = [f"observations of {env_id}" for env_id in found if env_id]
+    return envs[0] if envs else "what a live router sees"
 
 
 def _training_cost(policy: NamedPolicy) -> str:
@@ -128,7 +135,7 @@ def _items(policy: Any) -> Iterator[Any]:
             yield from _items(policy.base)
         case ComposedPolicy():
             yield from policy.parts
-        case WholePolicy():
+        case WholePolicy() | Timed():
             yield from _items(policy.policy)
         case _ if _is_ours(type(policy)) and hasattr(policy, "baseline"):
             yield from _items(policy.baseline)

@@ -72,6 +72,7 @@ def submit(
     ]
     made = Submission(
         edition=edition.name,
+        edition_sha256=edition.sha256,
         part=part,
         card=card,
         made_by=made_by(),
@@ -132,13 +133,13 @@ def plan(
     scenarios = {name: find_scenario(name) for name in cells}
     return {
         (cell, place): Job(
-            scenarios[cell],
-            cells[cell],
-            card.name,
-            timed(card.policy),
-            seeds[place - 1],
-            digest,
-            code,
+            scenario=scenarios[cell],
+            cell=cells[cell],
+            label=card.name,
+            policy=timed(card.policy),
+            seed=seeds[place - 1],
+            digest=digest,
+            code=code,
         )
         for cell, place in chosen
     }

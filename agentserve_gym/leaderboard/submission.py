@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 
 import agentserve_gym
 from agentserve_gym.bench.measure import Outcome
+from agentserve_gym.bench.suite import NonNegativeInt
 from agentserve_gym.files import write_file
 from agentserve_gym.leaderboard.edition import (
     Edition,
@@ -24,7 +25,7 @@ from agentserve_gym.leaderboard.edition import (
 )
 from agentserve_gym.messages import validated
 from agentserve_gym.report.statistics import Estimate, pooled_ratio, ratio
-from agentserve_gym.sim.scenario import StrictModel
+from agentserve_gym.sim.scenario import NonNegative, Positive, StrictModel
 from agentserve_gym.tables import read_table
 
 TOLERANCE = 1e-9
@@ -41,16 +42,16 @@ class Row(NamedTuple):
 
     cell: str
     seed: int
-    jct_mean_s: PositiveFloat
-    jct_p99_s: PositiveFloat
-    slowdown: PositiveFloat
-    ttft_p95_s: NonNegativeFloat
-    slo_goodput: NonNegativeFloat
-    decisions: int
-    invalid_answers: int
-    decision_median_us: NonNegativeFloat
-    decision_p99_us: NonNegativeFloat
-    wall_s: NonNegativeFloat
+    jct_mean_s: Positive
+    jct_p99_s: Positive
+    slowdown: Positive
+    ttft_p95_s: NonNegative
+    slo_goodput: NonNegative
+    decisions: NonNegativeInt
+    invalid_answers: NonNegativeInt
+    decision_median_us: NonNegative
+    decision_p99_us: NonNegative
+    wall_s: NonNegative
 
     @property
     def name(self) -> str:
@@ -86,9 +87,9 @@ class Card(StrictModel):
 class Ratio(StrictModel):
     """To the reference, with a two-sided 95 % interval."""
 
-    value: PositiveFloat
-    low: PositiveFloat
-    high: PositiveFloat
+    value: Positive
+    low: Positive
+    high: Positive
 
     @classmethod
     def of(cls, estimate: Estimate) -> Ratio:
@@ -115,12 +116,12 @@ class Totals(StrictModel):
 
     ratios: dict[Metric, Ratio]
     cells: dict[str, Ratio]
-    decisions: int
-    invalid_answers: int
-    decision_median_us: FiniteFloat
-    decision_p99_us: FiniteFloat
+    decisions: NonNegativeInt
+    invalid_answers: NonNegativeInt
+    decision_median_us: NonNegative
+    decision_p99_us: NonNegative
     in_time: bool
-    wall_s: FiniteFloat
+    wall_s: NonNegative
 
 
 class MadeBy(StrictModel):
@@ -135,9 +136,14 @@ class MadeBy(StrictModel):
 
 
 class Submission(StrictModel):
-    """The content of a file but for its checksum."""
+    """The content of a file but for its checksum.
+
+    Attributes:
+        edition, edition_sha256: name and fingerprint. ``part``: which of its seeds.
+    """
 
     edition: str
+    edition_sha256: str
     part: Part
     card: Card
     made_by: MadeBy
@@ -246,6 +252,11 @@ def read_submission(path: Path, edition: Edition) -> Submission:
     submission = validated(Submission, content, str(path))
     if submission.edition != edition.name:
         raise ValueError(f"{path}: edition is {submission.edition!r}; allowed: {edition.name}")
+    if submission.edition_sha256 != edition.sha256:
+        raise ValueError(
+            f"{path}: edition_sha256 is {submission.edition_sha256}, but that of edition "
+            f"{edition.name} here is {edition.sha256}: one of them is not as it was frozen"
+        )
     _require_version(submission, edition, path)
     problems = [*_wrong_rows(submission, edition)] or [*_wrong_totals(submission, edition)]
     if checksum != submission.sha256():

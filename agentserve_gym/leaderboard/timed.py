@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 class Timed:
     """Answers as another policy does; its counters are how long that took.
 
-    A policy by name, so that the benchmark runs it like any other: `timed`.
+    It has a name that ``parse_policy`` reads (`timed`), so the benchmark runs it like any other.
+
+    Attributes:
+        policy: the other one.
     """
 
     def __init__(self, policy: str) -> None:
@@ -27,24 +30,24 @@ class Timed:
         Raises:
             ValueError: as ``parse_policy``.
         """
-        self._policy = parse_policy(policy)
+        self.policy = parse_policy(policy)
         self._took_ns = array("q")
         self._began_ns = time.perf_counter_ns()
 
     @property
     def is_oracle(self) -> bool:
         """Whether the policy is one."""
-        return self._policy.is_oracle
+        return self.policy.is_oracle
 
     def bind(self, simulation: Simulation) -> None:
         """Hand the simulation on."""
-        self._policy.bind(simulation)
+        self.policy.bind(simulation)
         self._began_ns = time.perf_counter_ns()
 
     def decide(self, decision: Decision) -> Answer:
         """The policy's answer."""
         began_ns = time.perf_counter_ns()
-        answer = self._policy.decide(decision)
+        answer = self.policy.decide(decision)
         self._took_ns.append(time.perf_counter_ns() - began_ns)
         return answer
 

@@ -75,7 +75,7 @@ class EnvironmentPolicy:
             raise ValueError(f"env is {env!r}; allowed: {', '.join(ENV_IDS)}")
         self._name = name
         self._make_actor = make_actor
-        self._env_id = env
+        self.env_id = env
         self.baseline = parse_policy(baseline)
         self._check = check
         self._rows = rows
@@ -100,7 +100,7 @@ class EnvironmentPolicy:
         scenario = simulation.scenario
         rows = self._rows(scenario) if self._rows is not None else None
         made = gym.make(
-            f"agentserve_gym:{self._env_id}", scenario=scenario, max_instances=rows
+            f"agentserve_gym:{self.env_id}", scenario=scenario, max_instances=rows
         ).unwrapped
         assert isinstance(made, AgentServeBase)
         if self._check is not None:

@@ -87,6 +87,11 @@ class LearnedPolicy:
         return self._name
 
     @property
+    def env_id(self) -> str:
+        """Whose observations it takes."""
+        return self.card.env
+
+    @property
     def is_oracle(self) -> bool:
         """Whether its baseline is one: it sees no more than that."""
         return self.baseline.is_oracle
