@@ -1,8 +1,8 @@
 """Freeze an edition of the leaderboard: draw its private seeds, and record its reference.
 
-python -m tools.leaderboard_edition v1 PRIVATE.json
+python -m tools.leaderboard_edition v1 PRIVATE.json    # or a .toml file in the place of v1
     # 1. draws the list into the file, outside of the repository, and prints its SHA-256,
-    #    which goes into editions/v1.toml; 2. called again, writes editions/v1.json
+    #    which goes into v1.toml; 2. called again, writes v1.json beside it
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 from agentserve_gym.files import write_file
-from agentserve_gym.leaderboard import edition as editions
 from agentserve_gym.leaderboard.edition import (
     Edition,
     PrivateSeeds,
     Recorded,
+    edition_file,
     load_edition,
     load_private_seeds,
 )
@@ -33,11 +33,11 @@ def main() -> None:
     name, place = sys.argv[1], Path(sys.argv[2])
     edition = load_edition(name)
     if not place.exists():
-        drawn = draw(name, len(edition.public_seeds))
+        drawn = draw(edition.name, len(edition.public_seeds))
         write_file(place, json.dumps(drawn.model_dump(), indent=1) + "\n")
         print(f'private_seeds_sha256 = "{drawn.sha256}"')
         return
-    target = Path(editions.__file__).parent / "editions" / f"{name}.json"
+    target = edition_file(name).with_suffix(".json")
     if target.exists():
         sys.exit(f"{target} exists: an edition is frozen once")
     private = edition.seeds(load_private_seeds(place))

@@ -171,15 +171,26 @@ def edition_names() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
+def edition_file(name: str) -> Path:
+    """Where an edition is written down: by name in the package, or the ``.toml`` file itself.
+
+    Raises:
+        ValueError: for an unknown one.
+    """
+    if name.endswith(".toml"):
+        return Path(name)
+    if name not in edition_names():
+        raise ValueError(f"{unknown('edition', name, edition_names())}; or a .toml file")
+    return Path(str(_folder() / f"{name}.toml"))
+
+
 def load_edition(name: str) -> Edition:
     """An edition by name, or of a ``.toml`` file, with the records in the ``.json`` file beside it.
 
     Raises:
         ValueError: for an unknown one, or naming a bad value.
     """
-    if not name.endswith(".toml") and name not in edition_names():
-        raise ValueError(f"{unknown('edition', name, edition_names())}; or a .toml file")
-    path = Path(name) if name.endswith(".toml") else Path(str(_folder() / f"{name}.toml"))
+    path = edition_file(name)
     content, records = read_table(path), path.with_suffix(".json")
     if records.is_file():
         content["records"] = read_table(records)

@@ -32,10 +32,10 @@ agentserve verify {edition}-POLICY.json
 `POLICY` is what `agentserve run --policy` reads ([policies.md](policies.md)): parts, or a class
 of your own as `package.module:ClassName`; or the folder or `model.zip` of a training; or, as of
 `agentserve evaluate`, another Stable-Baselines3 model with `--algorithm`, or `module:function`
-with `--env`. It takes about half a minute on two cores for a policy that decides in microseconds,
-with the compiled kernel, and goes on where it was stopped. Open a pull request that adds the file
-to `leaderboard/` and the page of `make leaderboard-page`, and say where the code and the weights
-are.
+with `--env`. It must take clusters of one to four instances with no, one or two tiers below HBM.
+This is about half a minute on two cores for a policy that decides in microseconds, with the
+compiled kernel, and goes on where it was stopped. Open a pull request that adds the file to
+`leaderboard/` and the page of `make leaderboard-page`, and say where the code and the weights are.
 
 The file has a card (author, rule, SHA-256 of code and weights, what it observes, what training
 cost), a row for every run, versions, totals, and a checksum over all of it. `agentserve verify`

@@ -85,7 +85,7 @@ def make_card(
                 f"policy {text!r} does not come with the package: --{field} is missing"
             )
     return Card(
-        name=name or policy.name,
+        name=name or _name(policy),
         policy=text,
         author=author or "",
         description=description or "",
@@ -93,6 +93,12 @@ def make_card(
         observes=observes or _observes(policy),
         training_cost=training_cost or "",
     )
+
+
+def _name(policy: NamedPolicy) -> str:
+    """The policy's; of a model or function its own, without how it is loaded."""
+    inner = policy.policy if isinstance(policy, WholePolicy) else policy
+    return str(getattr(inner, "name", policy.name)) if _is_ours(type(inner)) else policy.name
 
 
 def _observes(policy: NamedPolicy) -> str:
