@@ -45,17 +45,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     edition = load_edition(EDITION)
+    failed: list[str] = []
     if not arguments.page:
         private = load_private_seeds(arguments.seeds) if arguments.seeds else None
         NOTES.mkdir(parents=True, exist_ok=True)
         FOLDER.mkdir(exist_ok=True)
-        labels = arguments.policy or list(shipped())
-        with reporting() as report:
-            for number, label in enumerate(labels, start=1):
-                print(f"{number} of {len(labels)}: {label}", file=sys.stderr)
-                add(label, edition, private, report)
+        failed = submit_all(arguments.policy or list(shipped()), edition, private)
     write_file(PAGE, made(edition))
     print(f"wrote {PAGE.relative_to(ROOT)}")
+    if failed:
+        sys.exit(f"{len(failed)} policies failed: {', '.join(failed)}")
+
+
+def submit_all(labels: list[str], edition: Edition, private: PrivateSeeds | None) -> list[str]:
+    """Submit policies; labels of those whose runs failed."""
+    failed = []
+    with reporting() as report:
+        for number, label in enumerate(labels, start=1):
+            print(f"{number} of {len(labels)}: {label}", file=sys.stderr)
+            try:
+                add(label, edition, private, report)
+            except ValueError as error:
+                print(f"{label}: {error}", file=sys.stderr)
+                failed.append(label)
+    return failed
 
 
 def shipped() -> dict[str, str]:

@@ -139,7 +139,8 @@ def policy_text(
 
 def _names_model(text: str) -> bool:
     """Whether it is a model's file or the folder of a training, and no policy's name."""
-    return text.endswith(".zip") or (Path(text) / _MODEL).is_file()
+    is_path = "(" not in text and ("/" in text or text.endswith(".zip"))
+    return is_path or (Path(text) / _MODEL).is_file()
 
 
 def _model_file(text: str) -> Path:

@@ -234,8 +234,15 @@ def write_submission(path: Path, submission: Submission) -> None:
 
 
 def edition_of(path: Path) -> str:
-    """The edition that a file says it is of; empty if it does not."""
-    return str(read_table(path).get("edition", ""))
+    """The edition that a file says it is of.
+
+    Raises:
+        ValueError: naming the file, if it does not.
+    """
+    name = read_table(path).get("edition")
+    if not isinstance(name, str):
+        raise ValueError(f"{path}: edition is missing; it is no file of agentserve submit")
+    return name
 
 
 def read_submission(path: Path, edition: Edition) -> Submission:
@@ -247,9 +254,9 @@ def read_submission(path: Path, edition: Edition) -> Submission:
     """
     content = read_table(path)
     checksum, columns = content.pop("sha256", None), content.pop("columns", None)
+    submission = validated(Submission, content, str(path))
     if columns != list(Row._fields):
         raise ValueError(f"{path}: columns are {columns}; allowed: {list(Row._fields)}")
-    submission = validated(Submission, content, str(path))
     if submission.edition != edition.name:
         raise ValueError(f"{path}: edition is {submission.edition!r}; allowed: {edition.name}")
     if submission.edition_sha256 != edition.sha256:

@@ -193,6 +193,13 @@ def test_another_edition_is_refused(toys, submitted, refused) -> None:
     assert "edition is 'v1'; allowed: toys" in refused("verify", submitted, "--edition", toys)
 
 
+def test_another_kind_of_file_is_refused(toys, refused) -> None:
+    toys.with_name("other.json").write_text("{}", encoding="utf-8")
+    assert "other.json: edition is missing" in refused("verify", "other.json")
+    toys.with_name("other.json").write_text('{"edition": "v1"}', encoding="utf-8")
+    assert "edition_sha256 is missing" in refused("verify", "other.json")
+
+
 def test_an_edition_that_was_changed_is_refused(toys, submitted, refused) -> None:
     text = toys.read_text(encoding="utf-8").replace("700000", "700002")
     toys.write_text(text, encoding="utf-8")
