@@ -49,7 +49,7 @@ def verify(
     chosen = drawn_rows(submission, None if every else rows, drawn_by)
     private = None if seeds is None else load_private_seeds(seeds)
     with reporting() as report:
-        check(
+        remarks = check(
             file,
             submission,
             scored,
@@ -62,5 +62,7 @@ def verify(
     how = "" if every or not chosen else f" (drawn with --seed {drawn_by})"
     again = f"{plural(len(chosen), 'row')} of {len(submission.rows)} run again{how}"
     typer.echo(f"{file}: checksum, totals, policy and {again} hold")
+    for remark in remarks:
+        note(remark)
     if not submission.totals.in_time:
         note(f"not ranked: {too_slow(submission.totals, scored)}")

@@ -88,7 +88,7 @@ class Edition(StrictModel):
         reference: the policy whose figures are 1.
         metrics: what ratios are taken of; the first one ranks.
         public_seeds: of the public part.
-        private_seeds_sha256: as ``PrivateSeeds.sha256`` of the private part's.
+        private_seeds_sha256: as ``PrivateSeeds.sha256`` of the private part's, which are as many.
         decision_time: what a policy must decide in to be ranked.
         records: what was achieved when the edition was frozen.
     """

@@ -19,14 +19,12 @@ from agentserve_gym.compiled import kernel
 from agentserve_gym.leaderboard.edition import Edition, Part, PrivateSeeds, Recorded, ScoredCell
 from agentserve_gym.leaderboard.policies import fingerprint, require_live_view
 from agentserve_gym.leaderboard.submission import (
-    REPEATABLE,
     Card,
     MadeBy,
     Row,
     Submission,
     rounded,
     row_of,
-    same,
     totals_of,
 )
 from agentserve_gym.leaderboard.timed import timed
@@ -83,15 +81,15 @@ def submit(
     return made
 
 
-def differences(
+def again(
     submission: Submission,
     edition: Edition,
     private: PrivateSeeds | None,
     chosen: Sequence[Run],
     workers: int,
     report: Report,
-) -> list[str]:
-    """What of some rows a run here does not repeat, in words.
+) -> list[tuple[Row, Row]]:
+    """Some rows of a submission, each with what a run here gives.
 
     Raises:
         ValueError: as ``submit``.
@@ -101,11 +99,7 @@ def differences(
     run_all(jobs, [], outcomes.append, workers, report)
     found = {key(outcome): outcome for outcome in outcomes}
     told = {(row.cell, row.seed): row for row in submission.rows}
-    said = []
-    for run, job in jobs.items():
-        here = row_of(found[job.key], run[1])
-        said += [f"row {here.name}: {text}" for text in _unequal(told[run], here)]
-    return said
+    return [(told[run], row_of(found[job.key], run[1])) for run, job in jobs.items()]
 
 
 def record(cell: ScoredCell, policy: str, seed: int, place: int) -> Recorded:
@@ -191,11 +185,3 @@ def made_by() -> MadeBy:
         python=platform.python_version(),
         numpy=np.__version__,
     )
-
-
-def _unequal(told: Row, here: Row) -> list[str]:
-    return [
-        f"{column} is {getattr(told, column)}, but {getattr(here, column)} here"
-        for column in REPEATABLE
-        if not same(getattr(told, column), getattr(here, column))
-    ]

@@ -218,7 +218,8 @@ def test_a_slow_policy_is_said_to_be(toys, agentserve) -> None:
     assert outcome.code == 0
     assert "too slow to be ranked: a decision takes" in outcome.stderr
     assert not load(toys.with_name("slow.json")).totals.in_time
-    outcome = agentserve("verify", "slow.json", "--edition", toys, "--rows", 0)
+    outcome = agentserve("verify", "slow.json", "--edition", toys, "--rows", 1, "--jobs", 1)
+    assert "ms here at the 99th percentile" in outcome.stderr
     assert "not ranked: a decision takes" in outcome.stderr
 
 
