@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo test test-compiled compiled interpreted check docs-check training-results learning-results bench bench-speed bench-peers conformance pure-wheel compiled-wheels clean
+.PHONY: demo test test-compiled compiled interpreted check docs-check training-results learning-results leaderboard leaderboard-page bench bench-speed bench-peers conformance pure-wheel compiled-wheels clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/agentserve demo
@@ -55,6 +55,14 @@ training-results: $(VENV)/.test-ready
 # Judges the learned policies (kept in runs/learning) and writes docs/learning.md.
 learning-results: compiled
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.learning_results
+
+# Submissions of all policies that come with the package to leaderboard/ (half an hour; those that are
+# there stay, unfinished ones are kept in runs/leaderboard), and docs/leaderboard.md from its files.
+leaderboard: compiled
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.leaderboard
+
+leaderboard-page: $(VENV)/.test-ready
+	$(BIN)/python -m tools.leaderboard --page
 
 # Results are kept in runs/benchmarks; each of the two also writes docs/performance.md anew.
 bench: bench-peers bench-speed

@@ -1,9 +1,10 @@
 """Whether generated documents are what this version computes: ``python -m tools.docs_check``.
 
-Every generated page must say which command made it. The validation page is computed anew where its
-data sets are here; of the benchmark two cells under two policies; of the training results the
-heuristics; of learned policies their own figures. Differences are printed and end with exit code 1.
-Performance is not repeatable to the digit and is not measured.
+Every generated page must say which command made it. The validation page is computed anew where
+its data sets are here; of the benchmark two cells under two policies; of the training results the
+heuristics; of learned policies their own figures; the leaderboard from its files, whose checksums
+and totals must hold. Differences are printed and end with exit code 1. Performance is not
+repeatable to the digit and is not measured.
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ from agentserve_gym.bench import Outcome, Study, Suite, load_suite, plan_jobs, r
 from agentserve_gym.bench.cell_pages import cells_page
 from agentserve_gym.cli import app
 from agentserve_gym.datasets import find_data_set
+from agentserve_gym.leaderboard.edition import load_edition
 from agentserve_gym.report.page import is_made_by
 from agentserve_gym.sim import load_scenario
 from agentserve_gym.train import evaluation_seeds
 from agentserve_gym.train.evaluation import score
+from tools import leaderboard
 from tools.learning_studies import SPECIALIST, specialist_suite
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 GENERATED = (
-    "benchmark.md", "benchmark/cells.md", "conformance.md", "learning.md", "performance.md",
-    "training-results.md", "validation.md",
+    "benchmark.md", "benchmark/cells.md", "conformance.md", "leaderboard.md", "learning.md",
+    "performance.md", "training-results.md", "validation.md",
 )  # fmt: skip
 
 CELLS = ["light-functions-8b", "coding-8b-single"]
@@ -132,6 +135,16 @@ def _learning() -> Iterator[str]:
         yield f"{SPECIALIST}: the page has {found}, this version {mean_s}"
 
 
+def _leaderboard() -> Iterator[str]:
+    """The whole page, from the files of its submissions."""
+    try:
+        page = leaderboard.made(load_edition(leaderboard.EDITION))
+    except ValueError as error:
+        yield str(error)
+        return
+    yield from _differences(_lines(DOCS / "leaderboard.md"), page.splitlines())
+
+
 def _run(suite: Suite) -> list[Outcome]:
     outcomes: list[Outcome] = []
 
@@ -158,6 +171,7 @@ CHECKS: dict[str, Callable[[], Iterator[str]]] = {
     "benchmark/cells.md": _cells,
     "training-results.md": _training,
     "learning.md": _learning,
+    "leaderboard.md": _leaderboard,
 }
 
 if __name__ == "__main__":

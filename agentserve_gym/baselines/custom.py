@@ -17,6 +17,10 @@ class WholePolicy:
 
     The object needs ``decide(decision)``; ``counters()``, ``bind(simulation)``, ``is_oracle`` and
     ``explain(decision)`` are used where it has them. ``reset`` builds it anew.
+
+    Attributes:
+        policy: the user's object, as it was last built.
+        factory, parameters: what builds it.
     """
 
     def __init__(self, name: str, factory: Callable[..., Any], parameters: dict[str, Any]) -> None:
@@ -26,13 +30,13 @@ class WholePolicy:
             ValueError: if the factory fails, or what it builds has no ``decide``.
         """
         self._name = name
-        self._factory = factory
-        self._parameters = parameters
+        self.factory = factory
+        self.parameters = parameters
         self.reset()
 
     @property
     def name(self) -> str:
-        given = ",".join(f"{key}={value}" for key, value in self._parameters.items())
+        given = ",".join(f"{key}={value}" for key, value in self.parameters.items())
         return f"{self._name}({given})" if given else self._name
 
     @property
@@ -56,7 +60,7 @@ class WholePolicy:
     def reset(self) -> None:
         """Build the policy anew."""
         try:
-            self.policy = self._factory(**self._parameters)
+            self.policy = self.factory(**self.parameters)
         except Exception as error:  # whatever a user's class raises
             raise ValueError(
                 f"policy {self._name!r} cannot be built: {type(error).__name__}: {error}"

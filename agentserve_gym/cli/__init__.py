@@ -15,9 +15,11 @@ from agentserve_gym.cli.policies import policies
 from agentserve_gym.cli.replay import replay
 from agentserve_gym.cli.run import run
 from agentserve_gym.cli.scenarios import scenarios
+from agentserve_gym.cli.submit import submit
 from agentserve_gym.cli.trace import trace
 from agentserve_gym.cli.train import train
 from agentserve_gym.cli.validate import validate
+from agentserve_gym.cli.verify import verify
 from agentserve_gym.cli.version import main
 from agentserve_gym.cli.watch import watch
 
@@ -41,9 +43,11 @@ for command in (
     replay,
     run,
     scenarios,
+    submit,
     trace,
     train,
     validate,
+    verify,
     watch,
 ):
     app.command()(command)

@@ -75,8 +75,8 @@ class EnvironmentPolicy:
             raise ValueError(f"env is {env!r}; allowed: {', '.join(ENV_IDS)}")
         self._name = name
         self._make_actor = make_actor
-        self._env_id = env
-        self._other = parse_policy(baseline)
+        self.env_id = env
+        self.baseline = parse_policy(baseline)
         self._check = check
         self._rows = rows
         self._counts = {"asked": 0, "delegated": 0}
@@ -88,7 +88,8 @@ class EnvironmentPolicy:
 
     @property
     def is_oracle(self) -> bool:
-        return False
+        """Whether its baseline is one: it sees no more than that."""
+        return self.baseline.is_oracle
 
     def bind(self, simulation: Simulation) -> None:
         """Fit observations and actions to the simulation's cluster.
@@ -99,7 +100,7 @@ class EnvironmentPolicy:
         scenario = simulation.scenario
         rows = self._rows(scenario) if self._rows is not None else None
         made = gym.make(
-            f"agentserve_gym:{self._env_id}", scenario=scenario, max_instances=rows
+            f"agentserve_gym:{self.env_id}", scenario=scenario, max_instances=rows
         ).unwrapped
         assert isinstance(made, AgentServeBase)
         if self._check is not None:
@@ -107,7 +108,7 @@ class EnvironmentPolicy:
         made.builder.attach(simulation.cluster)
         self._env = made
         self._actor = self._make_actor()
-        self._other.bind(simulation)
+        self.baseline.bind(simulation)
 
     def decide(self, decision: Decision) -> Answer:
         """Answer one decision.
@@ -118,7 +119,7 @@ class EnvironmentPolicy:
         env = self._env
         if not env.asks(decision):
             self._counts["delegated"] += 1
-            return env.unasked_answer(decision, self._other)
+            return env.unasked_answer(decision, self.baseline)
         self._counts["asked"] += 1
         try:
             action = self._actor(env.builder.write(decision), env.mask_at(decision))
@@ -132,7 +133,7 @@ class EnvironmentPolicy:
 
     def reset(self) -> None:
         """Forget the run so far."""
-        self._other.reset()
+        self.baseline.reset()
         self._counts = dict.fromkeys(self._counts, 0)
 
 

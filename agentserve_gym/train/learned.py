@@ -76,7 +76,7 @@ class LearnedPolicy:
         self.scorer = scorer.eval()
         self.card = card
         self._name = name
-        self._other = parse_policy(card.baseline)
+        self.baseline = parse_policy(card.baseline)
         self._placements = card.place_actions()
         self._cluster: ClusterView | None = None
         self._counts = {"routes": 0, "placements": 0, "delegated": 0}
@@ -87,8 +87,14 @@ class LearnedPolicy:
         return self._name
 
     @property
+    def env_id(self) -> str:
+        """Whose observations it takes."""
+        return self.card.env
+
+    @property
     def is_oracle(self) -> bool:
-        return False
+        """Whether its baseline is one: it sees no more than that."""
+        return self.baseline.is_oracle
 
     def decide(self, decision: Decision) -> Answer:
         """Answer one decision."""
@@ -96,7 +102,7 @@ class LearnedPolicy:
         shape = self.scorer.shape
         if not (shape.routes if routing else shape.placements):
             self._counts["delegated"] += 1
-            return self._other.decide(decision)
+            return self.baseline.decide(decision)
         if not isinstance(decision, RouteDecision) and not self._placements.is_question(decision):
             return KEEP
         if decision.cluster is not self._cluster:
@@ -120,13 +126,13 @@ class LearnedPolicy:
 
     def reset(self) -> None:
         """Forget the run so far."""
-        self._other.reset()
+        self.baseline.reset()
         self._cluster = None
         self._counts = dict.fromkeys(self._counts, 0)
 
     def bind(self, simulation: Simulation) -> None:
         """Hand the simulation to the baseline, which may be an oracle; the network sees none."""
-        self._other.bind(simulation)
+        self.baseline.bind(simulation)
 
     def _attach(self, cluster: ClusterView) -> None:
         """Fit observation and actions to a cluster."""

@@ -23,7 +23,7 @@ FLOORS = (
     {"envs", "plots", "timeline", "watch"},
     {"train"},
     {"bench", "validation"},
-    {"learning"},
+    {"leaderboard", "learning"},
     {"cli"},
 )
 """Rooms from the ground up; a room imports only rooms of lower floors."""

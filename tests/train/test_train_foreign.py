@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from agentserve_gym.baselines import parse_policy, run_policy
 from agentserve_gym.cli import app
+from agentserve_gym.leaderboard.policies import make_card
 from agentserve_gym.sim import Simulation, load_scenario
 from agentserve_gym.train import load_function, load_sb3
 from agentserve_gym.train.foreign import ALGORITHMS
@@ -208,3 +209,27 @@ def test_the_documented_function_runs(tmp_path, monkeypatch):
     assert report["invalid_answers"] == 0
     named = run_policy(Simulation(load_scenario("default"), 0), parse_policy("least_loaded"))
     assert report["jct_s"]["mean"] == pytest.approx(named["jct_s"]["mean"], rel=0.2)
+
+
+# --- on the leaderboard --------------------------------------------------------------------------
+
+
+def scored(**options: str):
+    """The card of a function."""
+    given = ",".join(f"{name}={value}" for name, value in options.items())
+    text = f"agentserve_gym.train:load_function(text=numpy:argmax,env={ROUTING},{given})"
+    return make_card(text, author="a", description="b", training_cost="none")
+
+
+def test_a_function_is_scored_under_its_own_name():
+    card = scored(baseline="lru")
+    assert card.name == "numpy:argmax"
+    assert card.observes == f"observations of {ROUTING}"
+    assert scored(baseline="ttl").sha256 != card.sha256
+
+
+def test_a_function_with_an_oracle_for_a_baseline_is_one():
+    assert load_function("numpy:argmax", ROUTING, "belady").is_oracle
+    assert not load_function("numpy:argmax", ROUTING, "lru").is_oracle
+    with pytest.raises(ValueError, match="is an oracle"):
+        scored(baseline="belady")
