@@ -6,6 +6,7 @@ from agentserve_gym.cli.bench import bench
 from agentserve_gym.cli.calibrate import calibrate
 from agentserve_gym.cli.compare import compare_saved
 from agentserve_gym.cli.convert import convert
+from agentserve_gym.cli.curves import training_curves
 from agentserve_gym.cli.data import data
 from agentserve_gym.cli.demo import demo
 from agentserve_gym.cli.errors import OneLineErrors
@@ -33,6 +34,7 @@ app.callback()(main)
 app.add_typer(calibrate)
 app.add_typer(data)
 app.command("compare")(compare_saved)
+app.command("curves")(training_curves)
 for command in (
     bench,
     convert,

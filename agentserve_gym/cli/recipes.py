@@ -16,7 +16,7 @@ from agentserve_gym.cli.stopping import resumable
 
 def is_recipe_run(folder: Path) -> bool:
     """Whether a folder holds a training by a recipe."""
-    from agentserve_gym.learning.runs import RECIPE
+    from agentserve_gym.learning.history import RECIPE
 
     return (folder / RECIPE).is_file()
 
@@ -29,8 +29,12 @@ def train_by_recipe(
     jobs: int,
     *,
     json: bool,
-) -> None:
-    """Begin a training, or go on with the one in the folder ``run``, and say what it gave."""
+) -> Path:
+    """Begin a training, or go on with the one in the folder ``run``, and say what it gave.
+
+    Returns:
+        The folder.
+    """
     from agentserve_gym.learning import load_recipe, resume_recipe, train_recipe
     from agentserve_gym.learning.runs import WEIGHTS, Trained
 
@@ -51,7 +55,7 @@ def train_by_recipe(
     if json:
         kept = asdict(trained.kept)
         print_json({"run": str(folder), "weights": str(weights), "wall_s": trained.wall_s, **kept})
-        return
+        return folder
     table = Figures(
         f"{trained.recipe.name}: change of cost on the selection seeds, after update "
         f"{trained.kept.update} of {trained.recipe.updates}",
@@ -65,3 +69,4 @@ def train_by_recipe(
     )
     table.print(console())
     note(f"weights: {weights}; try: agentserve run --policy 'learned(weights={weights})'")
+    return folder

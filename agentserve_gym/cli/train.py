@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from agentserve_gym.cli.curves import draw_trainings, read_training
 from agentserve_gym.cli.driving import allow_local_modules
 from agentserve_gym.cli.learning import evaluation_table, warnings
 from agentserve_gym.cli.output import JsonOption, console, note, plain_warnings, print_json
+from agentserve_gym.cli.pictures import require_drawable
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.recipes import is_recipe_run, train_by_recipe
 from agentserve_gym.cli.stopping import resumable
@@ -63,7 +65,7 @@ def train(
         str | None,
         typer.Option(
             help="Train a learned policy by a recipe instead: general, default, or a .toml file. "
-            "Of the other options it takes --seed, --set, --out, --jobs and --json."
+            "Of the other options it takes --seed, --set, --out, --jobs, --plot and --json."
         ),
     ] = None,
     jobs: Annotated[
@@ -71,6 +73,10 @@ def train(
     ] = 2,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the run in this folder, as it was set.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw the training curve to this PNG file; agentserve curves does, too."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -81,6 +87,8 @@ def train(
         "evaluation.policies": policy, "evaluation.seeds": eval_seeds,
     }  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
+    if plot is not None:
+        require_drawable(plot)
     if recipe is not None or (resume is not None and is_recipe_run(resume)):
         if resume is not None and (recipe or given or settings or set_ or out):
             raise typer.BadParameter("--resume goes on with a run as it was set; give it alone")
@@ -88,7 +96,9 @@ def train(
         if other:
             raise typer.BadParameter(f"--recipe takes no {', '.join(other)}; use --set")
         changes = {**given, **dict(map(_read_assignment, set_ or ()))}
-        train_by_recipe(recipe, changes, out, resume, jobs, json=json)
+        folder = train_by_recipe(recipe, changes, out, resume, jobs, json=json)
+        if plot is not None:
+            draw_trainings([read_training(folder)], plot)
         return
 
     from agentserve_gym.train import make_settings, runs
@@ -113,6 +123,8 @@ def train(
         )
         with resumable(_resume_command(folder)), reporting() as report:
             evaluation, results = runs.train(made, folder, report)
+    if plot is not None:
+        draw_trainings([read_training(folder)], plot)
     if json:
         print_json({"run": str(folder), **results})
     else:

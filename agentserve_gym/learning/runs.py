@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import agentserve_gym
 from agentserve_gym.baselines.learned.parts import learned_policy
 from agentserve_gym.baselines.learned.weights import (
@@ -32,28 +30,22 @@ from agentserve_gym.bench.workers import without_interrupts, worker_pool
 from agentserve_gym.files import write_file
 from agentserve_gym.learning.episodes import Episode, Episodes, episode_cost
 from agentserve_gym.learning.evolution import Evolution, Vector
-from agentserve_gym.learning.recipe import HEURISTIC, Recipe, make_recipe
+from agentserve_gym.learning.history import (
+    RECIPE,
+    UPDATES,
+    Comparison,
+    compared,
+    noted_lines,
+    read_recipe,
+    whole_lines,
+)
+from agentserve_gym.learning.recipe import HEURISTIC, Recipe
 from agentserve_gym.report.page import current_commit
-from agentserve_gym.tables import read_table
 
-RECIPE, UPDATES, WEIGHTS = "recipe.json", "updates.jsonl", "weights.json"
+WEIGHTS = "weights.json"
 
 Report = Callable[[str, int, int], None]
 """Told what is going on, how much of it is done, and how much there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Present weights against those of the start, on the selection episodes.
-
-    Attributes:
-        update: after how many. ``change``: of the mean cost, about that of log mean JCT.
-        by_cell: the same, cell by cell.
-    """
-
-    update: int
-    change: float
-    by_cell: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +79,7 @@ def resume_recipe(run: Path, jobs: int, report: Report, traces: Path | None = No
     Raises:
         ValueError: if the folder holds no such run, or its costs are not this recipe's.
     """
-    saved = run / RECIPE
-    if not saved.is_file():
-        raise ValueError(f"{run} holds no run ({RECIPE} is missing)")
-    recipe = make_recipe(read_table(saved), str(saved))
+    recipe = read_recipe(run)
     return _Training(recipe, run, Episodes(recipe, traces)).go(jobs, report)
 
 
@@ -174,13 +163,8 @@ class _Training:
         self._wall_s += line["wall_s"]
         if "selection" not in line:
             return
-        differences = np.array(line["selection"]) - np.array(self._start_costs)
-        by_cell = differences.reshape(len(self._episodes.names), -1).mean(1)
-        found = Comparison(
-            line["update"],
-            float(differences.mean()),
-            {name: float(value) for name, value in zip(self._episodes.names, by_cell, strict=True)},
-        )
+        names = self._episodes.names
+        found = compared(line["update"], line["selection"], self._start_costs, names)
         if self._kept is None or found.change < self._kept.change:
             self._kept = found
             save_weights(self._run / WEIGHTS, self._weights(), self._about(found))
@@ -197,14 +181,11 @@ class _Training:
         }
 
     def _noted(self) -> Iterable[dict[str, Any]]:
-        """What was noted so far; a last line that was cut off counts as not noted."""
-        path = self._run / UPDATES
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            write_file(path, whole)
-        for line in whole.splitlines():
-            yield json.loads(line)
+        """What was noted so far, in a file that ends with it."""
+        whole, cut_off = whole_lines(self._run)
+        if cut_off:
+            write_file(self._run / UPDATES, whole)
+        return noted_lines(self._run)
 
     def _write(self, line: dict[str, Any]) -> None:
         with (self._run / UPDATES).open("a", encoding="utf-8") as file:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agentserve_gym.files import write_file
 from agentserve_gym.sim import load_scenario
 from agentserve_gym.train.checkpoints import save_checkpoint
-from agentserve_gym.train.evaluation import Report, score
+from agentserve_gym.train.evaluation import METRICS, Report, score
 from agentserve_gym.train.learned import MODEL_NAME, LearnedPolicy, ModelCard, add_card
 from agentserve_gym.train.sb3_policies import scorer_of
 from agentserve_gym.train.seeds import SELECTION_SEEDS
 from agentserve_gym.train.settings import TrainSettings
+
+SELECTION_NAME = "selection.json"
 
 
 @dataclass(slots=True)
@@ -42,9 +45,15 @@ class Selection:
         """When the kept weights were saved."""
         return min(self.history, key=lambda entry: entry[1])[0]
 
+    def as_dict(self) -> dict[str, Any]:
+        """What was measured, and when it was best."""
+        history = [{"step": step, "mean": mean} for step, mean in self.history]
+        return {"best_step": self.best_step, "history": history}
+
 
 class Keeper:
-    """Measures a learner on the selection seeds and keeps ``model.zip`` at its best."""
+    """Measures a learner on the selection seeds, notes it in ``selection.json``, and keeps
+    ``model.zip`` at its best."""
 
     def __init__(
         self, run: Path, settings: TrainSettings, card: ModelCard, selection: Selection
@@ -67,6 +76,8 @@ class Keeper:
         if all(mean < earlier for _, earlier in history):
             save_model(self._run / MODEL_NAME, learner, self._card)
         history.append((learner.num_timesteps, mean))
+        measured = {"metric": METRICS[self._reward], **self.selection.as_dict()}
+        write_file(self._run / SELECTION_NAME, json.dumps(measured, indent=2) + "\n")
         self.selection.wall_s += time.perf_counter() - started
         return mean
 

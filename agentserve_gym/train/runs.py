@@ -3,6 +3,7 @@
 runs/NAME/settings.json   everything that was set
           imitation.json  how well the teacher was learned
           model.zip       the best weights on the selection seeds, loadable by SB3 as well
+          selection.json  what the present weights were worth on these, as learning went on
           checkpoints/    the last two, to resume from
           tensorboard/    curves
           results.json    the evaluation on held-out seeds, and where the time went
@@ -189,10 +190,7 @@ def _judge(
         "version": agentserve_gym.__version__,
         "commit": current_commit(),
         "teacher": notes.get("teacher"),
-        "selection": {
-            "best_step": selection.best_step,
-            "history": [{"step": step, "mean": mean} for step, mean in selection.history],
-        },
+        "selection": selection.as_dict(),
         "evaluation": evaluation.as_dict(),
         "wall_s": wall_s,
     }

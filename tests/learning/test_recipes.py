@@ -33,8 +33,9 @@ from agentserve_gym.learning.episodes import (
 )
 from agentserve_gym.learning.evolution import Evolution, units
 from agentserve_gym.learning.features import CONSTANT, KINDS, kinds_of, looks
+from agentserve_gym.learning.history import UPDATES
 from agentserve_gym.learning.recipe import Variation
-from agentserve_gym.learning.runs import UPDATES, WEIGHTS
+from agentserve_gym.learning.runs import WEIGHTS
 from agentserve_gym.sim import Simulation
 
 SMALL: dict[str, Any] = {

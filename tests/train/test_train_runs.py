@@ -85,9 +85,11 @@ def stopped(stopped_once, tmp_path):
 def test_a_run_leaves_what_it_promises(trained):
     run, evaluation, results = trained
     names = {entry.name for entry in run.iterdir()}
-    files = {"settings.json", "imitation.json", "model.zip", "results.json"}
+    files = {"settings.json", "imitation.json", "selection.json", "model.zip", "results.json"}
     assert names == files | {"checkpoints", "tensorboard"}
     assert json.loads((run / "results.json").read_text()) == results
+    curve = json.loads((run / "selection.json").read_text())
+    assert curve == {"metric": "s of mean JCT", **results["selection"]}
     assert [path.name for path in list_checkpoints(run)] == ["step_000000192", "step_000000256"]
     assert [entry["step"] for entry in results["selection"]["history"]] == [0, 64, 128, 192, 256]
     means = {entry["step"]: entry["mean"] for entry in results["selection"]["history"]}

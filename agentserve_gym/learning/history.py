@@ -1,0 +1,111 @@
+"""What a training by a recipe has noted so far."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agentserve_gym.learning.episodes import Episodes
+from agentserve_gym.learning.recipe import Recipe, make_recipe
+from agentserve_gym.tables import read_table
+
+RECIPE, UPDATES = "recipe.json", "updates.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Present weights against those of the start, on the selection episodes.
+
+    Attributes:
+        update: after how many. ``change``: of the mean cost, about that of log mean JCT.
+        by_cell: the same, cell by cell.
+    """
+
+    update: int
+    change: float
+    by_cell: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A training so far.
+
+    Attributes:
+        costs: mean of each update's pairs. ``comparisons``: in order, the start's first.
+    """
+
+    recipe: Recipe
+    costs: list[float]
+    comparisons: list[Comparison]
+
+    @property
+    def kept(self) -> Comparison:
+        """The best, whose weights are kept."""
+        return min(self.comparisons, key=lambda comparison: comparison.change)
+
+
+def read_recipe(run: Path) -> Recipe:
+    """The recipe of a run's folder.
+
+    Raises:
+        ValueError: if the folder holds no such run.
+    """
+    saved = run / RECIPE
+    if not saved.is_file():
+        raise ValueError(f"{run} holds no run ({RECIPE} is missing)")
+    return make_recipe(read_table(saved), str(saved))
+
+
+def read_history(run: Path, traces: Path | None = None) -> History:
+    """What a run has noted; one that goes on meanwhile is not disturbed.
+
+    Raises:
+        ValueError: if the folder holds no such run, or one that has measured nothing yet.
+    """
+    recipe = read_recipe(run)
+    names = Episodes(recipe, traces).names
+    lines = list(noted_lines(run))
+    if not lines:
+        raise ValueError(f"{run} has measured nothing yet")
+    start = lines[0]["start"]
+    comparisons = [compared(0, start, start, names)]
+    comparisons += [
+        compared(line["update"], line["selection"], start, names)
+        for line in lines[1:]
+        if "selection" in line
+    ]
+    costs = [float(np.mean(line["costs"])) for line in lines[1:]]
+    return History(recipe, costs, comparisons)
+
+
+def compared(
+    update: int, costs: Sequence[float], start: Sequence[float], names: Sequence[str]
+) -> Comparison:
+    """Costs of the selection episodes after an update against those at the start."""
+    differences = np.array(costs) - np.array(start)
+    by_cell = differences.reshape(len(names), -1).mean(1)
+    return Comparison(
+        update,
+        float(differences.mean()),
+        {name: float(value) for name, value in zip(names, by_cell, strict=True)},
+    )
+
+
+def whole_lines(run: Path) -> tuple[str, str]:
+    """The notes up to the last whole line, and what was cut off after it."""
+    path = run / UPDATES
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    end = text.rfind("\n") + 1
+    return text[:end], text[end:]
+
+
+def noted_lines(run: Path) -> Iterator[dict[str, Any]]:
+    """What was noted so far; a last line that was cut off counts as not noted."""
+    whole, _ = whole_lines(run)
+    for line in whole.splitlines():
+        yield json.loads(line)
