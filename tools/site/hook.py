@@ -1,0 +1,116 @@
+"""What MkDocs asks while it builds the site: generated text, links, and nothing from elsewhere.
+
+A line ``<!-- generated: KIND ARGUMENT -->`` of a page is replaced by what the generator of that
+kind makes. Links that lead out of ``docs/`` go to the page that shows the file, or become text where
+there is none.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
+from typer.cli import get_docs_for_click
+
+from agentserve_gym.cli import app
+from tools.site import environments
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SHOWN = {
+    "README.md": "docs/index.md",
+    "CHANGELOG.md": "docs/reference/changelog.md",
+    "CONTRIBUTING.md": "docs/reference/contributing.md",
+    "SECURITY.md": "docs/reference/security.md",
+    "examples": "docs/reference/examples.md",
+}
+"""Files and folders of the checkout, and the pages that show them."""
+
+_GENERATED = re.compile(r"^<!-- generated: ([a-z]+) ?(\S*) -->$", re.MULTILINE)
+_LINK = re.compile(r"(?<!!)\[([^]\[]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+_FETCHED = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^>]*>"
+    r"|<link\b(?=[^>]*\brel=[\"']?(?:stylesheet|preconnect|preload|icon))"
+    r"[^>]*\bhref=[\"']?(?:https?:)?//[^>]*>"
+)
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """The page's text with what is generated, and with links that hold on the site."""
+    place = f"docs/{page.file.src_uri}"
+    text = _GENERATED.sub(lambda found: GENERATORS[found[1]](found[2], place), markdown)
+    return _relinked(text, posixpath.dirname(place), place)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Refuse a site whose pages fetch anything from elsewhere.
+
+    Raises:
+        PluginError: naming the first page that does, and what.
+    """
+    for path in sorted(Path(config.site_dir).rglob("*.html")):
+        if found := _FETCHED.search(path.read_text(encoding="utf-8")):
+            name = path.relative_to(config.site_dir)
+            raise PluginError(f"{name} would fetch from elsewhere: {found[0]}")
+
+
+def _relinked(text: str, folder: str, place: str) -> str:
+    """Links of a text that was written in ``folder`` for the page ``place``."""
+
+    def link(found: re.Match[str]) -> str:
+        words, target, anchor = found[1], found[2], found[3] or ""
+        path = posixpath.normpath(posixpath.join(folder, target))
+        if "://" in target or not (ROOT / path).exists():
+            return found[0]
+        page = path if path.startswith("docs/") else SHOWN.get(path)
+        if page is None and path.startswith("examples/"):
+            page, anchor = SHOWN["examples"], f"#{Path(path).stem}"
+        if page is None:
+            return words
+        return f"[{words}]({posixpath.relpath(page, posixpath.dirname(place))}{anchor})"
+
+    return _LINK.sub(link, text)
+
+
+def _environment(env_id: str, place: str) -> str:  # noqa: ARG001
+    return environments.page(env_id)
+
+
+def _command_line(_: str, place: str) -> str:  # noqa: ARG001
+    """Every command with its options, without a heading of the first level."""
+    command = typer.main.get_command(app)
+    context = typer.Context(command, info_name="agentserve")
+    text = get_docs_for_click(obj=command, ctx=context, name="agentserve")
+    return text.partition("\n")[2]
+
+
+def _file(name: str, place: str) -> str:
+    """A file of the checkout, from its first heading on."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return _relinked(text, posixpath.dirname(name), place)
+
+
+def _examples(_: str, place: str) -> str:  # noqa: ARG001
+    return "\n".join(_scripts())
+
+
+def _scripts() -> Iterator[str]:
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        code = path.read_text(encoding="utf-8").rstrip()
+        yield f"## `{path.name}` {{ #{path.stem} }}\n\n````python\n{code}\n````\n"
+
+
+GENERATORS: dict[str, Callable[[str, str], str]] = {
+    "environment": _environment,
+    "commands": _command_line,
+    "file": _file,
+    "examples": _examples,
+}
+"""From an argument, and the page that it is for, to Markdown."""
