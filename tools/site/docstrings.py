@@ -39,13 +39,12 @@ def split(docstring: str) -> tuple[str, list[Section]]:
         for number, (line, following) in enumerate(pairwise(lines))
         if line[:1].strip() and following.startswith("    ")
     ]
-    ends = [*titles[1:], len(lines)]
+    bounds = [*titles, len(lines)]
     sections = [
         Section(lines[start], dedent("\n".join(lines[start + 1 : end])).strip())
-        for start, end in zip(titles, ends, strict=True)
+        for start, end in pairwise(bounds)
     ]
-    opening = lines[: titles[0]] if titles else lines
-    return "\n".join(opening).strip(), sections
+    return "\n".join(lines[: bounds[0]]).strip(), sections
 
 
 def markdown(section: Section) -> str:
@@ -73,13 +72,13 @@ def _rows(lines: list[str]) -> str:
 
 def _features(lines: list[str]) -> Iterator[str]:
     """A heading and a table for each group of features."""
-    groups: dict[str, list[tuple[str, str, str]]] = {}
+    groups: list[tuple[str, list[tuple[str, str, str]]]] = []
     for line in lines:
         if found := _FEATURE.match(line):
-            groups[group].append((f"`{found['name']}`", found["scale"], found["meaning"]))
+            row = (f"`{found['name']}`", found["scale"], found["meaning"])
+            groups[-1][1].append(row)
         else:
-            group = line.removesuffix(":")
-            groups[group] = []
-    for name, rows in groups.items():
+            groups.append((line.removesuffix(":"), []))
+    for name, rows in groups:
         yield f"### `{name}`"
         yield text_table(("feature", "scale", "meaning"), rows).strip()

@@ -1,8 +1,8 @@
 """What MkDocs asks while it builds the site: generated text, links, and nothing from elsewhere.
 
 A line ``<!-- generated: KIND ARGUMENT -->`` of a page is replaced by what the generator of that
-kind makes. Links that lead out of ``docs/`` go to the page that shows the file, or become text where
-there is none.
+kind makes. Links that lead out of ``docs/`` go to the page that shows the file, or become text
+where there is none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
 
 from agentserve_gym.cli import app
-from tools.site import environments
+from tools.site import environments, scenario_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,6 +35,8 @@ SHOWN = {
 
 _GENERATED = re.compile(r"^<!-- generated: ([a-z]+) ?(\S*) -->$", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[([^]\[]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+_COMMANDS = re.compile(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+")
+"""Lists of subcommands, cut in mid-sentence; each has a section of its own."""
 _FETCHED = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^>]*>"
     r"|<link\b(?=[^>]*\brel=[\"']?(?:stylesheet|preconnect|preload|icon))"
@@ -83,12 +85,16 @@ def _environment(env_id: str, place: str) -> str:  # noqa: ARG001
     return environments.page(env_id)
 
 
+def _scenario_keys(_: str, place: str) -> str:  # noqa: ARG001
+    return scenario_keys.page()
+
+
 def _command_line(_: str, place: str) -> str:  # noqa: ARG001
     """Every command with its options, without a heading of the first level."""
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name="agentserve")
     text = get_docs_for_click(obj=command, ctx=context, name="agentserve")
-    return text.partition("\n")[2]
+    return _COMMANDS.sub("", text.partition("\n")[2])
 
 
 def _file(name: str, place: str) -> str:
@@ -110,6 +116,7 @@ def _scripts() -> Iterator[str]:
 GENERATORS: dict[str, Callable[[str, str], str]] = {
     "environment": _environment,
     "commands": _command_line,
+    "keys": _scenario_keys,
     "file": _file,
     "examples": _examples,
 }

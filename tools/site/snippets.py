@@ -33,7 +33,7 @@ from typing import Any
 from agentserve_gym.files import write_file
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-FOLDERS = ("tutorials", "guides", "background")
+FOLDERS = ("tutorials", "guides", "background", "reference")
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<how>not run|needs|run as): (?P<what>[^\n]*) -->\n)?"
