@@ -58,16 +58,13 @@ def _section(place: str, model: type[BaseModel]) -> str:
     properties = schema.get("$defs", {}).get(model.__name__, schema)["properties"]
     kind = properties.get("kind", {}).get("const")
     heading = (f"`{place}`" if place else "The file") + (f', kind `"{kind}"`' if kind else "")
-    rows = [
-        (
-            f"`{name}`",
-            _allowed(properties[name]),
-            _default(field),
-            meanings.get(name) or field.description or "",
-        )
-        for name, field in model.model_fields.items()
-    ]
-    table = text_table(("key", "allowed", "default", "meaning"), rows)
+    lines = [["key", "allowed", "default", "meaning"]]
+    for name, field in model.model_fields.items():
+        meaning = meanings.get(name) or field.description or ""
+        lines.append([f"`{name}`", _allowed(properties[name]), _default(field), meaning])
+    if not any(line[-1] for line in lines[1:]):
+        lines = [line[:-1] for line in lines]
+    table = text_table(lines[0], lines[1:])
     return f"## {heading} {{ #{model.__name__.lower()} }}\n\n{prose}\n\n{table}"
 
 

@@ -21,7 +21,7 @@ def case(path: Path) -> object:
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("path", map(case, PAGES))
+@pytest.mark.parametrize("path", [case(page) for page in PAGES])
 def test_a_page_does_what_it_says(path: Path, tmp_path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     now = redone(page, tmp_path)
