@@ -86,7 +86,7 @@ def test_names_that_share_a_text_stay_together() -> None:
 
 def on_site(markdown: str, src_uri: str) -> str:
     page = SimpleNamespace(file=SimpleNamespace(src_uri=src_uri))
-    return hook.on_page_markdown(markdown, page, None, None)  # type: ignore[arg-type]
+    return hook.on_page_markdown(markdown, page=page)
 
 
 @pytest.mark.parametrize(

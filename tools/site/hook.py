@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
 
@@ -44,10 +43,10 @@ _FETCHED = re.compile(
 )
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
     """The page's text with what is generated, and with links that hold on the site."""
     place = f"docs/{page.file.src_uri}"
-    text = _GENERATED.sub(lambda found: GENERATORS[found[1]](found[2], place), markdown)
+    text = _GENERATED.sub(lambda found: GENERATORS[found[1]](found[2]), markdown)
     return _relinked(text, posixpath.dirname(place), place)
 
 
@@ -81,15 +80,7 @@ def _relinked(text: str, folder: str, place: str) -> str:
     return _LINK.sub(link, text)
 
 
-def _environment(env_id: str, place: str) -> str:  # noqa: ARG001
-    return environments.page(env_id)
-
-
-def _scenario_keys(_: str, place: str) -> str:  # noqa: ARG001
-    return scenario_keys.page()
-
-
-def _command_line(_: str, place: str) -> str:  # noqa: ARG001
+def _command_line(_: str) -> str:
     """Every command with its options, without a heading of the first level."""
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name="agentserve")
@@ -97,27 +88,25 @@ def _command_line(_: str, place: str) -> str:  # noqa: ARG001
     return _COMMANDS.sub("", text.partition("\n")[2])
 
 
-def _file(name: str, place: str) -> str:
-    """A file of the checkout, from its first heading on."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    return _relinked(text, posixpath.dirname(name), place)
+def _file(name: str) -> str:
+    """A file at the top of the checkout, for the page that shows it."""
+    return _relinked((ROOT / name).read_text(encoding="utf-8"), "", SHOWN[name])
 
 
-def _examples(_: str, place: str) -> str:  # noqa: ARG001
-    return "\n".join(_scripts())
+def _examples(_: str) -> str:
+    """Every script with its source."""
+    return "\n".join(
+        f"## `{path.name}` {{ #{path.stem} }}\n\n"
+        f"````python\n{path.read_text(encoding='utf-8').rstrip()}\n````\n"
+        for path in sorted((ROOT / "examples").glob("*.py"))
+    )
 
 
-def _scripts() -> Iterator[str]:
-    for path in sorted((ROOT / "examples").glob("*.py")):
-        code = path.read_text(encoding="utf-8").rstrip()
-        yield f"## `{path.name}` {{ #{path.stem} }}\n\n````python\n{code}\n````\n"
-
-
-GENERATORS: dict[str, Callable[[str, str], str]] = {
-    "environment": _environment,
+GENERATORS: dict[str, Callable[[str], str]] = {
+    "environment": environments.page,
     "commands": _command_line,
-    "keys": _scenario_keys,
+    "keys": lambda _: scenario_keys.page(),
     "file": _file,
     "examples": _examples,
 }
-"""From an argument, and the page that it is for, to Markdown."""
+"""From the argument of a line to Markdown."""
