@@ -2,6 +2,7 @@
 # make test   create .venv, install everything, run the tests with coverage
 # make bench        measure speed, beside other simulators too, and write docs/performance.md
 # make conformance  compare the engine, tiers and routers with real serving code; docs/conformance.md
+# make docs         build the documentation site in build/site; make docs-serve shows it
 # make pure-wheel compiled-wheels  what a release consists of, in dist/
 # make compiled     compile the kernel; make interpreted removes what was compiled
 # The first run downloads; later runs start at once until pyproject.toml or constraints.txt change.
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo test test-compiled compiled interpreted check docs-check training-results learning-results leaderboard leaderboard-page bench bench-speed bench-peers conformance pure-wheel compiled-wheels clean
+.PHONY: demo test test-compiled compiled interpreted check docs docs-serve docs-outputs docs-pictures docs-check training-results learning-results leaderboard leaderboard-page bench bench-speed bench-peers conformance pure-wheel compiled-wheels clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/agentserve demo
@@ -43,6 +44,20 @@ check: $(VENV)/.test-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/mypy
+
+# Broken links, names that nothing has and requests to elsewhere are errors.
+docs: $(VENV)/.test-ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+docs-serve: $(VENV)/.test-ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
+# What the commands in tutorials and guides print, and the moving pictures of environments.
+docs-outputs: compiled
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.site.snippets
+
+docs-pictures: $(VENV)/.test-ready
+	$(BIN)/python -m tools.site.pictures
 
 # Whether generated pages are what this version computes (a few minutes; needs the data sets).
 docs-check: $(VENV)/.test-ready
@@ -113,7 +128,7 @@ $(VENV)/.demo-ready: $(VENV)/.created pyproject.toml constraints.txt
 # torch first: the pinned build, before anything may ask for a newer one.
 $(VENV)/.test-ready: $(VENV)/.created pyproject.toml constraints.txt
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[train,plot,trace]' --group dev
+	$(PIP) --editable '.[train,plot,trace]' --group dev --group docs
 	@touch $@ $(VENV)/.demo-ready
 
 clean: interpreted

@@ -70,7 +70,13 @@ Info
     ``agentserve_gym.envs.metric_names()``.
 Seeds
     ``reset(seed=s)`` runs exactly workload ``s``; ``reset()`` draws a new one, at least 2^20, so
-    small seeds stay unseen; ``reset(options={{"workload_seed": s}})`` runs workload ``s`` once."""
+    small seeds stay unseen; ``reset(options={{"workload_seed": s}})`` runs workload ``s`` once.
+Version history
+    ``v0``: the first, and the only one so far. Before the package's first release its spaces have
+    changed under this number: routes became ``3 * instance + queue class``, and placements got pins
+    until return, moves and prefetches; memory tiers and pin times follow the scenario; features
+    were added. What changed is in the changelog; models and checkpoints with other spaces are
+    refused."""
 
 _Class = TypeVar("_Class", bound=type)
 

@@ -31,8 +31,9 @@ def roofline_latency(
     Args:
         accelerator: peaks and efficiencies.
         model: sizes.
-        tensor_parallel, expert_parallel, data_parallel: ranks; engines that step together are
-            priced as if each had this batch.
+        tensor_parallel: ranks of an engine.
+        expert_parallel: ranks that whole experts are spread over.
+        data_parallel: engines that step together; they are priced as if each had this batch.
         peer_link: prices the all-reduce; needed where tensor_parallel > 1.
 
     Raises:

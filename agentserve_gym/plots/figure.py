@@ -19,7 +19,8 @@ def draw_comparison(runs: Sequence[RunRecord], title: str, subtitle: str = "") -
 
     Args:
         runs: at least one, each with a history.
-        title, subtitle: above the picture.
+        title: above the picture.
+        subtitle: below the title.
 
     Returns:
         A PNG file's bytes, the same for the same runs.

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
 
@@ -56,7 +56,7 @@ def test_every_preset_is_described():
     assert set(re.findall(r"^\| `([\w.-]+)` \|", text, re.MULTILINE)) == set(preset_names())
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_policies_and_scenarios_that_documents_name_exist(document):
     text = document.read_text(encoding="utf-8")
     for name in re.findall(r'--policy "?([^\s"`]+)', text):
@@ -67,7 +67,7 @@ def test_policies_and_scenarios_that_documents_name_exist(document):
         assert name in preset_names() or name.endswith((".toml", ".json"))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(document):
     text = document.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):

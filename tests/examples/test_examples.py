@@ -18,17 +18,21 @@ CASES = {
     "custom_scenario.py": ((), "dram: mean JCT"),
     "async_workers.py": ((), "rewards of 2 workers"),
     "many_at_once.py": ((), "observations (8, "),
+    "ppo_in_one_file.py": (("--steps", "1024"), "0 actions masked out"),
     "train_with_sb3.py": (("--steps", "256", "--workloads", "1"), "shortest_prefill: mean JCT"),
     "train_with_rllib.py": (("--steps", "200"), "actions masked out"),
     "train_with_tianshou.py": (("--steps", "200"), "actions masked out"),
+    "train_with_torchrl.py": (("--steps", "200"), "0 actions masked out"),
     "record_with_minari.py": ((), "3 episodes, "),
 }
 
 # What a script needs besides the package: modules, and what brings them.
 NEEDS = {
+    "ppo_in_one_file.py": (("torch",), "the train extra"),
     "train_with_sb3.py": (("sb3_contrib",), "the train extra"),
-    "train_with_rllib.py": (("torch", "ray.rllib"), "ray[rllib]"),
+    "train_with_rllib.py": (("torch", "ray.rllib", "tree"), "ray[rllib]"),
     "train_with_tianshou.py": (("torch", "tianshou"), "tianshou"),
+    "train_with_torchrl.py": (("torchrl", "torch"), "torchrl"),
     "record_with_minari.py": (("minari", "h5py", "jax"), "minari[create,hdf5]"),
 }
 
