@@ -28,8 +28,9 @@ _ROOM_IN_POOL = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """What is played: a scenario whose window is measured, and a seed."""
+    """What is played: a scenario whose window is measured, and a seed; of which ``cell``."""
 
+    cell: int
     scenario: Scenario
     warmup: int
     measured: int
@@ -67,17 +68,22 @@ class Episodes:
             cell, scenario = self._cells[number]
             drawn = mix(self._recipe.seed, update, pair) % (2**31 - FIRST_TRAINING_SEED)
             seed = FIRST_TRAINING_SEED + drawn
-            episodes.append(_episode(cell, varied(scenario, self._recipe.variation, seed), seed))
+            played = varied(scenario, self._recipe.variation, seed)
+            episodes.append(_episode(number, cell, played, seed))
         return episodes
 
     def selection(self) -> list[Episode]:
         """The same ones whenever it is asked: every cell as it is, on a few seeds."""
         seeds = range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + self._recipe.selection_seeds)
-        return [_episode(cell, scenario, seed) for cell, scenario in self._cells for seed in seeds]
+        return [
+            _episode(number, cell, scenario, seed)
+            for number, (cell, scenario) in enumerate(self._cells)
+            for seed in seeds
+        ]
 
 
-def _episode(cell: Cell, scenario: Scenario, seed: int) -> Episode:
-    return Episode(scenario, cell.warmup_programs, cell.measured_programs, seed)
+def _episode(number: int, cell: Cell, scenario: Scenario, seed: int) -> Episode:
+    return Episode(number, scenario, cell.warmup_programs, cell.measured_programs, seed)
 
 
 def varied(scenario: Scenario, variation: Variation, seed: int) -> Scenario:

@@ -3,7 +3,15 @@
 Both episodes of a pair are the same programs on the same cluster, one with weights a random step
 away from the present ones and one with weights the same step in the opposite direction (Salimans
 et al., arXiv 1703.03864); the difference of their costs says how good that direction is. Costs are
-whole episodes', so credit needs no discounting and chaos averages out over pairs.
+whole episodes', so credit needs no discounting.
+
+Unlike there, slopes are not means over pairs. Most of a pair's difference comes from a few things
+that its cell's scores have in common (in a thrashing cell half of the variance from the gate's
+level alone), which pull cells in opposite directions; in a mean over all pairs that is noise, in
+which what tells cells apart drowns. So each cell has slopes of its own, found by Bayesian linear
+regression over its recent pairs: they are expected where its features are (``Scaled.moments``), and
+as large as the groups' slopes are found to be (variance components, by the multiplicative updates
+of Zhou et al. 2019, J. Comput. Graph. Stat. 28). What is followed is their mean over cells.
 """
 
 from __future__ import annotations
@@ -14,75 +22,84 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentserve_gym.baselines.learned.weights import LAYOUT
-from agentserve_gym.learning.features import CONSTANT, looks
+from agentserve_gym.learning.features import Scaled
 from agentserve_gym.learning.recipe import Recipe
 
 Vector = NDArray[np.float64]
 
 MOST_DIFFERENCE = 0.3
 """A greater difference of a pair's costs counts as this: one run that starves is one run."""
-_MEMORY = 0.9
-"""Of the mean slope, from update to update."""
-_THRESHOLD, _MOST_STEP = 2.0, 3.0
+_MEMORY = 0.95
+"""What a pair counts after another update, against new ones."""
+_REMEMBERED_UPDATES = 60
+_COMPONENT_ROUNDS = 30
+_LEAST_NOISE = 0.01
+"""Of what a cell's pairs differ by: luck is never nothing."""
+_MOST_STEP = 0.3
 _LAST_RATE = 0.1
 
 
 class Evolution:
     """The present weights, and what earlier pairs say of where to go.
 
-    Directions are drawn, and slopes measured, in units in which a step along any of them changes
-    what is decided about as much (``units``), so that noise is the same along all. What a slope
-    exceeds that by says how far to go; one within it moves nothing (soft thresholding, Donoho
-    1995). A step of each weight's own size, as Adam's, would be a random walk along all that do not
-    matter, which costs more than the others gain.
-
     Attributes:
         weights: float64, ``(SIZE,)``. ``updates``: made so far.
     """
 
-    def __init__(self, recipe: Recipe, start: Sequence[float]) -> None:
+    def __init__(self, recipe: Recipe, start: Sequence[float], scaled: Scaled) -> None:
         self._recipe = recipe
-        self._units = units(recipe)
-        self._slope = np.zeros(len(start))
-        self._noise = 0.0
+        self._scaled = scaled
+        self._pairs: list[_Pairs] = []
         self.weights: Vector = np.array(start, dtype=np.float64)
         self.updates = 0
 
     def pairs(self) -> list[tuple[Vector, Vector]]:
         """The weights of each pair of the next update: a step one way, and the other way."""
-        steps = self._recipe.spread * self._directions() @ self._units
+        steps = self._recipe.spread * self._directions() @ self._scaled.units
         return [(self.weights + step, self.weights - step) for step in steps]
 
-    def update(self, costs: Sequence[tuple[float, float]]) -> None:
+    def update(self, cells: Sequence[int], costs: Sequence[tuple[float, float]]) -> None:
         """Learn from what the pairs cost.
+
+        Args:
+            cells: of each pair, by number. ``costs``: of both of its episodes.
 
         Raises:
             ValueError: for another number of pairs than the recipe's.
         """
-        if len(costs) != self._recipe.pairs:
+        if not len(costs) == len(cells) == self._recipe.pairs:
             raise ValueError(f"costs of {len(costs)} pairs; allowed: {self._recipe.pairs}")
         differences = np.array([one - other for one, other in costs])
         bounded = np.clip(differences, -MOST_DIFFERENCE, MOST_DIFFERENCE)
-        step = 2.0 * self._recipe.spread
-        self._remember(
-            bounded @ self._directions() / (step * len(costs)),
-            float((bounded**2).mean()) / (step**2 * len(costs)),
-        )
+        steps = 2.0 * self._recipe.spread * self._directions()
+        self._pairs.append(_Pairs(np.array(cells), steps, bounded))
+        del self._pairs[:-_REMEMBERED_UPDATES]
         self.updates += 1
-        self.weights = self.weights - self._rate() * self._signal() @ self._units
+        step = np.clip(self._rate() * self.slope(), -_MOST_STEP, _MOST_STEP)
+        self.weights = self.weights - step @ self._scaled.units
 
-    def _remember(self, slope: Vector, variance: float) -> None:
-        """A mean over updates, and the variance that it would have if nothing mattered."""
-        self._slope = _MEMORY * self._slope + (1.0 - _MEMORY) * slope
-        self._noise = _MEMORY**2 * self._noise + (1.0 - _MEMORY) ** 2 * variance
-
-    def _signal(self) -> Vector:
-        """The slope beyond its noise, in standard deviations of that."""
-        if not self._noise:  # all pairs cost the same
-            return np.zeros_like(self._slope)
-        found = self._slope / np.sqrt(self._noise)
-        beyond = np.clip(np.abs(found) - _THRESHOLD, 0.0, _MOST_STEP)
-        return np.asarray(np.sign(found) * beyond)
+    def slope(self) -> Vector:
+        """Of the cost along every direction, mean over the cells, ``(SIZE,)``."""
+        cells = []
+        for number, moments in enumerate(self._scaled.moments):
+            found = [
+                (pairs.steps[chosen], pairs.differences[chosen], age)
+                for age, pairs in enumerate(reversed(self._pairs))
+                for chosen in [pairs.cells == number]
+                if chosen.any()
+            ]
+            if found:
+                cells.append(_CellRegression(moments, *_stacked(found)))
+        amplitudes = dict.fromkeys(LAYOUT, 1.0)
+        for _ in range(_COMPONENT_ROUNDS):
+            changes = [cell.improve(amplitudes) for cell in cells]
+            for group in LAYOUT:
+                explained = sum(change[group][0] for change in changes)
+                expected = sum(change[group][1] for change in changes)
+                if expected > 0.0:
+                    amplitudes[group] *= float(np.sqrt(explained / expected))
+        slopes = [cell.slope(amplitudes) for cell in cells]
+        return np.asarray(np.sum(slopes, axis=0) / len(self._scaled.moments))
 
     def _rate(self) -> float:
         """Falls with every update, in a straight line."""
@@ -92,25 +109,66 @@ class Evolution:
     def _directions(self) -> Vector:
         """Of the next update, one a pair, ``(pairs, SIZE)``: the same ones however often asked."""
         draw = np.random.default_rng((self._recipe.seed, self.updates))
-        return draw.standard_normal((self._recipe.pairs, len(self._units)))
+        return draw.standard_normal((self._recipe.pairs, len(self.weights)))
 
 
-def units(recipe: Recipe) -> Vector:
-    """A row for each direction: what a step of 1 along it adds to the weights, ``(SIZE, SIZE)``.
+class _Pairs:
+    """Of one update: each pair's cell, its step from one side to the other, and what that costs."""
 
-    The weight of a feature moves by so much per deviation of the feature, and the group's constant
-    against it, so that the score's mean over the benchmark stays: the constant alone moves that.
-    """
-    rows = np.diag(recipe.scale_vector())
-    start = 0
-    for group, names in LAYOUT.items():
-        constant = start + names.index(CONSTANT) if CONSTANT in names else None
-        for place, name in enumerate(names, start):
-            look = looks(group, name)
-            if look is None or place == constant:
-                continue
-            rows[place] /= look.deviation
-            if constant is not None:
-                rows[place, constant] = -rows[place, place] * look.mean
-        start += len(names)
-    return rows
+    def __init__(self, cells: NDArray[np.int64], steps: Vector, differences: Vector) -> None:
+        self.cells, self.steps, self.differences = cells, steps, differences
+
+
+def _stacked(found: Sequence[tuple[Vector, Vector, int]]) -> tuple[Vector, Vector, Vector]:
+    """Steps, differences, and how much more noise older pairs are taken to have."""
+    steps = np.concatenate([each for each, _, _ in found])
+    differences = np.concatenate([each for _, each, _ in found])
+    noise = np.concatenate([np.full(len(each), _MEMORY**-age) for _, each, age in found])
+    return steps, differences, noise
+
+
+class _CellRegression:
+    """Differences of a cell's pairs as a sum of what each group's step brings, and luck."""
+
+    def __init__(
+        self, moments: dict[str, Vector], steps: Vector, differences: Vector, noise: Vector
+    ) -> None:
+        self._differences, self._shape = differences, noise
+        self._noise = self._spread = float((differences**2).mean()) or 1.0
+        self._towards: dict[str, Vector] = {}
+        self._kernels: dict[str, Vector] = {}
+        start = 0
+        for group, names in LAYOUT.items():
+            part = steps[:, start : start + len(names)]
+            start += len(names)
+            self._towards[group] = part @ moments[group]
+            self._kernels[group] = self._spread * self._towards[group] @ part.T
+
+    def improve(self, amplitudes: dict[str, float]) -> dict[str, tuple[float, float]]:
+        """One round for the cell's luck; for each group how much of the differences it explains,
+        and how much it would if its amplitude were right."""
+        inverse = self._inverse(amplitudes)
+        weighted = inverse @ self._differences
+        explained = float(weighted**2 @ self._shape)
+        self._noise *= float(np.sqrt(explained / float(np.diag(inverse) @ self._shape)))
+        self._noise = max(self._noise, _LEAST_NOISE * self._spread)
+        return {
+            group: (float(weighted @ kernel @ weighted), float((inverse * kernel).sum()))
+            for group, kernel in self._kernels.items()
+        }
+
+    def slope(self, amplitudes: dict[str, float]) -> Vector:
+        """The cell's, along every direction."""
+        weighted = self._inverse(amplitudes) @ self._differences
+        return np.concatenate(
+            [
+                self._spread * amplitudes[group] * (weighted @ towards)
+                for group, towards in self._towards.items()
+            ]
+        )
+
+    def _inverse(self, amplitudes: dict[str, float]) -> Vector:
+        covariance = np.diag(self._noise * self._shape)
+        for group, kernel in self._kernels.items():
+            covariance = covariance + amplitudes[group] * kernel
+        return np.asarray(np.linalg.inv(covariance))

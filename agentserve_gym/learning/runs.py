@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 import agentserve_gym
-from agentserve_gym.baselines.learned.parts import learned_policy
+from agentserve_gym.baselines.learned.parts import learned_policy, watch_scores
 from agentserve_gym.baselines.learned.weights import (
     Weights,
     from_vector,
@@ -30,6 +32,7 @@ from agentserve_gym.bench.workers import without_interrupts, worker_pool
 from agentserve_gym.files import write_file
 from agentserve_gym.learning.episodes import Episode, Episodes, episode_cost
 from agentserve_gym.learning.evolution import Evolution, Vector
+from agentserve_gym.learning.features import Look, Watcher, pooled, scaled
 from agentserve_gym.learning.history import (
     RECIPE,
     UPDATES,
@@ -43,6 +46,7 @@ from agentserve_gym.learning.recipe import HEURISTIC, Recipe
 from agentserve_gym.report.page import current_commit
 
 WEIGHTS = "weights.json"
+T = TypeVar("T")
 
 Report = Callable[[str, int, int], None]
 """Told what is going on, how much of it is done, and how much there is."""
@@ -87,7 +91,8 @@ class _Training:
     def __init__(self, recipe: Recipe, run: Path, episodes: Episodes) -> None:
         self._recipe, self._run, self._episodes = recipe, run, episodes
         start = heuristic_weights() if recipe.start == HEURISTIC else load_weights(recipe.start)
-        self._evolution = Evolution(recipe, start.vector())
+        self._start = start.vector()
+        self._evolution: Evolution
         self._start_costs: list[float] = []
         self._begun_by: dict[str, str | None] = {}
         self._kept: Comparison | None = None
@@ -99,18 +104,26 @@ class _Training:
             self._apply(line)
         with worker_pool(jobs) as pool:
 
-            def cost(tasks: list[Task], what: str) -> list[float]:
+            def play(function: Callable[[Task], T], tasks: list[Task], what: str) -> list[T]:
                 with without_interrupts():  # submitting may start a worker
-                    results = pool.map(task_cost, tasks)
-                costs = []
+                    results = pool.map(function, tasks)
+                found = []
                 for number, value in enumerate(results):
-                    costs.append(value)
+                    found.append(value)
                     report(what, number + 1, len(tasks))
-                return costs
+                return found
+
+            def cost(tasks: list[Task], what: str) -> list[float]:
+                return play(task_cost, tasks, what)
 
             if not self._start_costs:
-                costs = cost(self._selection_tasks(), "start: episodes")
-                self._note({"start": costs, "made_by": _made_by()})
+                tasks = self._selection_tasks(np.array(self._start))
+                costs, looks = zip(*play(task_look, tasks, "start: episodes"), strict=True)
+                seeds = self._recipe.selection_seeds
+                of_cells = [
+                    pooled(looks[first : first + seeds]) for first in range(0, len(looks), seeds)
+                ]
+                self._note({"start": list(costs), "looks": of_cells, "made_by": _made_by()})
             while self._evolution.updates < self._recipe.updates:
                 self._one_update(cost)
         assert self._kept is not None
@@ -123,19 +136,22 @@ class _Training:
         what = f"update {number} of {self._recipe.updates}: episodes"
         tasks = []
         pairs = self._evolution.pairs()
-        for episode, pair in zip(self._episodes.training(number), pairs, strict=True):
+        episodes = self._episodes.training(number)
+        for episode, pair in zip(episodes, pairs, strict=True):
             tasks += [Task(episode, vector, self._recipe.tail) for vector in pair]
         costs = cost(tasks, what)
-        line: dict[str, Any] = {"update": number, "costs": _in_pairs(costs)}
-        self._evolution.update(line["costs"])
+        cells = [episode.cell for episode in episodes]
+        line: dict[str, Any] = {"update": number, "cells": cells, "costs": _in_pairs(costs)}
+        self._evolution.update(cells, line["costs"])
         if number % self._recipe.select_every == 0 or number == self._recipe.updates:
-            line["selection"] = cost(self._selection_tasks(), f"after update {number}: episodes")
+            tasks = self._selection_tasks(self._evolution.weights)
+            line["selection"] = cost(tasks, f"after update {number}: episodes")
         line["wall_s"] = round(time.perf_counter() - began, 3)
         self._write(line)
         self._compare(line)
 
-    def _selection_tasks(self) -> list[Task]:
-        weights, tail = self._evolution.weights, self._recipe.tail
+    def _selection_tasks(self, weights: Vector) -> list[Task]:
+        tail = self._recipe.tail
         return [Task(episode, weights, tail) for episode in self._episodes.selection()]
 
     def _apply(self, line: dict[str, Any]) -> None:
@@ -146,12 +162,14 @@ class _Training:
         """
         if "start" in line:
             self._start_costs = line["start"]
+            look = scaled(line["looks"], self._recipe.scale_vector())
+            self._evolution = Evolution(self._recipe, self._start, look)
             self._begun_by = line["made_by"]
             self._compare({"update": 0, "selection": line["start"], "wall_s": 0.0})
             return
         if line["update"] != self._evolution.updates + 1:
             raise ValueError(f"{self._run / UPDATES}: update {line['update']} is out of order")
-        self._evolution.update(line["costs"])
+        self._evolution.update(line["cells"], line["costs"])
         self._compare(line)
 
     def _note(self, line: dict[str, Any]) -> None:
@@ -205,6 +223,14 @@ def task_cost(task: Task) -> float:
     """What it costs."""
     policy = learned_policy(from_vector(task.weights.tolist(), "in training"))
     return episode_cost(task.episode, policy, task.tail)
+
+
+def task_look(task: Task) -> tuple[float, Look]:
+    """What it costs, and what the features of its decisions look like."""
+    policy = learned_policy(from_vector(task.weights.tolist(), "in training"))
+    watcher = Watcher()
+    watch_scores(policy, watcher)
+    return episode_cost(task.episode, policy, task.tail), watcher.look()
 
 
 def _made_by() -> dict[str, str | None]:

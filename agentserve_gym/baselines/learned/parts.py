@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, log, log1p
 from typing import NamedTuple
@@ -51,6 +52,10 @@ _EXTREME = 5.0
 """Most and least of a log factor: beyond it is always or never."""
 
 
+Watcher = Callable[[str, Sequence[float]], None]
+"""Is told a group, and the features of a score by its weights."""
+
+
 @dataclass
 class LearnedPart(Part):
     """A part with weights, by the name of a packaged set or the path of a file."""
@@ -58,6 +63,7 @@ class LearnedPart(Part):
     weights: str = text(SPECIALIST)
 
     def __post_init__(self) -> None:
+        self.watcher: Watcher | None = None
         if isinstance(self.weights, str):  # anything else is refused below
             self.use(load_weights(self.weights))
         super().__post_init__()
@@ -66,6 +72,12 @@ class LearnedPart(Part):
         """Decide by other weights from the next run on."""
         self.decides_by = weights
         self._groups = weights.groups
+
+    def score(self, group: str, features: Sequence[float]) -> float:
+        """By a group's weights."""
+        if self.watcher is not None:
+            self.watcher(group, features)
+        return dot(self._groups[group], features)
 
     def reset(self) -> None:
         super().reset()
@@ -102,8 +114,8 @@ class LearnedRouting(LearnedPart, Routing):
 
     def prices(self, decision: RouteDecision) -> list[float]:
         home, situation = decision.program.home, self._situation.features(decision.cluster)
-        power = dot(self._groups["route_turns"], situation)
-        away = dot(self._groups["route_away"], situation)
+        power = self.score("route_turns", situation)
+        away = self.score("route_away", situation)
         weights = self._groups["route"]
         return [
             instance_price(decision, view, weights, power, self._token_prefill_s(decision, view))
@@ -133,7 +145,7 @@ class LearnedOrder(LearnedPart, Scheduling):
 
     def priority(self, decision: RouteDecision, instance: int) -> float:
         seen = order_features(decision, instance, self._turns_left)
-        return dot(self._groups["queue"], seen)
+        return self.score("queue", seen)
 
     def dispatched(self, decision: RouteDecision, instance: int) -> None:
         if decision.cluster.instances[instance].load().queued_turns:
@@ -172,7 +184,7 @@ class LearnedAdmission(LearnedPart, Admission):
         size, prompt = view.block_size_tokens, turn.prompt_tokens
         situation = self._situation.features(decision.cluster)
         seen = [*situation, *self._turn_features(decision, view)]
-        room = self._limit_tokens(view, dot(self._groups["admit"], seen)) - used
+        room = self._limit_tokens(view, self.score("admit", seen)) - used
         return self._demand.added_tokens(instance, decision.program, prompt, size) <= room
 
     def _turn_features(self, decision: RouteDecision, view: InstanceView) -> list[float]:
@@ -200,7 +212,7 @@ class LearnedAdmission(LearnedPart, Admission):
         now_s, demand = decision.time_s, self._demand
         demand.forget_finished(decision.cluster)
         situation = self._situation.features(decision.cluster)
-        log_share = dot(self._groups["pause_above"], situation)
+        log_share = self.score("pause_above", situation)
         for instance in demand.instances():
             limit = self._limit_tokens(decision.cluster.instances[instance], log_share)
             if demand.tokens(instance, now_s) <= limit:
@@ -227,11 +239,11 @@ class LearnedAdmission(LearnedPart, Admission):
             log1p(self._turns_left.of(program)) - 3.0,
             log1p(program.attained_service_s) - 3.0,
         ]
-        return dot(self._groups["pause"], seen)
+        return self.score("pause", seen)
 
     def hold(self, decision: RouteDecision, instance: int) -> Hold:
         seen = order_features(decision, instance, self._turns_left)
-        return Hold(dot(self._groups["release"], seen))
+        return Hold(self.score("release", seen))
 
     def turn_held(self, decision: RouteDecision) -> None:
         self.count("held")
@@ -310,7 +322,7 @@ class LearnedResidency(LearnedPart, Residency):
             log1p(program.turns_done) / 3.0,
             relative_size(max(program.context_tokens, 1), pool_tokens),
         ]
-        return {place: dot(self._groups[f"place_{place}"], seen) for place in _within_reach(tiers)}
+        return {place: self.score(f"place_{place}", seen) for place in _within_reach(tiers)}
 
     def _rank(self, now_s: float, costs: _Costs) -> float:
         gap, recompute = self._groups["rank"]
@@ -343,6 +355,13 @@ def learned_policy(weights: Weights) -> ComposedPolicy:
     for part in parts:
         part.use(weights)
     return ComposedPolicy(*parts)
+
+
+def watch_scores(policy: ComposedPolicy, watcher: Watcher) -> None:
+    """Tell ``watcher`` the group and the features of every score that learned parts compute."""
+    for part in policy.parts:
+        if isinstance(part, LearnedPart):
+            part.watcher = watcher
 
 
 def learned_weights(policy: NamedPolicy) -> list[Weights]:
