@@ -18,6 +18,7 @@ from agentserve_gym.files import write_file
 from agentserve_gym.report.markdown import change, code, plural, table, text_table
 from agentserve_gym.report.page import current_commit, joined, opening
 from agentserve_gym.report.statistics import ratio
+from agentserve_gym.scale import processes
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "learning"
@@ -62,9 +63,13 @@ def _outcomes(suite: Suite, folder: Path) -> list[Outcome]:
     left = [job for job in plan_jobs(suite) if job.key not in known]
     failures: list[str] = []
     print(f"{suite.name}: {len(left)} runs", file=sys.stderr)
-    run_jobs(
-        left, JOBS, results.append, lambda job, error: failures.append(f"{job.key}: {error!r}")
-    )
+    with processes(JOBS) as workers:
+        run_jobs(
+            left,
+            workers,
+            results.append,
+            lambda job, error: failures.append(f"{job.key}: {error!r}"),
+        )
     if failures:
         sys.exit(f"{len(failures)} runs failed, the first is {failures[0]}")
     return results.outcomes

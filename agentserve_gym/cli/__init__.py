@@ -20,6 +20,7 @@ from agentserve_gym.cli.train import train
 from agentserve_gym.cli.validate import validate
 from agentserve_gym.cli.version import main
 from agentserve_gym.cli.watch import watch
+from agentserve_gym.cli.workers import WithRay
 
 app = typer.Typer(
     name="agentserve",
@@ -31,8 +32,9 @@ app.callback()(main)
 app.add_typer(calibrate)
 app.add_typer(data)
 app.command("compare")(compare_saved)
+app.command(cls=WithRay)(bench)
+app.command(cls=WithRay)(train)
 for command in (
-    bench,
     convert,
     demo,
     evaluate,
@@ -42,7 +44,6 @@ for command in (
     run,
     scenarios,
     trace,
-    train,
     validate,
     watch,
 ):

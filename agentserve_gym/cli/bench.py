@@ -44,8 +44,10 @@ from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.stopping import resumable
+from agentserve_gym.cli.workers import Opening, RayOption, open_workers
 from agentserve_gym.files import require_replaceable, write_file
 from agentserve_gym.report.markdown import change, interval, plural
+from agentserve_gym.scale import Workers
 
 RESULTS = "results.csv"
 HEADROOM_RESULTS = "headroom.csv"
@@ -71,6 +73,7 @@ def bench(
         int | None, typer.Option(min=1, help="How many seeds; default: the suite's.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Parallel processes.")] = 2,
+    ray: RayOption = None,
     out: Annotated[Path, typer.Option(help="Folder of results.csv and the report.")] = Path(
         "bench-results"
     ),
@@ -122,20 +125,23 @@ def bench(
     json: JsonOption = False,
 ) -> None:
     """Run a benchmark suite and report who is better where, and by how much."""
+    opening = open_workers(jobs, ray)
     if tune and search:
         raise ValueError("--tune and --search are two commands: give one of them")
     if tune:
-        _tune(scenario or [], out, jobs, resume=resume, traces=traces)
+        _tune(scenario or [], out, opening, resume=resume, traces=traces)
         return
     if search:
         part = load_suite(suite, traces).only(scenario or [], [], None)
-        _search(part, out, jobs, resume=resume, traces=traces)
+        _search(part, out, opening, resume=resume, traces=traces)
         return
     if headroom:
         require_headroom(out, *([docs] if docs is not None else []))
         allow_local_modules()
         chosen = load_suite(suite, traces).only(scenario or [], [], seeds)
-        measured = _headroom(chosen, policy or [], share, out, jobs, resume=resume, traces=traces)
+        measured = _headroom(
+            chosen, policy or [], share, out, opening, resume=resume, traces=traces
+        )
         for folder in (out, docs):
             if folder is not None:
                 note(f"headroom: {write_headroom(measured, folder)}")
@@ -153,7 +159,8 @@ def bench(
             note(f"{name} is left out: {reason}")
     planned = plan_jobs(chosen, traces)
     results = _open(out, resume=resume)
-    _work(planned, results, jobs)
+    with opening as workers:
+        _work(planned, results, workers)
     study = Study(chosen, results.outcomes)
     note(f"report: {write_report(study, out)}")
     if docs is not None:
@@ -167,7 +174,7 @@ def bench(
 
 
 def _tune(
-    scenarios: list[str], out: Path, workers: int, *, resume: bool, traces: Path | None
+    scenarios: list[str], out: Path, opening: Opening, *, resume: bool, traces: Path | None
 ) -> None:
     require_replaceable(out / TUNED, "# Written by `agentserve bench --tune`", "tuned by bench")
     content = tuning_grids()
@@ -177,7 +184,8 @@ def _tune(
     tuning = tuning_suite(content, grids, traces)
     planned = tuning_jobs(tuning, grids, traces)
     results = _open(out, resume=resume)
-    _work(planned, results, workers)
+    with opening as workers:
+        _work(planned, results, workers)
     document = tuned_document(tuning, grids, results.outcomes)
     write_file(out / TUNED, document)
     note(f"tuned parameters: {out / TUNED} (to use them, replace agentserve_gym/bench/{TUNED})")
@@ -188,7 +196,7 @@ def _headroom(
     policies: list[str],
     share: float,
     out: Path,
-    workers: int,
+    opening: Opening,
     *,
     resume: bool,
     traces: Path | None,
@@ -198,7 +206,9 @@ def _headroom(
     base = policies[0] if policies else HEADROOM_BASE
     looking = headroom_suite(suite, base, share)
     results = _open(out, resume=resume, name=HEADROOM_RESULTS)
-    _work(plan_jobs(looking, traces), results, workers)
+    planned = plan_jobs(looking, traces)
+    with opening as workers:
+        _work(planned, results, workers)
     return HeadroomStudy(looking, results.outcomes).figures()
 
 
@@ -215,16 +225,19 @@ def _print_headroom(figures: HeadroomFigures) -> None:
     table.print(console())
 
 
-def _search(suite: Suite, out: Path, workers: int, *, resume: bool, traces: Path | None) -> None:
+def _search(
+    suite: Suite, out: Path, opening: Opening, *, resume: bool, traces: Path | None
+) -> None:
     require_replaceable(out / FOUND, "# Written by `agentserve bench --search`", "found by bench")
     content = search_space()
     part = searched_cells(suite)
     candidates = tried = combinations(content, part)
     results = _open(out, resume=resume)
-    for rung in read_rungs(content):
-        running = rung_suite(content, part, candidates, rung)
-        _work(plan_jobs(running, traces), results, workers)
-        candidates = survivors(running, candidates, rung.keep, results.outcomes)
+    with opening as workers:
+        for rung in read_rungs(content):
+            running = rung_suite(content, part, candidates, rung)
+            _work(plan_jobs(running, traces), results, workers)
+            candidates = survivors(running, candidates, rung.keep, results.outcomes)
     stock = part.entry(part.stock).policy
     document = found_document(running, stock, tried, candidates, results.outcomes)
     write_file(out / FOUND, document)
@@ -239,7 +252,7 @@ def _open(out: Path, *, resume: bool, name: str = RESULTS) -> ResultsFile:
     return ResultsFile(path)
 
 
-def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
+def _work(planned: list[Job], results: ResultsFile, workers: Workers) -> None:
     """Run what the file does not hold yet.
 
     Raises:

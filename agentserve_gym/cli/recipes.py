@@ -12,6 +12,8 @@ from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import console, note, print_json
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.stopping import resumable
+from agentserve_gym.cli.workers import RAY, open_workers
+from agentserve_gym.scale.cluster import LOCAL
 
 
 def is_recipe_run(folder: Path) -> bool:
@@ -27,6 +29,7 @@ def train_by_recipe(
     out: Path | None,
     run: Path | None,
     jobs: int,
+    ray: str | None,
     *,
     json: bool,
 ) -> None:
@@ -34,19 +37,24 @@ def train_by_recipe(
     from agentserve_gym.learning import load_recipe, resume_recipe, train_recipe
     from agentserve_gym.learning.runs import WEIGHTS, Trained
 
+    opening = open_workers(jobs, ray)
+
     def command(folder: Path) -> str:
-        return shlex.join(["agentserve", "train", "--resume", str(folder), "--jobs", str(jobs)])
+        where = [] if ray is None else [RAY] if ray == LOCAL else [RAY, ray]
+        return shlex.join(
+            ["agentserve", "train", "--resume", str(folder), "--jobs", str(jobs), *where]
+        )
 
     if run is not None:
         folder = run
-        with resumable(command(folder)), reporting() as report:
-            trained: Trained = resume_recipe(folder, jobs, report)
+        with opening as workers, resumable(command(folder)), reporting() as report:
+            trained: Trained = resume_recipe(folder, workers, report)
     else:
         assert recipe is not None
         made = load_recipe(recipe, changes)
         folder = out or Path("runs") / f"recipe-{made.name}-{made.seed}"
-        with resumable(command(folder)), reporting() as report:
-            trained = train_recipe(made, folder, jobs, report)
+        with opening as workers, resumable(command(folder)), reporting() as report:
+            trained = train_recipe(made, folder, workers, report)
     weights = folder / WEIGHTS
     if json:
         kept = asdict(trained.kept)

@@ -14,6 +14,7 @@ from agentserve_gym.cli.output import JsonOption, console, note, plain_warnings,
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.recipes import is_recipe_run, train_by_recipe
 from agentserve_gym.cli.stopping import resumable
+from agentserve_gym.cli.workers import RayOption
 from agentserve_gym.tables import read_table
 
 
@@ -63,12 +64,13 @@ def train(
         str | None,
         typer.Option(
             help="Train a learned policy by a recipe instead: general, default, or a .toml file. "
-            "Of the other options it takes --seed, --set, --out, --jobs and --json."
+            "Of the other options it takes --seed, --set, --out, --jobs, --ray and --json."
         ),
     ] = None,
     jobs: Annotated[
         int, typer.Option(min=1, max=256, help="With --recipe: parallel processes.")
     ] = 2,
+    ray: RayOption = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the run in this folder, as it was set.")
     ] = None,
@@ -88,8 +90,13 @@ def train(
         if other:
             raise typer.BadParameter(f"--recipe takes no {', '.join(other)}; use --set")
         changes = {**given, **dict(map(_read_assignment, set_ or ()))}
-        train_by_recipe(recipe, changes, out, resume, jobs, json=json)
+        train_by_recipe(recipe, changes, out, resume, jobs, ray, json=json)
         return
+    if ray is not None:
+        raise typer.BadParameter(
+            "--ray is for --recipe, whose episodes run side by side; other trainings are one "
+            "process, and agentserve tune train --ray runs many of them"
+        )
 
     from agentserve_gym.train import make_settings, runs
     from agentserve_gym.train.settings import set_key

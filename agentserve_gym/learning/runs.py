@@ -28,12 +28,12 @@ from agentserve_gym.baselines.learned.weights import (
     load_weights,
     save_weights,
 )
-from agentserve_gym.bench.workers import without_interrupts, worker_pool
 from agentserve_gym.files import write_file
 from agentserve_gym.learning.episodes import Episode, Episodes, episode_cost
 from agentserve_gym.learning.evolution import Evolution, Vector
 from agentserve_gym.learning.recipe import HEURISTIC, Recipe, make_recipe
 from agentserve_gym.report.page import current_commit
+from agentserve_gym.scale import Workers, in_order
 from agentserve_gym.tables import read_table
 
 RECIPE, UPDATES, WEIGHTS = "recipe.json", "updates.jsonl", "weights.json"
@@ -66,7 +66,7 @@ class Trained:
 
 
 def train_recipe(
-    recipe: Recipe, run: Path, jobs: int, report: Report, traces: Path | None = None
+    recipe: Recipe, run: Path, workers: Workers, report: Report, traces: Path | None = None
 ) -> Trained:
     """Train in a new folder.
 
@@ -78,10 +78,12 @@ def train_recipe(
     episodes = Episodes(recipe, traces)
     run.mkdir(parents=True, exist_ok=True)
     write_file(run / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=1) + "\n")
-    return _Training(recipe, run, episodes).go(jobs, report)
+    return _Training(recipe, run, episodes).go(workers, report)
 
 
-def resume_recipe(run: Path, jobs: int, report: Report, traces: Path | None = None) -> Trained:
+def resume_recipe(
+    run: Path, workers: Workers, report: Report, traces: Path | None = None
+) -> Trained:
     """Go on with a run that was stopped.
 
     Raises:
@@ -91,7 +93,7 @@ def resume_recipe(run: Path, jobs: int, report: Report, traces: Path | None = No
     if not saved.is_file():
         raise ValueError(f"{run} holds no run ({RECIPE} is missing)")
     recipe = make_recipe(read_table(saved), str(saved))
-    return _Training(recipe, run, Episodes(recipe, traces)).go(jobs, report)
+    return _Training(recipe, run, Episodes(recipe, traces)).go(workers, report)
 
 
 class _Training:
@@ -104,26 +106,21 @@ class _Training:
         self._kept: Comparison | None = None
         self._wall_s = 0.0
 
-    def go(self, jobs: int, report: Report) -> Trained:
+    def go(self, workers: Workers, report: Report) -> Trained:
         """Go through what was noted, then on to the last update."""
         for line in self._noted():
             self._apply(line)
-        with worker_pool(jobs) as pool:
 
-            def cost(tasks: list[Task], what: str) -> list[float]:
-                with without_interrupts():  # submitting may start a worker
-                    results = pool.map(task_cost, tasks)
-                costs = []
-                for number, value in enumerate(results):
-                    costs.append(value)
-                    report(what, number + 1, len(tasks))
-                return costs
+        def cost(tasks: list[Task], what: str) -> list[float]:
+            return in_order(
+                workers, task_cost, tasks, lambda ended: report(what, ended, len(tasks))
+            )
 
-            if not self._start_costs:
-                costs = cost(self._selection_tasks(), "start: episodes")
-                self._note({"start": costs, "made_by": _made_by()})
-            while self._evolution.updates < self._recipe.updates:
-                self._one_update(cost)
+        if not self._start_costs:
+            costs = cost(self._selection_tasks(), "start: episodes")
+            self._note({"start": costs, "made_by": _made_by()})
+        while self._evolution.updates < self._recipe.updates:
+            self._one_update(cost)
         assert self._kept is not None
         return Trained(self._recipe, self._kept, self._wall_s)
 

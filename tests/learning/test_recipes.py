@@ -34,12 +34,15 @@ from agentserve_gym.learning.episodes import (
 from agentserve_gym.learning.evolution import Evolution
 from agentserve_gym.learning.recipe import Variation
 from agentserve_gym.learning.runs import UPDATES, WEIGHTS
+from agentserve_gym.scale import InThisProcess
 from agentserve_gym.sim import Simulation
 
 SMALL: dict[str, Any] = {
     "name": "small", "description": "two updates on the toy", "cells": ["toy"], "updates": 2,
     "pairs": 2, "select_every": 1, "selection_seeds": 1,
 }  # fmt: skip
+
+HERE = InThisProcess()
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -182,9 +185,9 @@ def test_both_episodes_of_a_pair_lie_opposite_each_other() -> None:
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path) -> None:
     recipe = Recipe(**SMALL)
     whole, halted = tmp_path / "whole", tmp_path / "halted"
-    trained = train_recipe(recipe, whole, 1, quiet)
+    trained = train_recipe(recipe, whole, HERE, quiet)
     assert trained.kept.change <= 0.0
-    train_recipe(recipe.model_copy(update={"updates": 1}), halted, 1, quiet)
+    train_recipe(recipe.model_copy(update={"updates": 1}), halted, HERE, quiet)
     saved = json.loads((halted / "recipe.json").read_text())
     (halted / "recipe.json").write_text(json.dumps({**saved, "updates": 2}))
     first, *_ = (whole / UPDATES).read_text().splitlines()
@@ -192,7 +195,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path) -> No
     # The rate falls towards the last update, so what was learned from the first one differs: only
     # its costs are noted, and a line that was cut off is dropped.
     log.write_text("\n".join((*log.read_text().splitlines(), '{"update": 2, "cos')))
-    resume_recipe(halted, 1, quiet)
+    resume_recipe(halted, HERE, quiet)
     again = [json.loads(line) for line in log.read_text().splitlines()]
     once = [json.loads(line) for line in (whole / UPDATES).read_text().splitlines()]
     assert json.loads(first) == again[0]
@@ -201,9 +204,9 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path) -> No
         assert line.get("start") == other.get("start")
     assert load_weights(str(whole / WEIGHTS)) is not None
     with pytest.raises(ValueError, match="holds a run already"):
-        train_recipe(recipe, whole, 1, quiet)
+        train_recipe(recipe, whole, HERE, quiet)
     with pytest.raises(ValueError, match="holds no run"):
-        resume_recipe(tmp_path / "elsewhere", 1, quiet)
+        resume_recipe(tmp_path / "elsewhere", HERE, quiet)
 
 
 def test_the_command_trains_says_what_it_gained_and_goes_on(tmp_path: Path) -> None:
