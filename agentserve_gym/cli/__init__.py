@@ -17,6 +17,7 @@ from agentserve_gym.cli.run import run
 from agentserve_gym.cli.scenarios import scenarios
 from agentserve_gym.cli.trace import trace
 from agentserve_gym.cli.train import train
+from agentserve_gym.cli.tune import tune
 from agentserve_gym.cli.validate import validate
 from agentserve_gym.cli.version import main
 from agentserve_gym.cli.watch import watch
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.callback()(main)
 app.add_typer(calibrate)
 app.add_typer(data)
+app.add_typer(tune)
 app.command("compare")(compare_saved)
 app.command(cls=WithRay)(bench)
 app.command(cls=WithRay)(train)

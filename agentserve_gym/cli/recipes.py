@@ -12,8 +12,7 @@ from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import console, note, print_json
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.stopping import resumable
-from agentserve_gym.cli.workers import RAY, open_workers
-from agentserve_gym.scale.cluster import LOCAL
+from agentserve_gym.cli.workers import open_workers, ray_arguments
 
 
 def is_recipe_run(folder: Path) -> bool:
@@ -40,10 +39,8 @@ def train_by_recipe(
     opening = open_workers(jobs, ray)
 
     def command(folder: Path) -> str:
-        where = [] if ray is None else [RAY] if ray == LOCAL else [RAY, ray]
-        return shlex.join(
-            ["agentserve", "train", "--resume", str(folder), "--jobs", str(jobs), *where]
-        )
+        given = ["--resume", str(folder), "--jobs", str(jobs), *ray_arguments(ray)]
+        return shlex.join(["agentserve", "train", *given])
 
     if run is not None:
         folder = run

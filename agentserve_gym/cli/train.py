@@ -15,7 +15,7 @@ from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.recipes import is_recipe_run, train_by_recipe
 from agentserve_gym.cli.stopping import resumable
 from agentserve_gym.cli.workers import RayOption
-from agentserve_gym.tables import read_table
+from agentserve_gym.tables import read_table, set_key
 
 
 def train(
@@ -89,7 +89,7 @@ def train(
         other = [name for name in given if name != "seed"] + (["settings"] if settings else [])
         if other:
             raise typer.BadParameter(f"--recipe takes no {', '.join(other)}; use --set")
-        changes = {**given, **dict(map(_read_assignment, set_ or ()))}
+        changes = {**given, **dict(map(read_assignment, set_ or ()))}
         train_by_recipe(recipe, changes, out, resume, jobs, ray, json=json)
         return
     if ray is not None:
@@ -99,7 +99,6 @@ def train(
         )
 
     from agentserve_gym.train import make_settings, runs
-    from agentserve_gym.train.settings import set_key
 
     allow_local_modules()
     if resume is not None:
@@ -113,7 +112,7 @@ def train(
         for key, value in given.items():
             set_key(values, key, value)
         for assignment in set_ or ():
-            set_key(values, *_read_assignment(assignment))
+            set_key(values, *read_assignment(assignment))
         made = make_settings(values)
         folder = out or Path("runs") / (
             f"{made.env}-{Path(made.scenario).stem}-{made.algorithm}-{made.seed}"
@@ -133,7 +132,7 @@ def _resume_command(folder: Path) -> str:
     return shlex.join(["agentserve", "train", "--resume", str(folder)])
 
 
-def _read_assignment(text: str) -> tuple[str, Any]:
+def read_assignment(text: str) -> tuple[str, Any]:
     """``KEY=VALUE``, the value read as JSON where it is JSON."""
     from json import JSONDecodeError, loads
 

@@ -43,6 +43,13 @@ class WithRay(TyperCommand):
         return super().parse_args(ctx, given)
 
 
+def ray_arguments(ray: str | None) -> list[str]:
+    """As they are written in a command."""
+    if ray is None:
+        return []
+    return [RAY] if ray == LOCAL else [RAY, ray]
+
+
 @contextmanager
 def open_workers(jobs: int, ray: str | None) -> Iterator[Workers]:
     """Processes of this machine, or a Ray cluster where there is an address."""

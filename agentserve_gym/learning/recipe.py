@@ -118,7 +118,7 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
-    """A recipe of the package, or of a .toml file.
+    """A recipe of the package, or of a .toml or .json file.
 
     Args:
         changes: settings that differ from the recipe's.
@@ -126,14 +126,14 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     Raises:
         ValueError: for an unknown name, or naming each unknown key or bad value.
     """
-    if Path(name).suffix == ".toml":
+    if Path(name).suffix in (".toml", ".json"):
         values = read_table(Path(name))
     elif name in recipe_names():
         inside = resources.files(__package__) / "recipes" / f"{name}.toml"
         values = tomllib.loads(inside.read_text(encoding="utf-8"))
     else:
         hint = unknown("recipe", name, recipe_names())
-        raise ValueError(f"{hint}; or a .toml file")
+        raise ValueError(f"{hint}; or a .toml or .json file")
     return make_recipe({**values, **(changes or {})}, f"recipe {shown(name)}")
 
 

@@ -108,8 +108,8 @@ class Cluster:
         numbered = iter(enumerate(tasks))
         running: dict[ObjectRef[Answer], int] = {}
         while True:
-            # More than there are CPUs, so that a cluster that can grow sees the demand; none where it
-            # has just shrunk.
+            # More than there are CPUs, so that a cluster that can grow sees the demand; it may have
+            # shrunk, too.
             free = max(self.cpus() * QUEUED_PER_WORKER - len(running), 0)
             for number, task in islice(numbered, free):
                 running[begin(expected, folder, pickle.dumps((function, task)))] = number

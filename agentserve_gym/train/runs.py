@@ -54,12 +54,27 @@ def train(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluatio
     Raises:
         ValueError: if the folder holds a run already, or torch does not have the device.
     """
+    _create(settings, run)
+    return _go(settings, run, report)
+
+
+def learn(settings: TrainSettings, run: Path, report: Report) -> None:
+    """Train in a new folder as ``train`` does, but judge nothing: what is chosen from by its result
+    must not meet the evaluation seeds.
+
+    Raises:
+        ValueError: as ``train``.
+    """
+    _create(settings, run)
+    _learned(settings, run, report)
+
+
+def _create(settings: TrainSettings, run: Path) -> None:
     if (run / SETTINGS_NAME).exists():
         raise ValueError(f"{run} holds a run already; resume it, or choose another folder")
     check_device(settings.device)
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / SETTINGS_NAME, settings.model_dump(mode="json"))
-    return _go(settings, run, report)
 
 
 def resume(run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:
@@ -78,6 +93,14 @@ def resume(run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:
 
 
 def _go(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:
+    selection, notes = _learned(settings, run, report)
+    return _judge(settings, run, selection, notes, report)
+
+
+def _learned(
+    settings: TrainSettings, run: Path, report: Report
+) -> tuple[Selection, dict[str, Any]]:
+    """Go from the last checkpoint, or from the start, to the last decision."""
     learner = make_learner(settings, make_workers(settings))
     learner.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
     card = make_card(settings)
@@ -90,7 +113,7 @@ def _go(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluation,
         keeper = Keeper(run, settings, card, selection)
         _begin(settings, run, learner, keeper, notes, report)
     _learn(settings, run, learner, keeper, notes, report)
-    return _judge(settings, run, selection, notes, report)
+    return selection, notes
 
 
 def _begin(

@@ -24,6 +24,7 @@ FLOORS = (
     {"train"},
     {"bench", "validation"},
     {"learning"},
+    {"tuning"},
     {"cli"},
 )
 """Rooms from the ground up; a room imports only rooms of lower floors."""

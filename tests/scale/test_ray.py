@@ -124,9 +124,7 @@ def test_a_version_that_differs_is_refused(
 ) -> None:
     monkeypatch.setattr(ray_cluster, "package_version", lambda: "agentserve-gym 9.9, code 0")
     rows: list[Outcome] = []
-    with pytest.raises(
-        ValueError, match=r"Ray cluster has agentserve-gym .*; this is .*9\.9"
-    ):
+    with pytest.raises(ValueError, match=r"Ray cluster has agentserve-gym .*; this is .*9\.9"):
         run_jobs(jobs_of(suite), workers, rows.append, no_failure)
     assert rows == []
 
@@ -234,7 +232,7 @@ def test_addresses_are_checked_before_anything_runs(tmp_path: Path) -> None:
         assert message in result.stderr
 
 
-# --- losses; last, as the cluster has one machine less afterwards ----------------------------------
+# --- losses; last, as the cluster has one machine less afterwards -------------------------------
 
 
 @linux
