@@ -64,6 +64,15 @@ def open_whole(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def drop_partial_line(path: Path) -> None:
+    """Cut off what follows the last line end of a file that is appended to line by line: its writer
+    was stopped there. A file that does not exist stays so."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_file(path, whole)
+
+
 def is_pipe(path: Path) -> bool:
     """Whether there is something that is neither a regular file nor a folder: a pipe, a device."""
     try:

@@ -28,7 +28,7 @@ from agentserve_gym.baselines.learned.weights import (
     load_weights,
     save_weights,
 )
-from agentserve_gym.files import write_file
+from agentserve_gym.files import drop_partial_line, write_file
 from agentserve_gym.learning.episodes import Episode, Episodes, episode_cost
 from agentserve_gym.learning.evolution import Evolution, Vector
 from agentserve_gym.learning.recipe import HEURISTIC, Recipe, make_recipe
@@ -196,11 +196,9 @@ class _Training:
     def _noted(self) -> Iterable[dict[str, Any]]:
         """What was noted so far; a last line that was cut off counts as not noted."""
         path = self._run / UPDATES
+        drop_partial_line(path)
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            write_file(path, whole)
-        for line in whole.splitlines():
+        for line in text.splitlines():
             yield json.loads(line)
 
     def _write(self, line: dict[str, Any]) -> None:

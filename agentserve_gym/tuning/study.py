@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentserve_gym.files import write_file
+from agentserve_gym.files import drop_partial_line, write_file
 from agentserve_gym.messages import validated
 from agentserve_gym.scale import Workers
 from agentserve_gym.scale.version import package_version
@@ -119,6 +119,7 @@ class _Tuning:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._plan, self._run = plan, run
         self._tried = {n: _distribution(tried) for n, tried in plan.space.parameters.items()}
+        drop_partial_line(run / TRIALS)  # which Optuna would write on
         self._storage = optuna.storages.JournalStorage(JournalFileBackend(str(run / TRIALS)))
         self._study = optuna.create_study(
             storage=self._storage, study_name=_NAME, load_if_exists=True
