@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +41,7 @@ from agentserve_gym.cli.driving import allow_local_modules
 from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.cli.progress import reporting
-from agentserve_gym.cli.stopping import resumable
+from agentserve_gym.cli.stopping import given_command, resumable
 from agentserve_gym.cli.workers import Opening, RayOption, open_workers
 from agentserve_gym.files import require_replaceable, write_file
 from agentserve_gym.report.markdown import change, interval, plural
@@ -276,19 +274,13 @@ def _work(planned: list[Job], results: ResultsFile, workers: Workers) -> None:
             alike.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
             progressed()
 
-        with resumable(_resume_command()):
+        with resumable(given_command("--resume")):
             run_jobs(left, workers, done, failed)
     for first, *others in failures.values():
         note(f"failed: {first}{f' (and {len(others)} like it)' if others else ''}")
     count = sum(map(len, failures.values()))
     if count:
         raise ValueError(f"{count} of {len(planned)} runs failed; try again with --resume")
-
-
-def _resume_command() -> str:
-    """The command that was given, with ``--resume``."""
-    given = sys.argv[1:]
-    return shlex.join(["agentserve", *given, *([] if "--resume" in given else ["--resume"])])
 
 
 def _print_facts(study: Study) -> None:

@@ -12,9 +12,10 @@ from agentserve_gym.cli.driving import allow_local_modules
 from agentserve_gym.cli.learning import evaluation_table, warnings
 from agentserve_gym.cli.output import JsonOption, console, note, plain_warnings, print_json
 from agentserve_gym.cli.progress import reporting
-from agentserve_gym.cli.recipes import is_recipe_run, train_by_recipe
+from agentserve_gym.cli.recipes import is_recipe_run, train_by_recipe, train_recipe_seeds
+from agentserve_gym.cli.seeds import train_seeds
 from agentserve_gym.cli.stopping import resumable
-from agentserve_gym.cli.workers import RayOption
+from agentserve_gym.cli.workers import RayOption, open_workers, worker_arguments
 from agentserve_gym.tables import read_table, set_key
 
 
@@ -64,11 +65,19 @@ def train(
         str | None,
         typer.Option(
             help="Train a learned policy by a recipe instead: general, default, or a .toml file. "
-            "Of the other options it takes --seed, --set, --out, --jobs, --ray and --json."
+            "Of the other options it takes --seed, --seeds, --set, --out, --jobs, --ray and --json."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Train so often, with seeds from --seed on, side by side.",
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, max=256, help="With --recipe: parallel processes.")
+        int, typer.Option(min=1, max=256, help="With --recipe or --seeds: parallel processes.")
     ] = 2,
     ray: RayOption = None,
     resume: Annotated[
@@ -83,6 +92,9 @@ def train(
         "evaluation.policies": policy, "evaluation.seeds": eval_seeds,
     }  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
+    opening = open_workers(jobs, ray)
+    if resume is not None and seeds is not None:
+        raise typer.BadParameter("--resume is of one run; for --seeds, give the same command again")
     if recipe is not None or (resume is not None and is_recipe_run(resume)):
         if resume is not None and (recipe or given or settings or set_ or out):
             raise typer.BadParameter("--resume goes on with a run as it was set; give it alone")
@@ -90,12 +102,16 @@ def train(
         if other:
             raise typer.BadParameter(f"--recipe takes no {', '.join(other)}; use --set")
         changes = {**given, **dict(map(read_assignment, set_ or ()))}
-        train_by_recipe(recipe, changes, out, resume, jobs, ray, json=json)
+        if recipe is not None and seeds is not None:
+            train_recipe_seeds(recipe, changes, seeds, out, opening, json=json)
+        else:
+            where = worker_arguments(jobs, ray)
+            train_by_recipe(recipe, changes, out, resume, opening, where, json=json)
         return
-    if ray is not None:
+    if ray is not None and seeds is None:
         raise typer.BadParameter(
-            "--ray is for --recipe, whose episodes run side by side; other trainings are one "
-            "process, and agentserve tune train --ray runs many of them"
+            "--ray runs trainings, or the episodes of a recipe, side by side; give --seeds or "
+            "--recipe (one training through an environment is one process)"
         )
 
     from agentserve_gym.train import make_settings, runs
@@ -114,6 +130,9 @@ def train(
         for assignment in set_ or ():
             set_key(values, *read_assignment(assignment))
         made = make_settings(values)
+        if seeds is not None:
+            train_seeds(made, seeds, out, opening, json=json)
+            return
         folder = out or Path("runs") / (
             f"{made.env}-{Path(made.scenario).stem}-{made.algorithm}-{made.seed}"
         )

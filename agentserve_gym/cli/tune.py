@@ -16,7 +16,7 @@ from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.stopping import resumable
 from agentserve_gym.cli.train import read_assignment
-from agentserve_gym.cli.workers import RayOption, WithRay, open_workers, ray_arguments
+from agentserve_gym.cli.workers import RayOption, WithRay, open_workers, worker_arguments
 from agentserve_gym.report.markdown import plural
 from agentserve_gym.tables import read_table, set_key
 
@@ -141,7 +141,7 @@ def _space(name: str, trials: int | None) -> Space:
 
 
 def _command(folder: Path, jobs: int, ray: str | None) -> str:
-    given = ["--resume", str(folder), "--jobs", str(jobs), *ray_arguments(ray)]
+    given = ["--resume", str(folder), *worker_arguments(jobs, ray)]
     return shlex.join(["agentserve", "tune", "train", *given])
 
 

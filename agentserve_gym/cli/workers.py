@@ -43,11 +43,10 @@ class WithRay(TyperCommand):
         return super().parse_args(ctx, given)
 
 
-def ray_arguments(ray: str | None) -> list[str]:
+def worker_arguments(jobs: int, ray: str | None) -> list[str]:
     """As they are written in a command."""
-    if ray is None:
-        return []
-    return [RAY] if ray == LOCAL else [RAY, ray]
+    written = [] if ray is None else [RAY] if ray == LOCAL else [RAY, ray]
+    return ["--jobs", str(jobs), *written]
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from agentserve_gym.learning.episodes import Episode, Episodes, episode_cost
 from agentserve_gym.learning.evolution import Evolution, Vector
 from agentserve_gym.learning.recipe import HEURISTIC, Recipe, make_recipe
 from agentserve_gym.report.page import current_commit
-from agentserve_gym.scale import Workers, in_order
+from agentserve_gym.scale import InThisProcess, Workers, in_order
 from agentserve_gym.tables import read_table
 
 RECIPE, UPDATES, WEIGHTS = "recipe.json", "updates.jsonl", "weights.json"
@@ -94,6 +94,33 @@ def resume_recipe(
         raise ValueError(f"{run} holds no run ({RECIPE} is missing)")
     recipe = make_recipe(read_table(saved), str(saved))
     return _Training(recipe, run, Episodes(recipe, traces)).go(workers, report)
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRun:
+    """One of several trainings that differ in their seeds, as a worker gets it."""
+
+    recipe: Recipe
+    run: Path
+
+
+def finish_recipe(task: SeedRun) -> Trained:
+    """What a training ended with that is begun, gone on with, or finished already, as the folder
+    has it. Its episodes are played one after the other.
+
+    Raises:
+        ValueError: if the folder holds a run of another recipe.
+    """
+    here, saved = InThisProcess(), task.run / RECIPE
+    if not saved.is_file():
+        return train_recipe(task.recipe, task.run, here, _silent)
+    if make_recipe(read_table(saved), str(saved)) != task.recipe:
+        raise ValueError(f"{task.run} holds a run of another recipe; choose another folder")
+    return resume_recipe(task.run, here, _silent)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """A ``Report`` that says nothing."""
 
 
 class _Training:

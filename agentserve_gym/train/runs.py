@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,31 @@ def resume(run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:
         raise ValueError(f"the run in {run} is finished; there is nothing to resume")
     saved = run / SETTINGS_NAME
     return _go(make_settings(read_table(saved), str(saved)), run, report)
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRun:
+    """One of several trainings that differ in their seeds, as a worker gets it."""
+
+    settings: TrainSettings
+    run: Path
+
+
+def finish(task: SeedRun) -> dict[str, Any]:
+    """The content of ``results.json``: of a run that is begun, gone on with, or finished already,
+    as the folder has it. So a task whose worker was lost goes on elsewhere.
+
+    Raises:
+        ValueError: if the folder holds a run that was set otherwise.
+    """
+    saved = task.run / SETTINGS_NAME
+    if not saved.is_file():
+        return train(task.settings, task.run, silent)[1]
+    if make_settings(read_table(saved), str(saved)) != task.settings:
+        raise ValueError(f"{task.run} holds a run that was set otherwise; choose another folder")
+    if (task.run / RESULTS_NAME).is_file():
+        return read_table(task.run / RESULTS_NAME)
+    return resume(task.run, silent)[1]
 
 
 def _go(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:

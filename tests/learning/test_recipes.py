@@ -226,3 +226,20 @@ def test_the_command_trains_says_what_it_gained_and_goes_on(tmp_path: Path) -> N
     refused = CliRunner().invoke(app, [*arguments, "--steps", "5"])
     assert refused.exit_code == 2
     assert "takes no steps" in refused.stderr
+
+
+def test_seeds_of_a_recipe_are_trained_side_by_side(tmp_path: Path) -> None:
+    recipe = tmp_path / "small.json"
+    recipe.write_text(json.dumps({**SMALL, "updates": 1}))
+    command = ["train", "--recipe", str(recipe), "--out", str(tmp_path / "runs"), "--jobs", "1"]
+    result = CliRunner().invoke(app, [*command, "--seeds", "2", "--json"])
+    assert result.exit_code == 0, result.stderr
+    first, second = json.loads(result.stdout)["seeds"]
+    assert (first["seed"], second["seed"]) == (0, 1)
+    alone = train_recipe(load_recipe(str(recipe), {"seed": 1}), tmp_path / "alone", HERE, quiet)
+    assert second["change"] == alone.kept.change
+    again = CliRunner().invoke(app, [*command, "--seeds", "3", "--json"])
+    assert json.loads(again.stdout)["seeds"][:2] == [first, second]
+    other = CliRunner().invoke(app, [*command, "--seeds", "1", "--set", "rate=0.5"])
+    assert other.exit_code == 2
+    assert "holds a run of another recipe" in other.stderr

@@ -22,6 +22,8 @@ from agentserve_gym.learning import Recipe, train_recipe
 from agentserve_gym.learning.runs import UPDATES
 from agentserve_gym.scale import InThisProcess, Workers
 from agentserve_gym.scale import cluster as ray_cluster
+from agentserve_gym.tuning import Space, plan_recipe, tune
+from agentserve_gym.tuning.space import Range
 
 pytest.importorskip("ray")
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
@@ -36,7 +38,7 @@ policies = ["random", "affinity", "lmetric"]
 [[cells]]
 scenario = "functions-8b-4"
 load = "saturated"
-measured_programs = 100
+measured_programs = 80
 """
 
 
@@ -155,13 +157,15 @@ def test_a_run_that_fails_is_not_tried_again_and_does_not_stop_the_others(
     assert log.read_text() == "called\n"
 
 
+RECIPE = Recipe(
+    name="small", description="two updates on the toy", cells=["toy"], updates=2, pairs=2,
+    select_every=1, selection_seeds=1,
+)  # fmt: skip
+
+
 def test_a_recipe_learns_what_it_learns_locally(workers: Workers, tmp_path: Path) -> None:
-    recipe = Recipe(
-        name="small", description="two updates on the toy", cells=["toy"], updates=2, pairs=2,
-        select_every=1, selection_seeds=1,
-    )  # fmt: skip
     trained = [
-        train_recipe(recipe, tmp_path / name, where, lambda *_: None)
+        train_recipe(RECIPE, tmp_path / name, where, lambda *_: None)
         for name, where in (("here", InThisProcess()), ("there", workers))
     ]
     assert trained[0].kept == trained[1].kept
@@ -170,6 +174,17 @@ def test_a_recipe_learns_what_it_learns_locally(workers: Workers, tmp_path: Path
         for name in ("here", "there")
     ]
     assert costs[0] == costs[1]
+
+
+def test_a_tuning_finds_what_it_finds_locally(workers: Workers, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    parameters = {"rate": Range(low=0.01, high=1.0, log=True)}
+    plan = plan_recipe(RECIPE, Space(trials=4, round=2, seeds=1, parameters=parameters))
+    here, there = (
+        tune(plan, tmp_path / name, where, lambda *_: None)
+        for name, where in (("here", InThisProcess()), ("there", workers))
+    )
+    assert here == there
 
 
 # --- the command ----------------------------------------------------------------------------------
