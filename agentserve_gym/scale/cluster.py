@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 AUTO = "auto"
 LOCAL = "local"
 """The address of a cluster that is started here and ends with its command."""
-_MOST_CONNECTING_S = 10.0
 MOST_RETRIES = 5
 """Of a task whose worker or machine is lost. One that kills every worker must end some time."""
+_MOST_CONNECTING_S = 10.0
 
 Answer = tuple[str, str, object]
 """Of a worker: the version that it has, its machine's name, and what its task gave, which is
@@ -51,14 +51,20 @@ def cluster(address: str, cpus: int) -> Iterator[Cluster]:
 
     _require_reachable(address)
     starts = address == LOCAL
-    with _own_signals():
-        ray.init(
-            address,
-            num_cpus=cpus if starts else None,
-            include_dashboard=False if starts else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    try:
+        with _own_signals():
+            ray.init(
+                address,
+                num_cpus=cpus if starts else None,
+                include_dashboard=False if starts else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"no connection to a Ray cluster at {address}: {error} (start one with ray start "
+            "--head; one that asks for a token needs RAY_AUTH_MODE=token here)"
+        ) from error
     try:
         yield Cluster()
     finally:

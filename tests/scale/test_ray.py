@@ -190,7 +190,7 @@ def test_a_tuning_finds_what_it_finds_locally(workers: Workers, tmp_path: Path) 
 # --- the command ----------------------------------------------------------------------------------
 
 
-def command(*arguments: object) -> subprocess.Popen[str]:
+def command(*arguments: object, **variables: str) -> subprocess.Popen[str]:
     """A process of its own, leader of a session, that Ctrl-C would stop."""
     source = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -199,6 +199,7 @@ def command(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", source, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, **variables},
     )  # fmt: skip
 
 
@@ -221,7 +222,9 @@ def test_a_bench_goes_on_after_its_death(
 def test_a_stopped_bench_ends_the_cluster_that_it_started(suite: Path, tmp_path: Path) -> None:
     rows = tmp_path / "results.csv"
     arguments = ["bench", "--suite", suite, "--out", tmp_path, "--ray", "--jobs", "2"]
-    with command(*arguments) as bench:
+    home = tmp_path / "home"  # where Ray keeps the token of the clusters that it starts
+    home.mkdir()
+    with command(*arguments, HOME=str(home)) as bench:
         until(lambda: rows.exists() and len(rows.read_text().splitlines()) > 1)
         assert len(descendants(bench.pid)) > 3
         begun = descendants(bench.pid)
