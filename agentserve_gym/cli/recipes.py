@@ -82,13 +82,13 @@ def train_by_recipe(
 
     if run is not None:
         folder = run
-        with opening as workers, resumable(command(folder)), reporting() as report:
+        with resumable(command(folder)), opening as workers, reporting() as report:
             trained: Trained = resume_recipe(folder, workers, report)
     else:
         assert recipe is not None
         made = load_recipe(recipe, changes)
         folder = out or Path("runs") / f"recipe-{made.name}-{made.seed}"
-        with opening as workers, resumable(command(folder)), reporting() as report:
+        with resumable(command(folder)), opening as workers, reporting() as report:
             trained = train_recipe(made, folder, workers, report)
     weights = folder / WEIGHTS
     if json:

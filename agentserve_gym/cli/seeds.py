@@ -67,7 +67,7 @@ def train_side_by_side(
     seeds = list(runs)
     found: dict[int, Result] = {}
     failures: list[str] = []
-    with opening as workers, resumable(given_command()), reporting() as report:
+    with resumable(given_command()), opening as workers, reporting() as report:
 
         def progressed() -> None:
             report("train: seeds", len(found) + len(failures), len(seeds))

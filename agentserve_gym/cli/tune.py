@@ -89,7 +89,7 @@ def tune_train(
                 "and --json"
             )
         folder = resume
-        with opening as workers, resumable(_command(folder, jobs, ray)), reporting() as report:
+        with resumable(_command(folder, jobs, ray)), opening as workers, reporting() as report:
             found = resume_tuning(folder, workers, report, trials)
     else:
         if recipe is not None:
@@ -99,7 +99,7 @@ def tune_train(
         else:
             plan, name = _settings_plan(given, settings, set_ or [], space, trials)
         folder = out or Path("runs") / name
-        with opening as workers, resumable(_command(folder, jobs, ray)), reporting() as report:
+        with resumable(_command(folder, jobs, ray)), opening as workers, reporting() as report:
             found = begin_tuning(plan, folder, workers, report)
     _say(found, folder, json=json)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,7 @@ def tune(plan: Plan, run: Path, workers: Workers, report: Report) -> Tuned:
     """
     if (run / PLAN).exists():
         raise ValueError(f"{run} holds a tuning already; resume it, or choose another folder")
+    import_module("optuna")  # where it is missing nothing is written
     run.mkdir(parents=True, exist_ok=True)
     write_file(run / PLAN, json.dumps(plan.model_dump(mode="json"), indent=1) + "\n")
     return _Tuning(plan, run).go(workers, report)

@@ -237,6 +237,24 @@ def test_a_stopped_bench_ends_the_cluster_that_it_started(suite: Path, tmp_path:
     until(lambda: not any(Path(f"/proc/{number}").exists() for number in begun))
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("ray", ["bench", "--suite", "quick", "--scenario", "toy", "--ray"]),
+        ("optuna", ["tune", "train", "--recipe", "default", "--jobs", "1"]),
+    ],
+)
+def test_a_missing_package_is_named(
+    module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, [*arguments, "--out", str(out)])
+    assert result.exit_code == 2
+    assert f"{module} is not installed; it comes with the extra 'scale'" in result.stderr
+    assert not out.exists() or [path.name for path in out.iterdir()] == ["results.csv"]
+
+
 def test_addresses_are_checked_before_anything_runs(tmp_path: Path) -> None:
     for address, message in (
         ("nonsense", "--ray is 'nonsense'; allowed: auto, or HOST:PORT"),
