@@ -81,12 +81,12 @@ class Plan(StrictModel):
             value: Any = self.base
             for part in name.split("."):
                 if not isinstance(value, dict) or part not in value:
-                    raise ValueError(f"parameters: {shown(name)} is no setting of a {self.trains}")
+                    raise ValueError(f"parameters: {shown(name)} is no setting of the training")
                 value = value[part]
             if not tried.holds(value):
                 raise ValueError(
-                    f"parameters.{name}: {shown(value)}, as it is set, is not among what is tried; "
-                    "allowed: a space with the value that is set (--set), which is tried first"
+                    f"parameters.{name}: {shown(value)}, as it is set, is not among what is tried, "
+                    "but is tried first; widen the space, or set another value with --set"
                 )
             found[name] = value
         return found
