@@ -172,8 +172,8 @@ def _table(found: Tuned) -> Figures:
         f"{plural(space.seeds, 'tuning workload')}",
         ["setting", "as given", "best"],
     )
-    for name in space.parameters:
-        table.rows.append([name, _figure(first.changes[name]), _figure(best.changes[name])])
+    for name, given in found.plan.stock().items():
+        table.rows.append([name, _figure(given), _figure(best.changes[name])])
     assert best.value is not None
     table.rows.append(["result", _figure(first.value), _figure(best.value)])
     if first.value is not None:
