@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -123,7 +125,7 @@ def bench(
     json: JsonOption = False,
 ) -> None:
     """Run a benchmark suite and report who is better where, and by how much."""
-    opening = open_workers(jobs, ray)
+    opening = _resumable(open_workers(jobs, ray))
     if tune and search:
         raise ValueError("--tune and --search are two commands: give one of them")
     if tune:
@@ -250,6 +252,13 @@ def _open(out: Path, *, resume: bool, name: str = RESULTS) -> ResultsFile:
     return ResultsFile(path)
 
 
+@contextmanager
+def _resumable(opening: Opening) -> Iterator[Workers]:
+    """Workers that end before a stopped command says how to go on."""
+    with resumable(given_command("--resume")), opening as workers:
+        yield workers
+
+
 def _work(planned: list[Job], results: ResultsFile, workers: Workers) -> None:
     """Run what the file does not hold yet.
 
@@ -274,8 +283,7 @@ def _work(planned: list[Job], results: ResultsFile, workers: Workers) -> None:
             alike.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
             progressed()
 
-        with resumable(given_command("--resume")):
-            run_jobs(left, workers, done, failed)
+        run_jobs(left, workers, done, failed)
     for first, *others in failures.values():
         note(f"failed: {first}{f' (and {len(others)} like it)' if others else ''}")
     count = sum(map(len, failures.values()))
