@@ -128,7 +128,7 @@ $(VENV)/.demo-ready: $(VENV)/.created pyproject.toml constraints.txt
 # torch first: the pinned build, before anything may ask for a newer one.
 $(VENV)/.test-ready: $(VENV)/.created pyproject.toml constraints.txt
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[train,plot,trace]' --group dev --group docs
+	$(PIP) --editable '.[train,plot,trace,scale]' --group dev --group docs
 	@touch $@ $(VENV)/.demo-ready
 
 clean: interpreted

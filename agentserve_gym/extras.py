@@ -5,6 +5,8 @@ from __future__ import annotations
 _EXTRA_OF_MODULE = {
     "matplotlib": "plot",
     "perfetto": "trace",
+    "ray": "scale",
+    "optuna": "scale",
     "torch": "train",
     "stable_baselines3": "train",
     "sb3_contrib": "train",

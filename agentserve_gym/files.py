@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+_BLOCK_BYTES = 2**16
 _STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -62,6 +63,24 @@ def open_whole(path: Path) -> Iterator[IO[bytes]]:
         if isinstance(error, OSError) and error.filename in (None, str(partial)):
             raise OSError(error.errno, _reason(error, path), str(path)) from error
         raise
+
+
+def drop_partial_line(path: Path) -> None:
+    """Cut off what follows the last line end of a file that is appended to line by line: its writer
+    was stopped there. A file that does not exist stays so."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = whole = file.seek(0, os.SEEK_END)
+        while whole:
+            begin = max(whole - _BLOCK_BYTES, 0)
+            file.seek(begin)
+            newline = file.read(whole - begin).rfind(b"\n")
+            whole = begin + newline + 1
+            if newline >= 0:
+                break
+        if whole < end:
+            file.truncate(whole)
 
 
 def is_pipe(path: Path) -> bool:

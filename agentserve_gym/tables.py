@@ -1,4 +1,4 @@
-"""Tables in files: reading the TOML and JSON that people write, and writing TOML."""
+"""Tables: reading the TOML and JSON that people write, keys by their path, and writing TOML."""
 
 from __future__ import annotations
 
@@ -50,6 +50,20 @@ def read_table(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a table of keys, got {type(content).__name__}")
     return content
+
+
+def set_key(values: dict[str, Any], key: str, value: Any) -> None:
+    """Enter ``a.b`` into nested mappings.
+
+    Raises:
+        ValueError: if ``a`` is not a group there.
+    """
+    *groups, last = key.split(".")
+    for group in groups:
+        values = values.setdefault(group, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"settings: cannot set {key!r}: {group!r} is not a group of settings")
+    values[last] = value
 
 
 def to_toml(table: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agentserve_gym.files import (
+    drop_partial_line,
     is_pipe,
     is_regular,
     is_standard_output,
@@ -186,3 +187,26 @@ def test_what_a_write_would_replace(tmp_path: Path) -> None:
     assert is_regular(link)
     assert not is_regular(tmp_path)
     assert not is_regular(Path(os.devnull))
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        (b"", b""),
+        (b"one\ntwo\n", b"one\ntwo\n"),
+        (b"one\ntwo", b"one\n"),
+        (b"one", b""),
+        (b"one\n" + 200_000 * b"x", b"one\n"),
+        (70_000 * b"x" + b"\ntwo", 70_000 * b"x" + b"\n"),
+    ],
+)
+def test_a_line_that_was_cut_off_is_dropped(tmp_path, content, kept):
+    path = tmp_path / "lines"
+    path.write_bytes(content)
+    drop_partial_line(path)
+    assert path.read_bytes() == kept
+
+
+def test_no_line_is_cut_off_a_file_that_is_not_there(tmp_path):
+    drop_partial_line(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()

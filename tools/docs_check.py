@@ -25,6 +25,7 @@ from agentserve_gym.cli import app
 from agentserve_gym.datasets import find_data_set
 from agentserve_gym.leaderboard.edition import load_edition
 from agentserve_gym.report.page import is_made_by
+from agentserve_gym.scale import InThisProcess
 from agentserve_gym.sim import load_scenario
 from agentserve_gym.train import evaluation_seeds
 from agentserve_gym.train.evaluation import score
@@ -151,7 +152,7 @@ def _run(suite: Suite) -> list[Outcome]:
     def failed(_job: object, error: Exception) -> None:
         raise error
 
-    run_jobs(plan_jobs(suite, None), 1, outcomes.append, failed)
+    run_jobs(plan_jobs(suite, None), InThisProcess(), outcomes.append, failed)
     return outcomes
 
 

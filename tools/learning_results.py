@@ -12,11 +12,12 @@ from pathlib import Path
 
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.results import ResultsFile, key
-from agentserve_gym.bench.runner import plan_jobs, run_jobs
+from agentserve_gym.bench.runner import Job, plan_jobs, run_jobs
 from agentserve_gym.bench.study import Study
 from agentserve_gym.bench.suite import Suite
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.report.page import write_page
+from agentserve_gym.scale import processes
 from tools.learning_page import page, pictures
 from tools.learning_studies import general_suite, parts_suite, specialist_suite, unseen_suite
 
@@ -56,7 +57,7 @@ def _run(suite: Suite, results: ResultsFile) -> None:
     left = [job for job in plan_jobs(suite) if job.key not in known]
     failures: list[str] = []
     done = 0
-    with reporting() as report:
+    with reporting() as report, processes(JOBS) as workers:
 
         def finished(outcome: Outcome) -> None:
             nonlocal done
@@ -64,7 +65,10 @@ def _run(suite: Suite, results: ResultsFile) -> None:
             results.append(outcome)
             report(f"{suite.name}: runs", done, len(left))
 
-        run_jobs(left, JOBS, finished, lambda job, error: failures.append(f"{job.key}: {error!r}"))
+        def failed(job: Job, error: Exception) -> None:
+            failures.append(f"{job.key}: {error!r}")
+
+        run_jobs(left, workers, finished, failed)
     if failures:
         sys.exit(f"{len(failures)} runs failed, the first is {failures[0]}")
 

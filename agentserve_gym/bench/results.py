@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from agentserve_gym.bench.measure import Outcome
-from agentserve_gym.files import write_file
+from agentserve_gym.files import drop_partial_line, write_file
 from agentserve_gym.messages import shown
-from agentserve_gym.tables import read_text
 
 COLUMNS = tuple(column.name for column in fields(Outcome))
 _TYPES = get_type_hints(Outcome)
@@ -58,21 +57,23 @@ class ResultsFile:
         self.outcomes.append(outcome)
 
     def _load(self) -> None:
-        whole, newline, rest = read_text(self.path).rpartition("\n")
-        reader = csv.reader(io.StringIO(whole))
+        """Line by line: a sweep may have left more than would fit into memory as text."""
         try:
-            header = next(reader, [])
-            if tuple(header) != COLUMNS:
-                raise ValueError(
-                    f"{self.path}: the columns are {shown(', '.join(header))}, not those of this "
-                    "version; name another folder with --out"
-                )
-            for row in reader:
-                self.outcomes.append(_outcome(row, f"{self.path}, line {reader.line_num}"))
+            with self.path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.reader(line for line in file if line.endswith("\n"))
+                header = next(reader, [])
+                if tuple(header) != COLUMNS:
+                    raise ValueError(
+                        f"{self.path}: the columns are {shown(', '.join(header))}, not those of "
+                        "this version; name another folder with --out"
+                    )
+                for row in reader:
+                    self.outcomes.append(_outcome(row, f"{self.path}, line {reader.line_num}"))
         except csv.Error as error:
             raise ValueError(f"{self.path}, line {reader.line_num}: {error}") from error
-        if rest:
-            write_file(self.path, whole + newline)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"cannot read {self.path}: it is not UTF-8 text") from error
+        drop_partial_line(self.path)
 
 
 def _line(values: Any) -> str:

@@ -1,4 +1,4 @@
-"""Runs jobs in parallel processes, whatever the start method, and hands outcomes on as they come.
+"""What a benchmark runs: jobs, each of which gives one outcome wherever it runs.
 
 Jobs are ordered seed by seed: whenever a run is stopped, the seeds before it are complete.
 """
@@ -6,15 +6,11 @@ Jobs are ordered seed by seed: whenever a run is stopped, the seeds before it ar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
-import agentserve_gym
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.baselines.learned.parts import learned_weights
 from agentserve_gym.bench.measure import Outcome, measure
@@ -27,14 +23,12 @@ from agentserve_gym.bench.suite import (
     program_count,
     with_trace,
 )
-from agentserve_gym.bench.workers import without_interrupts, worker_pool
+from agentserve_gym.scale import Workers
+from agentserve_gym.scale.version import PACKAGE, package_contents
 from agentserve_gym.sim import Scenario
 
 LEARNED = "baselines/learned"
 """The room of learned policies: what changes there changes no other outcome."""
-
-_ROOT = Path(agentserve_gym.__file__).parent
-_QUEUED_PER_WORKER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,7 @@ def _learned_mark(policy: str) -> str:
     if not weights:
         return ""
     mark = hashlib.sha256(repr([one.vector() for one in weights]).encode("utf-8"))
-    for content in _contents(LEARNED, (".py",)):
+    for content in package_contents(LEARNED, (".py",)):
         mark.update(content)
     return f"\n{mark.hexdigest()}"
 
@@ -80,20 +74,11 @@ def _learned_mark(policy: str) -> str:
 @cache
 def code_fingerprint() -> str:
     """A short fingerprint of every file of the package that all outcomes depend on."""
-    mark = hashlib.sha256((_ROOT / "bench" / "measure.py").read_bytes())
+    mark = hashlib.sha256((PACKAGE / "bench" / "measure.py").read_bytes())
     for room in ("hardware", "workloads", "sim", "baselines"):
-        for content in _contents(room, (".py", ".toml", ".json"), besides=f"{LEARNED}/"):
+        for content in package_contents(room, besides=f"{LEARNED}/"):
             mark.update(content)
     return mark.hexdigest()[:10]
-
-
-def _contents(room: str, endings: tuple[str, ...], besides: str = "\n") -> Iterator[bytes]:
-    """Names and contents of a room's files, except those whose names begin with ``besides``."""
-    for path in sorted((_ROOT / room).rglob("*")):
-        name = path.relative_to(_ROOT).as_posix()
-        if path.suffix in endings and not name.startswith(besides):
-            yield name.encode("utf-8")
-            yield path.read_bytes()
 
 
 def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
@@ -161,60 +146,15 @@ def run_job(job: Job) -> Outcome:
 
 
 def run_jobs(
-    jobs: Iterable[Job],
-    workers: int,
+    jobs: Sequence[Job],
+    workers: Workers,
     done: Callable[[Outcome], None],
     failed: Callable[[Job, Exception], None],
 ) -> None:
-    """Run jobs; ``done`` and ``failed`` are called in this process, one at a time.
-
-    Raises:
-        ValueError: if ``workers`` is below 1.
-        ChildProcessError: if a worker was killed.
-    """
-    if workers < 1:
-        raise ValueError(f"jobs is {workers}; allowed: at least 1")
-    if workers == 1:
-        for job in jobs:
-            try:
-                outcome = run_job(job)
-            except Exception as error:
-                failed(job, error)
-            else:
-                done(outcome)
-        return
-    try:
-        with worker_pool(workers) as pool:
-            _drain(pool, iter(jobs), workers * _QUEUED_PER_WORKER, done, failed)
-    except BrokenProcessPool as error:
-        raise ChildProcessError(
-            f"one of {workers} worker processes was killed, perhaps for lack of memory; what is "
-            "done is kept"
-        ) from error
-
-
-def _drain(
-    pool: ProcessPoolExecutor,
-    jobs: Iterator[Job],
-    most_queued: int,
-    done: Callable[[Outcome], None],
-    failed: Callable[[Job, Exception], None],
-) -> None:
-    """Keep a few jobs queued a worker, so that an interrupted run has little to abandon."""
-    running: dict[Future[Outcome], Job] = {}
-    while True:
-        with without_interrupts():  # submitting may start a worker
-            for job in islice(jobs, most_queued - len(running)):
-                running[pool.submit(run_job, job)] = job
-        if not running:
-            return
-        finished, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in finished:
-            job = running.pop(future)
-            error = future.exception()
-            if isinstance(error, BrokenProcessPool):
-                raise error
-            if isinstance(error, Exception):
-                failed(job, error)
-            else:
-                done(future.result())
+    """Run jobs; ``done`` and ``failed`` are called in this thread, one at a time."""
+    workers.run(
+        run_job,
+        jobs,
+        lambda _, outcome: done(outcome),
+        lambda number, error: failed(jobs[number], error),
+    )

@@ -19,10 +19,12 @@ from agentserve_gym.cli.scenarios import scenarios
 from agentserve_gym.cli.submit import submit
 from agentserve_gym.cli.trace import trace
 from agentserve_gym.cli.train import train
+from agentserve_gym.cli.tune import tune
 from agentserve_gym.cli.validate import validate
 from agentserve_gym.cli.verify import verify
 from agentserve_gym.cli.version import main
 from agentserve_gym.cli.watch import watch
+from agentserve_gym.cli.workers import WithRay
 
 app = typer.Typer(
     name="agentserve",
@@ -33,10 +35,12 @@ app = typer.Typer(
 app.callback()(main)
 app.add_typer(calibrate)
 app.add_typer(data)
+app.add_typer(tune)
 app.command("compare")(compare_saved)
 app.command("curves")(training_curves)
+app.command(cls=WithRay)(bench)
+app.command(cls=WithRay)(train)
 for command in (
-    bench,
     convert,
     demo,
     evaluate,
@@ -47,7 +51,6 @@ for command in (
     scenarios,
     submit,
     trace,
-    train,
     validate,
     verify,
     watch,

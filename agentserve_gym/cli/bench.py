@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -43,9 +43,11 @@ from agentserve_gym.cli.driving import allow_local_modules
 from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import JsonOption, console, note, print_json
 from agentserve_gym.cli.progress import reporting
-from agentserve_gym.cli.stopping import resumable
+from agentserve_gym.cli.stopping import given_command, resumable
+from agentserve_gym.cli.workers import Opening, RayOption, open_workers
 from agentserve_gym.files import require_replaceable, write_file
 from agentserve_gym.report.markdown import change, interval, plural
+from agentserve_gym.scale import Workers
 
 RESULTS = "results.csv"
 HEADROOM_RESULTS = "headroom.csv"
@@ -73,6 +75,7 @@ def bench(
         int | None, typer.Option(min=1, help="How many seeds; default: the suite's.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Parallel processes.")] = 2,
+    ray: RayOption = None,
     out: Annotated[Path, typer.Option(help="Folder of results.csv and the report.")] = Path(
         "bench-results"
     ),
@@ -124,20 +127,23 @@ def bench(
     json: JsonOption = False,
 ) -> None:
     """Run a benchmark suite and report who is better where, and by how much."""
+    opening = _resumable(open_workers(jobs, ray))
     if tune and search:
         raise ValueError("--tune and --search are two commands: give one of them")
     if tune:
-        _tune(scenario or [], out, jobs, resume=resume, traces=traces)
+        _tune(scenario or [], out, opening, resume=resume, traces=traces)
         return
     if search:
         part = load_suite(suite, traces).only(scenario or [], [], None)
-        _search(part, out, jobs, resume=resume, traces=traces)
+        _search(part, out, opening, resume=resume, traces=traces)
         return
     if headroom:
         require_headroom(out, *([docs] if docs is not None else []))
         allow_local_modules()
         chosen = load_suite(suite, traces).only(scenario or [], [], seeds)
-        measured = _headroom(chosen, policy or [], share, out, jobs, resume=resume, traces=traces)
+        measured = _headroom(
+            chosen, policy or [], share, out, opening, resume=resume, traces=traces
+        )
         for folder in (out, docs):
             if folder is not None:
                 note(f"headroom: {write_headroom(measured, folder)}")
@@ -155,7 +161,8 @@ def bench(
             note(f"{name} is left out: {reason}")
     planned = plan_jobs(chosen, traces)
     results = _open(out, resume=resume)
-    _work(planned, results, jobs)
+    with opening as workers:
+        _work(planned, results, workers)
     study = Study(chosen, results.outcomes)
     note(f"report: {write_report(study, out)}")
     if docs is not None:
@@ -169,7 +176,7 @@ def bench(
 
 
 def _tune(
-    scenarios: list[str], out: Path, workers: int, *, resume: bool, traces: Path | None
+    scenarios: list[str], out: Path, opening: Opening, *, resume: bool, traces: Path | None
 ) -> None:
     require_replaceable(out / TUNED, "# Written by `agentserve bench --tune`", "tuned by bench")
     content = tuning_grids()
@@ -179,7 +186,8 @@ def _tune(
     tuning = tuning_suite(content, grids, traces)
     planned = tuning_jobs(tuning, grids, traces)
     results = _open(out, resume=resume)
-    _work(planned, results, workers)
+    with opening as workers:
+        _work(planned, results, workers)
     document = tuned_document(tuning, grids, results.outcomes)
     write_file(out / TUNED, document)
     note(f"tuned parameters: {out / TUNED} (to use them, replace agentserve_gym/bench/{TUNED})")
@@ -190,7 +198,7 @@ def _headroom(
     policies: list[str],
     share: float,
     out: Path,
-    workers: int,
+    opening: Opening,
     *,
     resume: bool,
     traces: Path | None,
@@ -200,7 +208,9 @@ def _headroom(
     base = policies[0] if policies else HEADROOM_BASE
     looking = headroom_suite(suite, base, share)
     results = _open(out, resume=resume, name=HEADROOM_RESULTS)
-    _work(plan_jobs(looking, traces), results, workers)
+    planned = plan_jobs(looking, traces)
+    with opening as workers:
+        _work(planned, results, workers)
     return HeadroomStudy(looking, results.outcomes).figures()
 
 
@@ -217,16 +227,19 @@ def _print_headroom(figures: HeadroomFigures) -> None:
     table.print(console())
 
 
-def _search(suite: Suite, out: Path, workers: int, *, resume: bool, traces: Path | None) -> None:
+def _search(
+    suite: Suite, out: Path, opening: Opening, *, resume: bool, traces: Path | None
+) -> None:
     require_replaceable(out / FOUND, "# Written by `agentserve bench --search`", "found by bench")
     content = search_space()
     part = searched_cells(suite)
     candidates = tried = combinations(content, part)
     results = _open(out, resume=resume)
-    for rung in read_rungs(content):
-        running = rung_suite(content, part, candidates, rung)
-        _work(plan_jobs(running, traces), results, workers)
-        candidates = survivors(running, candidates, rung.keep, results.outcomes)
+    with opening as workers:
+        for rung in read_rungs(content):
+            running = rung_suite(content, part, candidates, rung)
+            _work(plan_jobs(running, traces), results, workers)
+            candidates = survivors(running, candidates, rung.keep, results.outcomes)
     stock = part.entry(part.stock).policy
     document = found_document(running, stock, tried, candidates, results.outcomes)
     write_file(out / FOUND, document)
@@ -241,7 +254,14 @@ def _open(out: Path, *, resume: bool, name: str = RESULTS) -> ResultsFile:
     return ResultsFile(path)
 
 
-def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
+@contextmanager
+def _resumable(opening: Opening) -> Iterator[Workers]:
+    """Workers that end before a stopped command says how to go on."""
+    with resumable(given_command("--resume")), opening as workers:
+        yield workers
+
+
+def _work(planned: list[Job], results: ResultsFile, workers: Workers) -> None:
     """Run what the file does not hold yet.
 
     Raises:
@@ -265,19 +285,12 @@ def _work(planned: list[Job], results: ResultsFile, workers: int) -> None:
             alike.append(f"{job.scenario.name}, {job.policy}, seed {job.seed}: {error!r}")
             progressed()
 
-        with resumable(_resume_command()):
-            run_jobs(left, workers, done, failed)
+        run_jobs(left, workers, done, failed)
     for first, *others in failures.values():
         note(f"failed: {first}{f' (and {len(others)} like it)' if others else ''}")
     count = sum(map(len, failures.values()))
     if count:
         raise ValueError(f"{count} of {len(planned)} runs failed; try again with --resume")
-
-
-def _resume_command() -> str:
-    """The command that was given, with ``--resume``."""
-    given = sys.argv[1:]
-    return shlex.join(["agentserve", *given, *([] if "--resume" in given else ["--resume"])])
 
 
 def _print_facts(study: Study) -> None:

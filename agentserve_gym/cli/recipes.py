@@ -11,7 +11,9 @@ from typing import Any
 from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import console, note, print_json
 from agentserve_gym.cli.progress import reporting
+from agentserve_gym.cli.seeds import seed_folder, train_side_by_side
 from agentserve_gym.cli.stopping import resumable
+from agentserve_gym.cli.workers import Opening
 
 
 def is_recipe_run(folder: Path) -> bool:
@@ -21,16 +23,56 @@ def is_recipe_run(folder: Path) -> bool:
     return (folder / RECIPE).is_file()
 
 
+def train_recipe_seeds(
+    recipe: str,
+    changes: dict[str, Any],
+    number: int,
+    out: Path | None,
+    opening: Opening,
+    *,
+    json: bool,
+) -> None:
+    """Train with several seeds, and say what each gave."""
+    from agentserve_gym.learning import load_recipe
+    from agentserve_gym.learning.runs import WEIGHTS, SeedRun, finish_recipe
+
+    made = load_recipe(recipe, changes)
+    folder = out or Path("runs") / f"recipe-{made.name}"
+    runs = {
+        seed: SeedRun(made.model_copy(update={"seed": seed}), seed_folder(folder, seed))
+        for seed in range(made.seed, made.seed + number)
+    }
+    trained = train_side_by_side(finish_recipe, runs, opening)
+    if json:
+        kept = [
+            {"seed": seed, "weights": str(runs[seed].run / WEIGHTS), **asdict(each.kept)}
+            for seed, each in trained.items()
+        ]
+        print_json({"run": str(folder), "seeds": kept})
+        return
+    title = f"{made.name}: change of cost on the selection seeds"
+    table = Figures(title, ["seed", "kept update", "change"])
+    for seed, each in trained.items():
+        update, change = each.kept.update, each.kept.change
+        table.rows.append([str(seed), f"{update} of {made.updates}", f"{expm1(change):+.1%}"])
+    table.print(console())
+    note(f"weights: {seed_folder(folder, made.seed) / WEIGHTS}, and so on")
+
+
 def train_by_recipe(
     recipe: str | None,
     changes: dict[str, Any],
     out: Path | None,
     run: Path | None,
-    jobs: int,
+    opening: Opening,
+    where: list[str],
     *,
     json: bool,
 ) -> Path:
     """Begin a training, or go on with the one in the folder ``run``, and say what it gave.
+
+    Args:
+        where: the arguments that say so.
 
     Returns:
         The folder.
@@ -39,18 +81,18 @@ def train_by_recipe(
     from agentserve_gym.learning.runs import WEIGHTS, Trained
 
     def command(folder: Path) -> str:
-        return shlex.join(["agentserve", "train", "--resume", str(folder), "--jobs", str(jobs)])
+        return shlex.join(["agentserve", "train", "--resume", str(folder), *where])
 
     if run is not None:
         folder = run
-        with resumable(command(folder)), reporting() as report:
-            trained: Trained = resume_recipe(folder, jobs, report)
+        with resumable(command(folder)), opening as workers, reporting() as report:
+            trained: Trained = resume_recipe(folder, workers, report)
     else:
         assert recipe is not None
         made = load_recipe(recipe, changes)
         folder = out or Path("runs") / f"recipe-{made.name}-{made.seed}"
-        with resumable(command(folder)), reporting() as report:
-            trained = train_recipe(made, folder, jobs, report)
+        with resumable(command(folder)), opening as workers, reporting() as report:
+            trained = train_recipe(made, folder, workers, report)
     weights = folder / WEIGHTS
     if json:
         kept = asdict(trained.kept)

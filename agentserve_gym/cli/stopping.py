@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +45,12 @@ def resumable(command: str) -> Iterator[None]:
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
         note(f"stopped; to go on: {command}")
         raise typer.Exit(_SIGNALLED + number) from stop
+
+
+def given_command(*more: str) -> str:
+    """The command that was given, with arguments that it may have already."""
+    given = sys.argv[1:]
+    return shlex.join(["agentserve", *given, *(each for each in more if each not in given)])
 
 
 def _terminate(_number: int, _frame: Any) -> None:

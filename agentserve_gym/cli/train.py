@@ -14,9 +14,11 @@ from agentserve_gym.cli.learning import evaluation_table, warnings
 from agentserve_gym.cli.output import JsonOption, console, note, plain_warnings, print_json
 from agentserve_gym.cli.pictures import require_drawable
 from agentserve_gym.cli.progress import reporting
-from agentserve_gym.cli.recipes import is_recipe_run, train_by_recipe
+from agentserve_gym.cli.recipes import is_recipe_run, train_by_recipe, train_recipe_seeds
+from agentserve_gym.cli.seeds import train_seeds
 from agentserve_gym.cli.stopping import resumable
-from agentserve_gym.tables import read_table
+from agentserve_gym.cli.workers import RayOption, open_workers, worker_arguments
+from agentserve_gym.tables import read_table, set_key
 
 
 def train(
@@ -65,12 +67,22 @@ def train(
         str | None,
         typer.Option(
             help="Train a learned policy by a recipe instead: general, default, or a .toml file. "
-            "Of the other options it takes --seed, --set, --out, --jobs, --plot and --json."
+            "Of the other options it takes --seed, --seeds, --set, --out, --jobs, --ray, --plot "
+            "and --json."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Train so often, with seeds from --seed on, side by side.",
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, max=256, help="With --recipe: parallel processes.")
+        int, typer.Option(min=1, max=256, help="With --recipe or --seeds: parallel processes.")
     ] = 2,
+    ray: RayOption = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the run in this folder, as it was set.")
     ] = None,
@@ -89,20 +101,33 @@ def train(
     given = {key: value for key, value in given.items() if value is not None}
     if plot is not None:
         require_drawable(plot)
+    opening = open_workers(jobs, ray)
+    if resume is not None and seeds is not None:
+        raise typer.BadParameter("--resume is of one run; for --seeds, give the same command again")
+    if plot is not None and seeds is not None:
+        raise typer.BadParameter("--plot is of one run; for --seeds, see agentserve curves")
     if recipe is not None or (resume is not None and is_recipe_run(resume)):
         if resume is not None and (recipe or given or settings or set_ or out):
             raise typer.BadParameter("--resume goes on with a run as it was set; give it alone")
         other = [name for name in given if name != "seed"] + (["settings"] if settings else [])
         if other:
             raise typer.BadParameter(f"--recipe takes no {', '.join(other)}; use --set")
-        changes = {**given, **dict(map(_read_assignment, set_ or ()))}
-        folder = train_by_recipe(recipe, changes, out, resume, jobs, json=json)
+        changes = {**given, **dict(map(read_assignment, set_ or ()))}
+        if recipe is not None and seeds is not None:
+            train_recipe_seeds(recipe, changes, seeds, out, opening, json=json)
+            return
+        where = worker_arguments(jobs, ray)
+        folder = train_by_recipe(recipe, changes, out, resume, opening, where, json=json)
         if plot is not None:
             draw_trainings([read_training(folder)], plot)
         return
+    if ray is not None and seeds is None:
+        raise typer.BadParameter(
+            "--ray runs trainings, or the episodes of a recipe, side by side; give --seeds or "
+            "--recipe (one training through an environment is one process)"
+        )
 
     from agentserve_gym.train import make_settings, runs
-    from agentserve_gym.train.settings import set_key
 
     allow_local_modules()
     if resume is not None:
@@ -116,8 +141,11 @@ def train(
         for key, value in given.items():
             set_key(values, key, value)
         for assignment in set_ or ():
-            set_key(values, *_read_assignment(assignment))
+            set_key(values, *read_assignment(assignment))
         made = make_settings(values)
+        if seeds is not None:
+            train_seeds(made, seeds, out, opening, json=json)
+            return
         folder = out or Path("runs") / (
             f"{made.env}-{Path(made.scenario).stem}-{made.algorithm}-{made.seed}"
         )
@@ -138,7 +166,7 @@ def _resume_command(folder: Path) -> str:
     return shlex.join(["agentserve", "train", "--resume", str(folder)])
 
 
-def _read_assignment(text: str) -> tuple[str, Any]:
+def read_assignment(text: str) -> tuple[str, Any]:
     """``KEY=VALUE``, the value read as JSON where it is JSON."""
     from json import JSONDecodeError, loads
 

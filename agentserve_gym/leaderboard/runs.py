@@ -29,6 +29,7 @@ from agentserve_gym.leaderboard.submission import (
 )
 from agentserve_gym.leaderboard.timed import timed
 from agentserve_gym.report.page import current_commit
+from agentserve_gym.scale import processes
 
 Report = Callable[[str, int, int], None]
 """Told what is going on, how much of it is done, and how much there is."""
@@ -170,7 +171,8 @@ def run_all(
         progressed()
 
     report("leaderboard: runs", finished, len(jobs))
-    run_jobs(left, min(workers, max(len(left), 1)), kept, failed)
+    with processes(min(workers, max(len(left), 1))) as here:
+        run_jobs(left, here, kept, failed)
     if failures:
         raise ValueError(f"{len(failures)} of {len(jobs)} runs failed; the first: {failures[0]}")
 

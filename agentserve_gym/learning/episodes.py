@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
@@ -74,7 +75,11 @@ class Episodes:
 
     def selection(self) -> list[Episode]:
         """The same ones whenever it is asked: every cell as it is, on a few seeds."""
-        seeds = range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + self._recipe.selection_seeds)
+        first = FIRST_SELECTION_SEED
+        return self.on_seeds(range(first, first + self._recipe.selection_seeds))
+
+    def on_seeds(self, seeds: Sequence[int]) -> list[Episode]:
+        """Every cell as it is on each of the seeds."""
         return [
             _episode(number, cell, scenario, seed)
             for number, (cell, scenario) in enumerate(self._cells)

@@ -37,6 +37,8 @@ _LEAST_NOISE = 0.01
 """Of what a cell's pairs differ by: luck is never nothing."""
 _MOST_STEP = 0.3
 _LAST_RATE = 0.1
+_WIDE_SHARE, _LAST_SPREAD = 1 / 3, 0.2
+"""Of the updates, those with steps as wide as the recipe says; and how wide the last ones are."""
 
 
 class Evolution:
@@ -55,7 +57,7 @@ class Evolution:
 
     def pairs(self) -> list[tuple[Vector, Vector]]:
         """The weights of each pair of the next update: a step one way, and the other way."""
-        steps = self._recipe.spread * self._directions() @ self._scaled.units
+        steps = self._spread() * self._directions() @ self._scaled.units
         return [(self.weights + step, self.weights - step) for step in steps]
 
     def update(self, cells: Sequence[int], costs: Sequence[tuple[float, float]]) -> None:
@@ -71,8 +73,8 @@ class Evolution:
             raise ValueError(f"costs of {len(costs)} pairs; allowed: {self._recipe.pairs}")
         differences = np.array([one - other for one, other in costs])
         bounded = np.clip(differences, -MOST_DIFFERENCE, MOST_DIFFERENCE)
-        steps = 2.0 * self._recipe.spread * self._directions()
-        self._pairs.append(_Pairs(np.array(cells), steps, bounded))
+        steps = 2.0 * self._spread() * self._directions()
+        self._pairs.append(_Pairs(np.array(cells), steps, bounded, self._spread()))
         del self._pairs[:-_REMEMBERED_UPDATES]
         self.updates += 1
         step = np.clip(self._rate() * self.slope(), -_MOST_STEP, _MOST_STEP)
@@ -81,9 +83,14 @@ class Evolution:
     def slope(self) -> Vector:
         """Of the cost along every direction, mean over the cells, ``(SIZE,)``."""
         cells = []
+        now = self._pairs[-1].spread
         for number, moments in enumerate(self._scaled.moments):
             found = [
-                (pairs.steps[chosen], pairs.differences[chosen], age)
+                (
+                    pairs.steps[chosen],
+                    pairs.differences[chosen],
+                    _MEMORY**-age * (pairs.spread / now) ** 2,
+                )
                 for age, pairs in enumerate(reversed(self._pairs))
                 for chosen in [pairs.cells == number]
                 if chosen.any()
@@ -101,6 +108,12 @@ class Evolution:
         slopes = [cell.slope(amplitudes) for cell in cells]
         return np.asarray(np.sum(slopes, axis=0) / len(self._scaled.moments))
 
+    def _spread(self) -> float:
+        """Of the next update's steps: wide ones tell directions soon, but what they are good for is
+        a landscape in which narrow valleys are filled."""
+        done = (self.updates / self._recipe.updates - _WIDE_SHARE) / (1.0 - _WIDE_SHARE)
+        return self._recipe.spread * (1.0 - (1.0 - _LAST_SPREAD) * max(done, 0.0))
+
     def _rate(self) -> float:
         """Falls with every update, in a straight line."""
         done = (self.updates - 1) / max(self._recipe.updates - 1, 1)
@@ -113,17 +126,20 @@ class Evolution:
 
 
 class _Pairs:
-    """Of one update: each pair's cell, its step from one side to the other, and what that costs."""
+    """Of one update: each pair's cell, its step from one side to the other, what that costs, and
+    how wide the steps are."""
 
-    def __init__(self, cells: NDArray[np.int64], steps: Vector, differences: Vector) -> None:
-        self.cells, self.steps, self.differences = cells, steps, differences
+    def __init__(
+        self, cells: NDArray[np.int64], steps: Vector, differences: Vector, spread: float
+    ) -> None:
+        self.cells, self.steps, self.differences, self.spread = cells, steps, differences, spread
 
 
-def _stacked(found: Sequence[tuple[Vector, Vector, int]]) -> tuple[Vector, Vector, Vector]:
-    """Steps, differences, and how much more noise older pairs are taken to have."""
+def _stacked(found: Sequence[tuple[Vector, Vector, float]]) -> tuple[Vector, Vector, Vector]:
+    """Steps, differences, and how much more noise older and wider pairs are taken to have."""
     steps = np.concatenate([each for each, _, _ in found])
     differences = np.concatenate([each for _, each, _ in found])
-    noise = np.concatenate([np.full(len(each), _MEMORY**-age) for _, each, age in found])
+    noise = np.concatenate([np.full(len(each), more) for _, each, more in found])
     return steps, differences, noise
 
 

@@ -96,16 +96,9 @@ def compared(
     )
 
 
-def whole_lines(run: Path) -> tuple[str, str]:
-    """The notes up to the last whole line, and what was cut off after it."""
-    path = run / UPDATES
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    end = text.rfind("\n") + 1
-    return text[:end], text[end:]
-
-
 def noted_lines(run: Path) -> Iterator[dict[str, Any]]:
     """What was noted so far; a last line that was cut off counts as not noted."""
-    whole, _ = whole_lines(run)
-    for line in whole.splitlines():
+    path = run / UPDATES
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    for line in text[: text.rfind("\n") + 1].splitlines():
         yield json.loads(line)

@@ -70,9 +70,10 @@ class Recipe(StrictModel):
         start: packaged weights or a file to start from, or ``heuristic``.
         updates: of the weights. ``pairs``: of episodes for each, played with weights a step away
             from the present ones in opposite directions.
-        spread: the step: its standard deviation along each direction, in units of its scale.
-        rate: how far a slope of one standard deviation beyond noise moves the weights, in the same
-            units; it falls to a tenth towards the end.
+        spread: the step: its standard deviation along each direction, in units of its scale; it
+            falls to a fifth over the last two thirds of the updates.
+        rate: how far a slope of 1 moves the weights, in the same units; it falls to a tenth towards
+            the end.
         scales: what differs from ``SCALES``; 0 leaves a weight as it is.
         tail: weight of log p99 JCT beside log mean JCT.
         variation: of episodes.
@@ -87,9 +88,9 @@ class Recipe(StrictModel):
     cells: list[str] = Field(default=[])
     start: str = HEURISTIC
     updates: PositiveInt = 60
-    pairs: PositiveInt = 72
-    spread: PositiveFloat = 0.2
-    rate: PositiveFloat = 0.06
+    pairs: PositiveInt = 36
+    spread: PositiveFloat = 0.3
+    rate: PositiveFloat = 10.0
     scales: dict[str, NonNegativeFloat] = Field(default={})
     tail: NonNegativeFloat = 0.12
     variation: Variation = Variation()
@@ -134,7 +135,7 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
-    """A recipe of the package, or of a .toml file.
+    """A recipe of the package, or of a .toml or .json file.
 
     Args:
         changes: settings that differ from the recipe's.
@@ -142,14 +143,14 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     Raises:
         ValueError: for an unknown name, or naming each unknown key or bad value.
     """
-    if Path(name).suffix == ".toml":
+    if Path(name).suffix in (".toml", ".json"):
         values = read_table(Path(name))
     elif name in recipe_names():
         inside = resources.files(__package__) / "recipes" / f"{name}.toml"
         values = tomllib.loads(inside.read_text(encoding="utf-8"))
     else:
         hint = unknown("recipe", name, recipe_names())
-        raise ValueError(f"{hint}; or a .toml file")
+        raise ValueError(f"{hint}; or a .toml or .json file")
     return make_recipe({**values, **(changes or {})}, f"recipe {shown(name)}")
 
 

@@ -28,8 +28,7 @@ from agentserve_gym.baselines.learned.weights import (
     load_weights,
     save_weights,
 )
-from agentserve_gym.bench.workers import without_interrupts, worker_pool
-from agentserve_gym.files import write_file
+from agentserve_gym.files import drop_partial_line, write_file
 from agentserve_gym.learning.episodes import Episode, Episodes, episode_cost
 from agentserve_gym.learning.evolution import Evolution, Vector
 from agentserve_gym.learning.features import Look, Watcher, pooled, scaled
@@ -40,10 +39,10 @@ from agentserve_gym.learning.history import (
     compared,
     noted_lines,
     read_recipe,
-    whole_lines,
 )
 from agentserve_gym.learning.recipe import HEURISTIC, Recipe
 from agentserve_gym.report.page import current_commit
+from agentserve_gym.scale import InThisProcess, Workers, in_order
 
 WEIGHTS = "weights.json"
 T = TypeVar("T")
@@ -62,7 +61,7 @@ class Trained:
 
 
 def train_recipe(
-    recipe: Recipe, run: Path, jobs: int, report: Report, traces: Path | None = None
+    recipe: Recipe, run: Path, workers: Workers, report: Report, traces: Path | None = None
 ) -> Trained:
     """Train in a new folder.
 
@@ -74,17 +73,45 @@ def train_recipe(
     episodes = Episodes(recipe, traces)
     run.mkdir(parents=True, exist_ok=True)
     write_file(run / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=1) + "\n")
-    return _Training(recipe, run, episodes).go(jobs, report)
+    return _Training(recipe, run, episodes).go(workers, report)
 
 
-def resume_recipe(run: Path, jobs: int, report: Report, traces: Path | None = None) -> Trained:
+def resume_recipe(
+    run: Path, workers: Workers, report: Report, traces: Path | None = None
+) -> Trained:
     """Go on with a run that was stopped.
 
     Raises:
         ValueError: if the folder holds no such run, or its costs are not this recipe's.
     """
-    recipe = read_recipe(run)
-    return _Training(recipe, run, Episodes(recipe, traces)).go(jobs, report)
+    return _Training(read_recipe(run), run, Episodes(read_recipe(run), traces)).go(workers, report)
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRun:
+    """One of several trainings that differ in their seeds, as a worker gets it."""
+
+    recipe: Recipe
+    run: Path
+
+
+def finish_recipe(task: SeedRun) -> Trained:
+    """What a training ended with that is begun, gone on with, or finished already, as the folder
+    has it. Its episodes are played one after the other.
+
+    Raises:
+        ValueError: if the folder holds a run of another recipe.
+    """
+    here = InThisProcess()
+    if not (task.run / RECIPE).is_file():
+        return train_recipe(task.recipe, task.run, here, _silent)
+    if read_recipe(task.run) != task.recipe:
+        raise ValueError(f"{task.run} holds a run of another recipe; choose another folder")
+    return resume_recipe(task.run, here, _silent)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """A ``Report`` that says nothing."""
 
 
 class _Training:
@@ -98,34 +125,27 @@ class _Training:
         self._kept: Comparison | None = None
         self._wall_s = 0.0
 
-    def go(self, jobs: int, report: Report) -> Trained:
+    def go(self, workers: Workers, report: Report) -> Trained:
         """Go through what was noted, then on to the last update."""
         for line in self._noted():
             self._apply(line)
-        with worker_pool(jobs) as pool:
 
-            def play(function: Callable[[Task], T], tasks: list[Task], what: str) -> list[T]:
-                with without_interrupts():  # submitting may start a worker
-                    results = pool.map(function, tasks)
-                found = []
-                for number, value in enumerate(results):
-                    found.append(value)
-                    report(what, number + 1, len(tasks))
-                return found
+        def play(function: Callable[[Task], T], tasks: list[Task], what: str) -> list[T]:
+            return in_order(workers, function, tasks, lambda ended: report(what, ended, len(tasks)))
 
-            def cost(tasks: list[Task], what: str) -> list[float]:
-                return play(task_cost, tasks, what)
+        def cost(tasks: list[Task], what: str) -> list[float]:
+            return play(task_cost, tasks, what)
 
-            if not self._start_costs:
-                tasks = self._selection_tasks(np.array(self._start))
-                costs, looks = zip(*play(task_look, tasks, "start: episodes"), strict=True)
-                seeds = self._recipe.selection_seeds
-                of_cells = [
-                    pooled(looks[first : first + seeds]) for first in range(0, len(looks), seeds)
-                ]
-                self._note({"start": list(costs), "looks": of_cells, "made_by": _made_by()})
-            while self._evolution.updates < self._recipe.updates:
-                self._one_update(cost)
+        if not self._start_costs:
+            tasks = self._selection_tasks(np.array(self._start))
+            costs, looks = zip(*play(task_look, tasks, "start: episodes"), strict=True)
+            seeds = self._recipe.selection_seeds
+            of_cells = [
+                pooled(looks[first : first + seeds]) for first in range(0, len(looks), seeds)
+            ]
+            self._note({"start": list(costs), "looks": of_cells, "made_by": _made_by()})
+        while self._evolution.updates < self._recipe.updates:
+            self._one_update(cost)
         assert self._kept is not None
         return Trained(self._recipe, self._kept, self._wall_s)
 
@@ -200,9 +220,7 @@ class _Training:
 
     def _noted(self) -> Iterable[dict[str, Any]]:
         """What was noted so far, in a file that ends with it."""
-        whole, cut_off = whole_lines(self._run)
-        if cut_off:
-            write_file(self._run / UPDATES, whole)
+        drop_partial_line(self._run / UPDATES)
         return noted_lines(self._run)
 
     def _write(self, line: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,27 @@ def train(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluatio
     Raises:
         ValueError: if the folder holds a run already, or torch does not have the device.
     """
+    _create(settings, run)
+    return _go(settings, run, report)
+
+
+def learn(settings: TrainSettings, run: Path, report: Report) -> None:
+    """Train in a new folder as ``train`` does, but judge nothing: what is chosen from by its result
+    must not meet the evaluation seeds.
+
+    Raises:
+        ValueError: as ``train``.
+    """
+    _create(settings, run)
+    _learned(settings, run, report)
+
+
+def _create(settings: TrainSettings, run: Path) -> None:
     if (run / SETTINGS_NAME).exists():
         raise ValueError(f"{run} holds a run already; resume it, or choose another folder")
     check_device(settings.device)
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / SETTINGS_NAME, settings.model_dump(mode="json"))
-    return _go(settings, run, report)
 
 
 def resume(run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:
@@ -78,7 +93,40 @@ def resume(run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:
     return _go(make_settings(read_table(saved), str(saved)), run, report)
 
 
+@dataclass(frozen=True, slots=True)
+class SeedRun:
+    """One of several trainings that differ in their seeds, as a worker gets it."""
+
+    settings: TrainSettings
+    run: Path
+
+
+def finish(task: SeedRun) -> dict[str, Any]:
+    """The content of ``results.json``: of a run that is begun, gone on with, or finished already,
+    as the folder has it. So a task whose worker was lost goes on elsewhere.
+
+    Raises:
+        ValueError: if the folder holds a run that was set otherwise.
+    """
+    saved = task.run / SETTINGS_NAME
+    if not saved.is_file():
+        return train(task.settings, task.run, silent)[1]
+    if make_settings(read_table(saved), str(saved)) != task.settings:
+        raise ValueError(f"{task.run} holds a run that was set otherwise; choose another folder")
+    if (task.run / RESULTS_NAME).is_file():
+        return read_table(task.run / RESULTS_NAME)
+    return resume(task.run, silent)[1]
+
+
 def _go(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:
+    selection, notes = _learned(settings, run, report)
+    return _judge(settings, run, selection, notes, report)
+
+
+def _learned(
+    settings: TrainSettings, run: Path, report: Report
+) -> tuple[Selection, dict[str, Any]]:
+    """Go from the last checkpoint, or from the start, to the last decision."""
     learner = make_learner(settings, make_workers(settings))
     learner.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
     card = make_card(settings)
@@ -91,7 +139,7 @@ def _go(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluation,
         keeper = Keeper(run, settings, card, selection)
         _begin(settings, run, learner, keeper, notes, report)
     _learn(settings, run, learner, keeper, notes, report)
-    return _judge(settings, run, selection, notes, report)
+    return selection, notes
 
 
 def _begin(

@@ -2,6 +2,7 @@
 
 - 0 to 99: evaluation, the reported numbers; never trained on, and nothing is chosen by them;
 - 500,000 to 500,099: selection, which checkpoint of a run is kept;
+- 600,000 to 600,099: tuning, which settings of a run are kept (``agentserve_gym.tuning``);
 - from 2^20 (1,048,576): training, imitation, and the choice of a teacher. The environments' own
   ``reset()`` without a seed draws from the same range.
 """

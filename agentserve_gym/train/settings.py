@@ -224,17 +224,3 @@ def make_settings(values: dict[str, Any], where: str = "settings") -> TrainSetti
         ValueError: naming each unknown key (with the nearest valid one) or bad value.
     """
     return validated(TrainSettings, values, where)
-
-
-def set_key(values: dict[str, Any], key: str, value: Any) -> None:
-    """Enter ``a.b`` into nested mappings.
-
-    Raises:
-        ValueError: if ``a`` is not a group there.
-    """
-    *groups, last = key.split(".")
-    for group in groups:
-        values = values.setdefault(group, {})
-        if not isinstance(values, dict):
-            raise ValueError(f"settings: cannot set {key!r}: {group!r} is not a group of settings")
-    values[last] = value

@@ -16,7 +16,7 @@ PACKAGE = Path(agentserve_gym.__file__).parent
 NAME = PACKAGE.name
 
 FLOORS = (
-    {"hardware.pricing", "workloads", "report"},
+    {"hardware.pricing", "workloads", "report", "scale"},
     {"hardware", "sim.kernel"},
     {"sim"},
     {"baselines", "envs.features"},
@@ -24,6 +24,7 @@ FLOORS = (
     {"train"},
     {"bench", "validation"},
     {"leaderboard", "learning"},
+    {"tuning"},
     {"cli"},
 )
 """Rooms from the ground up; a room imports only rooms of lower floors."""

@@ -21,7 +21,7 @@ NAMED_TUPLES = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
 """What Python documents of every named tuple."""
 
 OTHER_LIBRARIES = {
-    "bench/workers.py": {"_exit"},
+    "scale/processes.py": {"_exit"},
     "sim/environment.py": {"_ok", "_value"},
     "train/sb3_policies.py": {"_get_constructor_parameters"},
 }

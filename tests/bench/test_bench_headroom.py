@@ -26,6 +26,7 @@ from agentserve_gym.bench.headroom_page import (
 )
 from agentserve_gym.bench.page import benchmark_page
 from agentserve_gym.bench.report import require_report, write_headroom
+from agentserve_gym.scale import InThisProcess
 
 
 def suite(seeds: int = 3) -> Suite:
@@ -99,7 +100,9 @@ def test_it_is_run_and_written_like_any_benchmark(tmp_path) -> None:
     looking = suite(seeds=1)
     runs: list[Outcome] = []
     failures: list[Exception] = []
-    run_jobs(plan_jobs(looking), 1, runs.append, lambda _, error: failures.append(error))
+    run_jobs(
+        plan_jobs(looking), InThisProcess(), runs.append, lambda _, error: failures.append(error)
+    )
     assert failures == []
     study = HeadroomStudy(looking, runs)
     assert [found.lever for found in study.levers()] == list(LEVERS)

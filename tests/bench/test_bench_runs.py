@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from agentserve_gym.baselines import parse_policy, run_policy
 from agentserve_gym.bench import ResultsFile, measure, plan_jobs, run_jobs
 from agentserve_gym.cli import app
+from agentserve_gym.scale import InThisProcess, processes
 from agentserve_gym.sim import Simulation, load_scenario
 from agentserve_gym.workloads.spec import GeneratedWorkload, PoissonArrivals
 
@@ -109,7 +110,8 @@ def test_other_columns_are_refused(tmp_path):
 def _collect(workers: int):
     outcomes, failures = [], []
     jobs = plan_jobs(toy_suite(seeds=2))
-    run_jobs(jobs, workers, outcomes.append, lambda job, error: failures.append((job, error)))
+    with processes(workers) as pool:
+        run_jobs(jobs, pool, outcomes.append, lambda job, error: failures.append((job, error)))
     assert failures == []
     return sorted((asdict(outcome) for outcome in outcomes), key=lambda row: json.dumps(row))
 
@@ -126,15 +128,20 @@ def test_a_failing_run_does_not_stop_the_others():
     jobs = plan_jobs(suite)
     jobs[1] = replace(jobs[1], policy="no_such_policy")
     outcomes, failures = [], []
-    run_jobs(jobs, 1, outcomes.append, lambda job, error: failures.append((job.label, str(error))))
+    run_jobs(
+        jobs,
+        InThisProcess(),
+        outcomes.append,
+        lambda job, error: failures.append((job.label, str(error))),
+    )
     assert len(outcomes) == len(jobs) - 1
     assert failures[0][0] == jobs[1].label
     assert "no_such_policy" in failures[0][1]
 
 
 def test_workers_are_checked():
-    with pytest.raises(ValueError, match="at least 1"):
-        run_jobs([], 0, lambda _: None, lambda _job, _error: None)
+    with pytest.raises(ValueError, match="at least 1"), processes(0):
+        pass
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import pytest
 from bench_helpers import toy_suite
 
 from agentserve_gym.bench import ResultsFile, plan_jobs, run_jobs, runner
-from agentserve_gym.bench.workers import worker_pool
+from agentserve_gym.scale.processes import processes as worker_processes
+from agentserve_gym.scale.processes import worker_pool
 
 pytest.importorskip("matplotlib")
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
@@ -111,8 +112,9 @@ def test_an_error_beside_the_workers_ends_them_at_once():
 
 def test_a_killed_worker_is_an_error_that_says_so(monkeypatch):
     monkeypatch.setattr(runner, "run_job", _die)
-    with pytest.raises(ChildProcessError, match="one of 2 worker processes was killed"):
-        run_jobs(plan_jobs(toy_suite()), 2, lambda _: None, lambda _job, _error: None)
+    killed = pytest.raises(ChildProcessError, match="one of 2 worker processes was killed")
+    with killed, worker_processes(2) as workers:
+        run_jobs(plan_jobs(toy_suite()), workers, lambda _: None, lambda _job, _error: None)
 
 
 def _die(_job: object) -> None:

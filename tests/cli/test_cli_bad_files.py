@@ -334,7 +334,7 @@ ROW = "toy,affinity,a,0,d,c,2,4" + ",1.0" * 10 + _REST
         (TABLE + ROW + ROW.replace(",2,4", ",two,4"), "line 3: programs is 'two'; allowed"),
         (TABLE + ROW.replace("1.0", "nan", 1), "line 2: jct_mean_s is 'nan'; allowed: a finite"),
         (TABLE + "a," * 200 + "\n", "line 2: 201 cells"),
-        (b"\xff\xfe\x00" + TABLE.encode(), "byte 0 is not UTF-8 text"),
+        (b"\xff\xfe\x00" + TABLE.encode(), "out/results.csv: it is not UTF-8 text"),
     ],
 )  # fmt: skip
 def test_results_of_another_hand_are_refused_and_left_alone(said, content, message):

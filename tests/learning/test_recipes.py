@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from math import log
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,20 @@ from agentserve_gym.learning.episodes import (
     episode_cost,
     varied,
 )
-from agentserve_gym.learning.evolution import Evolution, units
-from agentserve_gym.learning.features import CONSTANT, KINDS, kinds_of, looks
+from agentserve_gym.learning.evolution import Evolution
+from agentserve_gym.learning.features import CONSTANT, Scaled, pooled, scaled
 from agentserve_gym.learning.history import UPDATES
 from agentserve_gym.learning.recipe import Variation
-from agentserve_gym.learning.runs import WEIGHTS
+from agentserve_gym.learning.runs import WEIGHTS, Task, task_cost, task_look
+from agentserve_gym.scale import InThisProcess
 from agentserve_gym.sim import Simulation
 
 SMALL: dict[str, Any] = {
     "name": "small", "description": "two updates on the toy", "cells": ["toy"], "updates": 2,
     "pairs": 2, "select_every": 1, "selection_seeds": 1,
 }  # fmt: skip
+
+HERE = InThisProcess()
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -149,89 +153,134 @@ def test_a_run_that_holds_nearly_everything_is_cut_off_and_expensive(
 # --- evolution ------------------------------------------------------------------------------------
 
 
-def test_evolution_descends() -> None:
-    """A cost of differences between scores, as long as the steps are in the recipe's units."""
-    recipe = Recipe(**{**SMALL, "updates": 80, "pairs": 60})
-    step = units(recipe)
-    across = np.linalg.pinv(step)
-    evolution = Evolution(recipe, [0.0] * SIZE)
-    target = np.linspace(-1.0, 1.0, SIZE) @ step
+def look_of(**means: float) -> dict[str, tuple[list[float], list[float]]]:
+    """A cell that gates: every feature of a turn there is 0 on average, but for those named."""
+    mean = [1.0 if name == CONSTANT else means.get(name, 0.0) for name in LAYOUT["admit"]]
+    return {"admit": (mean, [0.0 if name == CONSTANT else 0.01 for name in LAYOUT["admit"]])}
 
-    def cost(weights: Any) -> float:
-        return float((((weights - target) @ across) ** 2).mean())
 
-    before = cost(evolution.weights)
-    for _ in range(80):
-        evolution.update([(cost(one), cost(other)) for one, other in evolution.pairs()])
-    assert cost(evolution.weights) < 0.3 * before
+TWO_CELLS = [look_of(gap=-1.0), look_of(gap=1.0)]
+"""Alike but for how long tools take."""
+
+
+def evolved(recipe: Recipe, cost: Callable[[int, Any], float]) -> tuple[Any, Scaled]:
+    """How far evolution goes along each direction; ``cost`` is of a cell's episode."""
+    frame = scaled(TWO_CELLS, recipe.scale_vector())
+    evolution = Evolution(recipe, [0.0] * SIZE, frame)
+    cells = [0, 1] * (recipe.pairs // 2)
+    for _ in range(recipe.updates):
+        costs = [
+            (cost(cell, one), cost(cell, other))
+            for cell, (one, other) in zip(cells, evolution.pairs(), strict=True)
+        ]
+        evolution.update(cells, costs)
+    return evolution.weights @ np.linalg.pinv(frame.units), frame
+
+
+def score(weights: Any, cell: int) -> float:
+    """What the gate's weights say in a cell, on average."""
+    return float(np.dot(weights[ADMIT], TWO_CELLS[cell]["admit"][0]))
+
+
+ADMIT_AT = sum(len(LAYOUT[group]) for group in list(LAYOUT)[: list(LAYOUT).index("admit")])
+ADMIT = slice(ADMIT_AT, ADMIT_AT + len(LAYOUT["admit"]))
+GAP_AT = ADMIT_AT + LAYOUT["admit"].index("gap")
+
+
+def test_what_cells_want_in_common_is_followed() -> None:
+    recipe = Recipe(**{**SMALL, "updates": 20, "pairs": 8})
+    moved, _ = evolved(recipe, lambda cell, weights: (score(weights, cell) - 0.3) ** 2)
+    constant = ADMIT_AT + LAYOUT["admit"].index(CONSTANT)
+    assert moved[constant] > 1.0
+    assert abs(moved[GAP_AT]) < 0.2 * moved[constant]
+
+
+def test_what_tells_cells_apart_is_found_below_the_noise_of_their_mean() -> None:
+    """One cell wants a tighter gate and the other a looser one, so their mean wants nothing."""
+    draw = np.random.default_rng(0)
+    recipe = Recipe(**{**SMALL, "updates": 20, "pairs": 8})
+
+    def cost(cell: int, weights: Any) -> float:
+        wanted = -1.0 if cell == 0 else 1.0
+        return -wanted * score(weights, cell) + float(draw.normal(0.0, 0.02))
+
+    moved, _ = evolved(recipe, cost)
+    others = np.delete(np.abs(moved), GAP_AT)
+    assert moved[GAP_AT] > 1.0
+    assert others.max() < 0.5 * moved[GAP_AT]
 
 
 def test_luck_moves_little() -> None:
-    """Against costs that follow from one direction, and noise as large."""
-    recipe = Recipe(**{**SMALL, "updates": 40, "pairs": 40})
     draw = np.random.default_rng(0)
-    step = units(recipe)
-    start = heuristic_weights().vector()
-    lucky, steady = Evolution(recipe, start), Evolution(recipe, start)
-    direction = np.linalg.pinv(step)[:, 0]
-    for _ in range(40):
-        noise = draw.normal(0.0, 0.2, (2, 40, 2))
-        lucky.update(noise[0].tolist())
-        along = [[one @ direction, other @ direction] for one, other in steady.pairs()]
-        steady.update((np.array(along) + noise[1]).tolist())
-    moved = [np.abs((run.weights - start) @ np.linalg.pinv(step)) for run in (lucky, steady)]
-    assert moved[1][0] > 1.0
-    assert np.sqrt((moved[0] ** 2).mean()) < 0.1 * moved[1][0]
+    recipe = Recipe(**{**SMALL, "updates": 20, "pairs": 8})
+
+    def lucky(cell: int, weights: Any) -> float:
+        return float(draw.normal(0.0, 0.02))
+
+    def steady(cell: int, weights: Any) -> float:
+        return (0.3 if cell == 0 else -0.3) * score(weights, cell) + lucky(cell, weights)
+
+    assert np.abs(evolved(recipe, lucky)[0]).max() < 0.2 * evolved(recipe, steady)[0][GAP_AT]
+
+
+def test_steps_become_narrow() -> None:
+    recipe = Recipe(**{**SMALL, "updates": 30, "pairs": 2})
+    evolution = Evolution(recipe, [0.0] * SIZE, scaled(TWO_CELLS, recipe.scale_vector()))
+    widths = []
+    for _ in range(30):
+        pairs = evolution.pairs()
+        widths.append(max(float(np.abs(one - other).max()) for one, other in pairs))
+        evolution.update([0, 1], [(1.0, 1.0)] * 2)
+    assert not evolution.weights.any()
+    assert np.mean(widths[-3:]) < 0.4 * np.mean(widths[:10])
 
 
 def test_weights_of_scale_0_stay() -> None:
-    recipe = Recipe(**{**SMALL, "pairs": 40, "scales": {"queue": 0.0}})
-    start = np.array(heuristic_weights().vector())
-    evolution = Evolution(recipe, start.tolist())
+    recipe = Recipe(**{**SMALL, "pairs": 8, "updates": 3, "scales": {"admit.gap": 0.0}})
+    frame = scaled(TWO_CELLS, recipe.scale_vector())
+    evolution = Evolution(recipe, [0.5] * SIZE, frame)
     for _ in range(3):
         pairs = evolution.pairs()
-        evolution.update([(float(one.sum()), float(other.sum())) for one, other in pairs])
+        costs = [(float(one[ADMIT].sum()), float(other[ADMIT].sum())) for one, other in pairs]
+        evolution.update([0, 1] * 4, costs)
     still = np.array(recipe.scale_vector()) == 0.0
-    assert still.sum() == len(LAYOUT["queue"]) + len(LAYOUT["place_keep"])
-    assert (evolution.weights[still] == start[still]).all()
-    assert (evolution.weights[~still] != start[~still]).any()
+    assert still.sum() == 1 + len(LAYOUT["place_keep"])
+    assert (evolution.weights[still] == 0.5).all()
+    assert (evolution.weights[ADMIT] != 0.5).sum() == len(LAYOUT["admit"]) - 1
 
 
 def test_a_step_along_a_feature_keeps_the_mean_score() -> None:
-    rows = units(Recipe(**SMALL))
-    names = [(group, name) for group in LAYOUT for name in LAYOUT[group]]
-    first = next(place for place, (group, _) in enumerate(names) if group == "admit")
-    admit = slice(first, first + len(LAYOUT["admit"]))
-    means = []
-    for name in LAYOUT["admit"]:
-        look = looks("admit", name)
-        means.append(1.0 if look is None else look.mean)
-    for place, name in enumerate(LAYOUT["admit"], first):
-        shift = float(rows[place, admit] @ np.array(means))
-        assert (abs(shift) > 0.1) == (name == CONSTANT), name
-        look = looks("admit", name)
-        if look is not None:
-            assert rows[place, place] * look.deviation == pytest.approx(0.12)
+    looks = [look_of(gap=1.0, size=2.0), look_of(gap=3.0, size=-1.0)]
+    frame = scaled(looks, Recipe(**SMALL).scale_vector())
+    mean = np.array(pooled(looks)["admit"][0])
+    for place, name in enumerate(LAYOUT["admit"], ADMIT_AT):
+        shift = float(frame.units[place, ADMIT] @ mean)
+        assert shift == pytest.approx(0.12 if name == CONSTANT else 0.0), name
+    assert frame.units[GAP_AT, GAP_AT] == pytest.approx(0.12 / np.sqrt(1.0 + 0.01))
 
 
-@pytest.mark.parametrize("group", LAYOUT)
-def test_every_feature_was_measured(group: str) -> None:
-    kinds = kinds_of(group)
-    named = {name for kind in kinds for name in KINDS[kind]}
-    assert named == (set(LAYOUT[group]) if kinds else set())
-    for name in named - {CONSTANT}:
-        look = looks(group, name)
-        assert look is not None
-        assert look.deviation > 0.0
-    assert looks("route", "backlog") is None
+def test_looks_are_what_scores_saw() -> None:
+    """On the toy, whose only instance makes routing decide nothing."""
+    (episode,) = Episodes(Recipe(**SMALL)).selection()
+    task = Task(episode, np.array(heuristic_weights().vector()), 0.0)
+    cost, look = task_look(task)
+    assert cost == task_cost(task)
+    assert set(look) >= {"admit", "queue", "place_keep"}
+    for group, (mean, variance) in look.items():
+        assert len(mean) == len(variance) == len(LAYOUT[group])
+        if CONSTANT in LAYOUT[group]:
+            at = LAYOUT[group].index(CONSTANT)
+            assert (mean[at], variance[at]) == (1.0, 0.0)
 
 
 def test_both_episodes_of_a_pair_lie_opposite_each_other() -> None:
-    evolution = Evolution(Recipe(**SMALL), heuristic_weights().vector())
+    recipe = Recipe(**SMALL)
+    frame = scaled(TWO_CELLS, recipe.scale_vector())
+    evolution = Evolution(recipe, heuristic_weights().vector(), frame)
     for one, other in evolution.pairs():
         assert (one + other) / 2.0 == pytest.approx(evolution.weights)
     with pytest.raises(ValueError, match="costs of 1 pairs; allowed: 2"):
-        evolution.update([(1.0, 2.0)])
+        evolution.update([0], [(1.0, 2.0)])
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -240,9 +289,9 @@ def test_both_episodes_of_a_pair_lie_opposite_each_other() -> None:
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path) -> None:
     recipe = Recipe(**SMALL)
     whole, halted = tmp_path / "whole", tmp_path / "halted"
-    trained = train_recipe(recipe, whole, 1, quiet)
+    trained = train_recipe(recipe, whole, HERE, quiet)
     assert trained.kept.change <= 0.0
-    train_recipe(recipe.model_copy(update={"updates": 1}), halted, 1, quiet)
+    train_recipe(recipe.model_copy(update={"updates": 1}), halted, HERE, quiet)
     saved = json.loads((halted / "recipe.json").read_text())
     (halted / "recipe.json").write_text(json.dumps({**saved, "updates": 2}))
     first, *_ = (whole / UPDATES).read_text().splitlines()
@@ -250,7 +299,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path) -> No
     # The rate falls towards the last update, so what was learned from the first one differs: only
     # its costs are noted, and a line that was cut off is dropped.
     log.write_text("\n".join((*log.read_text().splitlines(), '{"update": 2, "cos')))
-    resume_recipe(halted, 1, quiet)
+    resume_recipe(halted, HERE, quiet)
     again = [json.loads(line) for line in log.read_text().splitlines()]
     once = [json.loads(line) for line in (whole / UPDATES).read_text().splitlines()]
     assert json.loads(first) == again[0]
@@ -259,9 +308,9 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path) -> No
         assert line.get("start") == other.get("start")
     assert load_weights(str(whole / WEIGHTS)) is not None
     with pytest.raises(ValueError, match="holds a run already"):
-        train_recipe(recipe, whole, 1, quiet)
+        train_recipe(recipe, whole, HERE, quiet)
     with pytest.raises(ValueError, match="holds no run"):
-        resume_recipe(tmp_path / "elsewhere", 1, quiet)
+        resume_recipe(tmp_path / "elsewhere", HERE, quiet)
 
 
 def test_the_command_trains_says_what_it_gained_and_goes_on(tmp_path: Path) -> None:
@@ -281,3 +330,20 @@ def test_the_command_trains_says_what_it_gained_and_goes_on(tmp_path: Path) -> N
     refused = CliRunner().invoke(app, [*arguments, "--steps", "5"])
     assert refused.exit_code == 2
     assert "takes no steps" in refused.stderr
+
+
+def test_seeds_of_a_recipe_are_trained_side_by_side(tmp_path: Path) -> None:
+    recipe = tmp_path / "small.json"
+    recipe.write_text(json.dumps({**SMALL, "updates": 1}))
+    command = ["train", "--recipe", str(recipe), "--out", str(tmp_path / "runs"), "--jobs", "1"]
+    result = CliRunner().invoke(app, [*command, "--seeds", "2", "--json"])
+    assert result.exit_code == 0, result.stderr
+    first, second = json.loads(result.stdout)["seeds"]
+    assert (first["seed"], second["seed"]) == (0, 1)
+    alone = train_recipe(load_recipe(str(recipe), {"seed": 1}), tmp_path / "alone", HERE, quiet)
+    assert second["change"] == alone.kept.change
+    again = CliRunner().invoke(app, [*command, "--seeds", "3", "--json"])
+    assert json.loads(again.stdout)["seeds"][:2] == [first, second]
+    other = CliRunner().invoke(app, [*command, "--seeds", "1", "--set", "rate=0.5"])
+    assert other.exit_code == 2
+    assert "holds a run of another recipe" in other.stderr

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -102,3 +103,45 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message):
     assert outcome.stdout == ""
     assert len(outcome.stderr.splitlines()) == 1
     assert message in outcome.stderr
+
+
+def test_seeds_are_trained_side_by_side_and_go_on_by_the_same_command(tmp_path: Path) -> None:
+    command = [
+        "train", "--scenario", "toy", "--steps", "64", "--seed", "3", "--seeds", "2", "--jobs", "1",
+        "--set", "workers=2", "--set", "ppo.rollout_steps=32", "--set", "ppo.batch_size=32",
+        "--set", "imitate=none", "--set", "evaluation.selection_seeds=2", "--eval-seeds", "2",
+        "--policy", "lru", "--policy", "sglang", "--out", str(tmp_path),
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, [*command, "--json"])
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert [each["seed"] for each in document["seeds"]] == [3, 4]
+    kept = [tmp_path / f"seed-{seed}" / "results.json" for seed in (3, 4)]
+    assert [json.loads(path.read_text()) for path in kept] == document["seeds"]
+    kept[1].unlink()  # stopped before it was judged
+    written = kept[0].stat().st_mtime_ns
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert [row[0] for row in rows if row and row[0] in ("3", "4")] == ["3", "4"]
+    again = json.loads(kept[1].read_text())
+    assert again["evaluation"] == document["seeds"][1]["evaluation"]
+    assert kept[0].stat().st_mtime_ns == written
+    result = CliRunner().invoke(app, [*command, "--reward", "slo"])
+    assert result.exit_code == 2
+    assert "set otherwise" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("agentserve: 2 of 2 trainings failed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ray"], "give --seeds or --recipe"),
+        (["--ray", "auto", "--steps", "5"], "give --seeds or --recipe"),
+        (["--resume", "run", "--seeds", "2"], "give the same command again"),
+    ],
+)
+def test_what_runs_side_by_side_is_said(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["train", *arguments])
+    assert result.exit_code == 2
+    assert message in result.stderr

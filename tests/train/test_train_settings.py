@@ -7,12 +7,12 @@ import pytest
 pytest.importorskip("torch")
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.sim import load_scenario
-from agentserve_gym.tables import read_table
+from agentserve_gym.tables import read_table, set_key
 from agentserve_gym.train import EVALUATION_SEEDS, SELECTION_SEEDS, evaluate, evaluation_seeds
 from agentserve_gym.train.imitation import TEACHER_WORKER
 from agentserve_gym.train.runs import silent
 from agentserve_gym.train.seeds import FIRST_TRAINING_SEED, training_seed
-from agentserve_gym.train.settings import make_settings, set_key
+from agentserve_gym.train.settings import make_settings
 from agentserve_gym.train.workers import make_workers
 
 
