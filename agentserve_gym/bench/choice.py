@@ -39,9 +39,10 @@ class Searched:
 
 
 def best_single(study: Study) -> str | None:
-    """The policy with the smallest geometric mean of JCT over the cells that rank; ``None`` where
-    fewer than two were compared."""
-    rows = [row for row in study.overall if row.label != study.suite.reference]
+    """The policy with the smallest geometric mean of JCT over the cells that rank, of those that
+    nobody trained; ``None`` where fewer than two were compared."""
+    left_out = {study.suite.reference, *study.labels("learned")}
+    rows = [row for row in study.overall if row.label not in left_out]
     if len(rows) < 2:
         return None
     return min(rows, key=lambda row: row.against_stock.value).label
@@ -73,9 +74,10 @@ def searched(study: Study, single: str) -> list[Searched]:
 
 
 def _best_curated(cell: CellResult) -> tuple[str, Array]:
-    """Of the ranked policies those that no search brought, or else all."""
-    from_search = set(found_labels().values()) - set(curated_policies())
-    labels = [label for label in cell.ranked if label not in from_search] or cell.ranked
+    """Of the ranked policies those that no search brought and nobody trained, or else all."""
+    brought = set(found_labels().values()) - set(curated_policies())
+    brought |= {entry.label for entry in cell.suite.policies if entry.lever == "learned"}
+    labels = [label for label in cell.ranked if label not in brought] or cell.ranked
     return held_out_choice({label: cell.values(label) for label in labels})
 
 
@@ -93,6 +95,13 @@ def choice_sentences(study: Study) -> list[str]:
         "cells), the best curated policy of each cell (held-out choice) changes mean JCT by "
         f"{_counted(curated, singles)}."
     ]
+    for label in study.labels("learned"):
+        if all(label in cell.ranked for cell in cells):
+            learned = {cell.name: cell.values(label) for cell in cells}
+            lines.append(
+                f"Learned, {code(label)} changes it by {_counted(learned, singles)}; against the "
+                f"best curated policy of each cell, by {_counted(learned, curated)}."
+            )
     chosen = {
         item.cell.name: item.cell.values(item.label)
         for item in searched(study, single)

@@ -226,7 +226,8 @@ def _levers(study: Study, folder: str) -> str:
     return (
         "## Which lever matters where\n\n"
         "Mean JCT of the best policy that moves one lever, against the stock policy"
-        + ("; *mixed* moves several, or was named by the user. " if "mixed" in levers else ". ")
+        + ("; *mixed* moves several, or was named by the user" if "mixed" in levers else "")
+        + ("; *learned* is of weights that were trained here. " if "learned" in levers else ". ")
         + "Named is the best over all seeds; the number is with held-out choice. Levers that no "
         "policy of this run moves are left out, and so are lower tiers where a cell has none. The "
         "last column is of pins that come with the queue order of their authors, against the best "

@@ -21,6 +21,7 @@ LEVER_COLOURS: dict[Lever, str] = {
     "order": palette.PURPLE,
     "admission": palette.RED,
     "mixed": palette.GREEN,
+    "learned": palette.TEAL,
 }
 SINGLE_LEVERS: tuple[Lever, ...] = ("routing", "residency", "tiers", "order", "admission")
 _PROFILE_COLOURS = (
@@ -48,8 +49,8 @@ def draw_all(study: Study) -> dict[str, bytes]:
 
 
 def shown_levers(study: Study) -> list[Lever]:
-    """Levers, and the mixture of them, of which a policy is ranked in some cell."""
-    levers: tuple[Lever, ...] = (*SINGLE_LEVERS, "mixed")
+    """Levers, and mixtures of them, of which a policy is ranked in some cell."""
+    levers: tuple[Lever, ...] = (*SINGLE_LEVERS, "mixed", "learned")
     cells = study.ranking_cells
     return [lever for lever in levers if any(study.gain(cell, [lever]) for cell in cells)]
 

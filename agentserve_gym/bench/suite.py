@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from agentserve_gym.baselines import parse_policy
+from agentserve_gym.baselines.learned.parts import learned_weights
 from agentserve_gym.bench.luck import NUDGED_OF
 from agentserve_gym.datasets import data_folder
 from agentserve_gym.messages import unknown, validated
@@ -24,9 +25,11 @@ from agentserve_gym.tables import read_table
 from agentserve_gym.workloads.spec import InlineWorkload, TraceWorkload
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
-Lever = Literal["stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle"]
+Lever = Literal[
+    "stock", "routing", "residency", "tiers", "order", "admission", "mixed", "learned", "oracle"
+]
 LEVERS: tuple[Lever, ...] = (
-    "stock", "routing", "residency", "tiers", "order", "admission", "mixed", "oracle",
+    "stock", "routing", "residency", "tiers", "order", "admission", "mixed", "learned", "oracle",
 )  # fmt: skip
 
 
@@ -58,7 +61,8 @@ class Entry(StrictModel):
         label: its name in results; never changes meaning, unlike tuned parameters.
         policy: as ``parse_policy`` reads it.
         lever: which decision differs from the stock policy (session affinity, LRU, no admission
-            control, first come first served); ``mixed`` for several, ``oracle`` for oracles.
+            control, first come first served); ``mixed`` for several, ``learned`` where weights
+            were trained here, ``oracle`` for oracles.
         seeds, scenarios: limits for policies too slow to run everywhere; ``None`` for none.
     """
 
@@ -194,8 +198,9 @@ class Suite(StrictModel):
         curated = _curated_entries()
         if name in curated:
             return Entry.model_validate(curated[name])
-        oracle = parse_policy(name).is_oracle
-        return Entry(label=name, policy=name, lever="oracle" if oracle else "mixed")
+        policy = parse_policy(name)
+        lever: Lever = "learned" if learned_weights(policy) else "mixed"
+        return Entry(label=name, policy=name, lever="oracle" if policy.is_oracle else lever)
 
 
 def suite_names() -> list[str]:

@@ -7,10 +7,11 @@ from bench_helpers import outcomes, said, toy_suite
 
 from agentserve_gym.bench import Study
 from agentserve_gym.bench import suite as suites
-from agentserve_gym.bench.choice import best_single, search_section, searched
+from agentserve_gym.bench.choice import best_single, choice_sentences, search_section, searched
 from agentserve_gym.bench.page import benchmark_page
 
 FOUND = "lmetric+lru+thunderagent+plas"
+LEARNED = "learned"
 FIRST, SECOND = "toy", "functions-8b-4"
 JCT_S = {
     FIRST: {
@@ -19,6 +20,7 @@ JCT_S = {
         "ttl": [9.0, 9.9, 9.4, 10.8],
         "lmetric": [7.0, 7.7, 7.3, 8.4],
         FOUND: [6.3, 6.9, 6.6, 7.5],
+        LEARNED: [5.6, 6.1, 5.8, 6.8],
     },
     SECOND: {
         "random": [40.0, 44.0, 42.0, 48.0],
@@ -26,6 +28,7 @@ JCT_S = {
         "ttl": [10.0, 11.1, 10.4, 12.0],
         "lmetric": [15.0, 16.4, 15.8, 18.1],
         FOUND: [18.0, 19.9, 18.8, 21.5],
+        LEARNED: [11.0, 12.2, 11.4, 13.3],
     },
 }
 
@@ -45,10 +48,12 @@ def record(monkeypatch) -> dict:
     return content
 
 
-def study(*left_out: str, seeds: int = 4) -> Study:
+def study(*left_out: str, seeds: int = 4, learned: bool = False) -> Study:
     """Two cells in which unlike policies are best; ``FOUND`` was found for the first."""
     levers = {"random": "stock", "affinity": "stock", "ttl": "residency", "lmetric": "routing"}
     levers[FOUND] = "mixed"
+    if learned:
+        levers[LEARNED] = "learned"
     labels = [label for label in levers if label not in left_out]
     policies = [{"label": name, "policy": name, "lever": levers[name]} for name in labels]
     cells = [
@@ -68,6 +73,17 @@ def test_the_best_single_policy_has_the_smallest_geometric_mean() -> None:
     assert best_single(study()) == "ttl"
     assert best_single(study("ttl")) == "lmetric"
     assert best_single(study("ttl", "lmetric", FOUND)) is None
+
+
+def test_learned_policies_are_compared_with_those_that_nobody_trained(record) -> None:
+    with_learned = study(learned=True)
+    assert best_single(with_learned) == "ttl"
+    (found,) = searched(with_learned, "ttl")
+    assert found.against_curated.label == "lmetric"
+    lines = choice_sentences(with_learned)
+    (line,) = [line for line in lines if line.startswith("Learned, `learned` changes it by")]
+    assert "(a gain in 1 of 2 cells, a loss in 1); against the best curated policy" in line
+    assert not any("Learned" in line for line in choice_sentences(study()))
 
 
 def test_what_was_found_is_compared_with_curated_and_single(record) -> None:
