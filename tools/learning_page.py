@@ -120,7 +120,7 @@ def _general(general: Judged) -> str:
     return (
         "## One policy for every cell\n\n"
         f"{code(GENERAL)} decides by one set of weights in {plural(len(general.cells), 'cell')} of "
-        f"the [standard suite](benchmark.md), on {_seeds(general)} that are not the suite's, "
+        f"the [standard suite](benchmark.md), on {_seeds(general)} that are not the suite's own, "
         "against the policies that are strong somewhere in it.\n\n"
         f"{_verdict(general)}\n{_cells_table(general)}\n![cells]({PICTURES['standard']})\n\n"
         f"### Against each of the others, over all cells\n\n{_others_table(general)}"
