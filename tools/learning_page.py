@@ -8,13 +8,21 @@ from math import expm1
 
 from agentserve_gym.baselines.learned.weights import about_weights, packaged_weights
 from agentserve_gym.bench.study import CellResult, Study
-from agentserve_gym.plots import Difference, Differences, draw_differences
+from agentserve_gym.cli.driving import run_policies
+from agentserve_gym.cli.explain import explain
+from agentserve_gym.plots import Difference, Differences, draw_comparison, draw_differences
 from agentserve_gym.report.markdown import change, code, plural, table, text_table
 from agentserve_gym.report.page import current_commit, joined, opening
 from agentserve_gym.report.statistics import Estimate, pooled_ratio, ratio
 from tools.learning_studies import GENERAL, SPECIALIST, part_policies
 
-PICTURES = {"standard": "learning/standard.png", "unseen": "learning/unseen.png"}
+PICTURES = {
+    "standard": "learning/standard.png",
+    "unseen": "learning/unseen.png",
+    "episode": "learning/episode.png",
+}
+EPISODE_CELL = "coding-70b-cxl"
+"""The cell of the pictured episode, under the first of the general study's seeds."""
 COLUMNS = ("jct_mean_s", "jct_p99_s", "slowdown")
 _CHANGING = ("gamma", "diurnal", "staged")
 _CLOSE = 0.01
@@ -82,6 +90,7 @@ def page(specialist: Study, general: Study, unseen: Study, parts: Study) -> str:
             _INTRODUCTION,
             _weights(),
             _general(judged(general, GENERAL)),
+            _differently(judged(general, GENERAL)),
             _unseen(judged(unseen, GENERAL)),
             _parts(judged(parts, GENERAL)),
             _specialist(judged(specialist, SPECIALIST)),
@@ -94,6 +103,7 @@ def pictures(general: Study, unseen: Study) -> dict[str, bytes]:
     return {
         PICTURES["standard"]: _picture(judged(general, GENERAL)),
         PICTURES["unseen"]: _picture(judged(unseen, GENERAL)),
+        PICTURES["episode"]: _episode(judged(general, GENERAL)),
     }
 
 
@@ -125,6 +135,45 @@ def _general(general: Judged) -> str:
         f"{_verdict(general)}\n{_cells_table(general)}\n![cells]({PICTURES['standard']})\n\n"
         f"### Against each of the others, over all cells\n\n{_others_table(general)}"
     )
+
+
+def _differently(general: Judged) -> str:
+    """What happened in each cell, under both policies."""
+    single = general.best_single
+    rows = [
+        (
+            code(cell.name),
+            *(
+                f"{shown(cell.mean(general.label, column))} / {shown(cell.mean(single, column))}"
+                for column, shown in _HAPPENED.values()
+            ),
+        )
+        for cell in general.cells
+    ]
+    return (
+        f"### What it does differently\n\n{code(general.label)} / {code(single)}, means over "
+        "seeds: prompt tokens found in HBM; tokens computed a second time, in millions; turns held "
+        f"at the router; GB copied to lower tiers.\n\n{table(('cell', *_HAPPENED), rows)}\n"
+        f"One episode of {code(EPISODE_CELL)} under both:\n\n![episode]({PICTURES['episode']})\n"
+    )
+
+
+_HAPPENED: dict[str, tuple[str, Callable[[float], str]]] = {
+    "hits": ("hit_hbm", lambda share: f"{share:.0%}"),
+    "computed again": ("recomputed_tokens", lambda tokens: f"{tokens / 1e6:.1f}"),
+    "holds": ("holds", lambda count: f"{count:,.0f}"),
+    "copied down": ("offloaded_gb", lambda size_gb: f"{size_gb:,.0f}"),
+}
+
+
+def _episode(general: Judged) -> bytes:
+    """Both policies in one episode."""
+    names = [cell.name for cell in general.cells]
+    cell = general.cells[names.index(EPISODE_CELL) if EPISODE_CELL in names else 0]
+    policies = [cell.suite.entry(label).policy for label in (general.best_single, general.label)]
+    runs = run_policies(cell.scenario, policies, cell.seeds[0], recorded=True)
+    headline, *_ = explain(runs)
+    return draw_comparison([run.record for run in runs], headline, cell.scenario.description)
 
 
 def _unseen(unseen: Judged) -> str:

@@ -18,7 +18,7 @@ _WORTH_SAYING = 0.05
 
 
 def explain(runs: Sequence[Run]) -> list[str]:
-    """Sentences on the fastest and the slowest run by mean JCT.
+    """Sentences on the fastest run by mean JCT, and what it does better than the slowest.
 
     Args:
         runs: at least two runs of one scenario.
@@ -26,12 +26,16 @@ def explain(runs: Sequence[Run]) -> list[str]:
     ranked = sorted(runs, key=_mean_jct_s)
     fast, slow = ranked[0], ranked[-1]
     saved_s = _mean_jct_s(slow) - _mean_jct_s(fast)
-    share = saved_s / _mean_jct_s(slow) if _mean_jct_s(slow) else 0.0
-    headline = (
-        f"{fast.record.policy} is faster than {slow.record.policy}: mean JCT "
-        f"{duration(_mean_jct_s(fast))} against {duration(_mean_jct_s(slow))}, {share:.0%} less."
-    )
+    others = " and ".join(_against(fast, other) for other in ranked[1:])
+    headline = f"{fast.record.policy}: mean JCT {duration(_mean_jct_s(fast))}, {others}."
     return [headline, _where(fast, slow, saved_s), _cause(fast, slow)]
+
+
+def _against(fast: Run, other: Run) -> str:
+    """How much less than another run's."""
+    other_s = _mean_jct_s(other)
+    share = 1.0 - _mean_jct_s(fast) / other_s if other_s else 0.0
+    return f"{share:.0%} less than {other.record.policy} ({duration(other_s)})"
 
 
 def _where(fast: Run, slow: Run, saved_s: float) -> str:
@@ -42,7 +46,9 @@ def _where(fast: Run, slow: Run, saved_s: float) -> str:
         for phase, seconds in sorted(differences.items(), key=lambda item: -item[1])
         if seconds > _WORTH_SAYING * saved_s
     ]
-    return f"A program on average has {', '.join(told)}." if told else "No phase stands out."
+    if not told:
+        return "No phase stands out."
+    return f"Against {slow.record.policy} a program on average has {', '.join(told)}."
 
 
 def _cause(fast: Run, slow: Run) -> str:

@@ -120,7 +120,17 @@ def test_explanation_names_the_faster_policy_and_the_phases_that_differ():
     )
     for runs in ([slow, fast], [fast, slow]):
         headline, where, cause = explain(runs)
-        assert headline == "dram is faster than lru: mean JCT 2 min against 3.33 min, 40% less."
-        assert where == "A program on average has 80 s less waiting for an instance."
+        assert headline == "dram: mean JCT 2 min, 40% less than lru (3.33 min)."
+        assert where == "Against lru a program on average has 80 s less waiting for an instance."
         assert cause.startswith("lru computed 7.0 million prompt tokens a second time")
         assert "50% in HBM, 40% in DRAM" in cause
+
+
+def test_the_fastest_is_compared_with_all_others():
+    queues_s = {"a": 80.0, "b": 0.0, "c": 30.0}
+    runs = [fake_run(name, queue_s, 20.0, 0, 0.0) for name, queue_s in queues_s.items()]
+    headline, where, cause = explain(runs)
+    others = "20% less than c (2.5 min) and 40% less than a (3.33 min)"
+    assert headline == f"b: mean JCT 2 min, {others}."
+    assert where.startswith("Against a ")
+    assert cause.startswith("a computed")
