@@ -20,10 +20,10 @@ from agentserve_gym.workloads import TraceWorkload, read_programs
 
 # Stock serving, the best single heuristic of the benchmark, and what was learned.
 POLICIES = {
-    "lru": "a program stays on its instance; its KV stays in HBM until others need the room, and is "
-    "computed again if it is gone",
+    "lru": "a program stays on its instance; its KV stays in HBM until others need the room, and "
+    "is computed again if it is gone",
     "lmetric+thunderagent+write_through": "the best single heuristic of the benchmark: least work "
-    "and load; a gate that pauses programs where HBM is short; KV is copied to DRAM",
+    "and load, a gate that pauses programs where HBM is short, and KV copied to DRAM",
     "learned": "prices, gate, order and places with trained weights",
 }
 
