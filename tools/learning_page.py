@@ -265,10 +265,7 @@ def _picture(some: Judged) -> bytes:
             Differences(
                 f"Mean JCT of {some.label} against the best of each cell",
                 [
-                    _row(
-                        f"{cell.name}: {some.best_of(cell)}",
-                        cell.against(some.label, some.best_of(cell)),
-                    )
+                    _row(cell.name, cell.against(some.label, some.best_of(cell)))
                     for cell in some.cells
                 ],
             ),
