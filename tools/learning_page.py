@@ -14,15 +14,13 @@ from agentserve_gym.plots import Difference, Differences, draw_comparison, draw_
 from agentserve_gym.report.markdown import change, code, plural, table, text_table
 from agentserve_gym.report.page import current_commit, joined, opening
 from agentserve_gym.report.statistics import Estimate, pooled_ratio, ratio
-from tools.learning_studies import GENERAL, SPECIALIST, part_policies
+from tools.learning_studies import SPECIALIST, part_policies
 
 PICTURES = {
     "standard": "learning/standard.png",
     "unseen": "learning/unseen.png",
     "episode": "learning/episode.png",
 }
-EPISODE_CELL = "coding-70b-cxl"
-"""The cell of the pictured episode, under the first of the general study's seeds."""
 COLUMNS = ("jct_mean_s", "jct_p99_s", "slowdown")
 _CHANGING = ("gamma", "diurnal", "staged")
 _CLOSE = 0.01
@@ -82,28 +80,28 @@ def judged(study: Study, label: str) -> Judged:
     return Judged(label, cells, [other for other in study.ranked_labels if other in compared])
 
 
-def page(specialist: Study, general: Study, unseen: Study, parts: Study) -> str:
+def page(specialist: Study, standard: Study, unseen: Study, parts: Study) -> str:
     """The page."""
     return joined(
         [
             opening("Learned policies", "make learning-results", current_commit()),
             _INTRODUCTION,
             _weights(),
-            _general(judged(general, GENERAL)),
-            _differently(judged(general, GENERAL)),
-            _unseen(judged(unseen, GENERAL)),
-            _parts(judged(parts, GENERAL)),
             _specialist(judged(specialist, SPECIALIST)),
+            _differently(judged(specialist, SPECIALIST)),
+            _parts(judged(parts, SPECIALIST)),
+            _elsewhere(judged(standard, SPECIALIST)),
+            _unseen(judged(unseen, SPECIALIST)),
         ]
     )
 
 
-def pictures(general: Study, unseen: Study) -> dict[str, bytes]:
+def pictures(specialist: Study, standard: Study, unseen: Study) -> dict[str, bytes]:
     """By path from the page."""
     return {
-        PICTURES["standard"]: _picture(judged(general, GENERAL)),
-        PICTURES["unseen"]: _picture(judged(unseen, GENERAL)),
-        PICTURES["episode"]: _episode(judged(general, GENERAL)),
+        PICTURES["episode"]: _episode(judged(specialist, SPECIALIST)),
+        PICTURES["standard"]: _picture(judged(standard, SPECIALIST)),
+        PICTURES["unseen"]: _picture(judged(unseen, SPECIALIST)),
     }
 
 
@@ -126,35 +124,30 @@ def _weights() -> str:
     )
 
 
-def _general(general: Judged) -> str:
+def _elsewhere(standard: Judged) -> str:
     return (
-        "## One policy for every cell\n\n"
-        f"{code(GENERAL)} decides by one set of weights in {plural(len(general.cells), 'cell')} of "
-        f"the [standard suite](benchmark.md), on {_seeds(general)} that are not the suite's own, "
-        "against the policies that are strong somewhere in it.\n\n"
-        f"{_verdict(general)}\n{_cells_table(general)}\n![cells]({PICTURES['standard']})\n\n"
-        f"### Against each of the others, over all cells\n\n{_others_table(general)}"
+        "## Elsewhere: the standard suite\n\nThe same weights in "
+        f"{plural(len(standard.cells), 'cell')} of the [standard suite](benchmark.md), on "
+        f"{_seeds(standard)} that are not the suite's own, against the policies that are strong "
+        "somewhere in it.\n\n"
+        f"{_verdict(standard)}\n{_cells_table(standard)}\n![cells]({PICTURES['standard']})\n\n"
+        f"{_others_table(standard)}"
     )
 
 
-def _differently(general: Judged) -> str:
-    """What happened in each cell, under both policies."""
-    single = general.best_single
+def _differently(specialist: Judged) -> str:
+    """What happened under both policies."""
+    (cell,) = specialist.cells
+    policies = (specialist.label, specialist.best_single)
     rows = [
-        (
-            code(cell.name),
-            *(
-                f"{shown(cell.mean(general.label, column))} / {shown(cell.mean(single, column))}"
-                for column, shown in _HAPPENED.values()
-            ),
-        )
-        for cell in general.cells
+        (code(policy), *(shown(cell.mean(policy, column)) for column, shown in _HAPPENED.values()))
+        for policy in policies
     ]
     return (
-        f"### What it does differently\n\n{code(general.label)} / {code(single)}, means over "
-        "seeds: prompt tokens found in HBM; tokens computed a second time, in millions; turns held "
-        f"at the router; GB copied to lower tiers.\n\n{table(('cell', *_HAPPENED), rows)}\n"
-        f"One episode of {code(EPISODE_CELL)} under both:\n\n![episode]({PICTURES['episode']})\n"
+        "### What it does differently\n\nMeans over seeds: prompt tokens found in HBM; tokens "
+        "computed a second time, in millions; turns held at the router; GB copied to lower tiers "
+        f"and loaded back.\n\n{table(('policy', *_HAPPENED), rows)}\n"
+        f"One episode under both:\n\n![episode]({PICTURES['episode']})\n"
     )
 
 
@@ -163,14 +156,14 @@ _HAPPENED: dict[str, tuple[str, Callable[[float], str]]] = {
     "computed again": ("recomputed_tokens", lambda tokens: f"{tokens / 1e6:.1f}"),
     "holds": ("holds", lambda count: f"{count:,.0f}"),
     "copied down": ("offloaded_gb", lambda size_gb: f"{size_gb:,.0f}"),
+    "loaded back": ("loaded_gb", lambda size_gb: f"{size_gb:,.0f}"),
 }
 
 
-def _episode(general: Judged) -> bytes:
+def _episode(specialist: Judged) -> bytes:
     """Both policies in one episode."""
-    names = [cell.name for cell in general.cells]
-    cell = general.cells[names.index(EPISODE_CELL) if EPISODE_CELL in names else 0]
-    policies = [cell.suite.entry(label).policy for label in (general.best_single, general.label)]
+    (cell,) = specialist.cells
+    policies = [cell.suite.entry(label).policy for label in (specialist.best_single, SPECIALIST)]
     runs = run_policies(cell.scenario, policies, cell.seeds[0], recorded=True)
     headline, *_ = explain(runs)
     return draw_comparison([run.record for run in runs], headline, cell.scenario.description)
@@ -178,7 +171,7 @@ def _episode(general: Judged) -> bytes:
 
 def _unseen(unseen: Judged) -> str:
     return (
-        "## Where nobody trained or tuned\n\n"
+        "## Elsewhere: where nobody tuned either\n\n"
         f"The suite `unseen`: {plural(len(unseen.cells), 'cell')} with other GPUs, models, numbers "
         "of instances, mixes, rates and rhythms than the standard suite's, one of them with late "
         f"signals; {_seeds(unseen)}.\n\n"
@@ -289,9 +282,9 @@ def _parts(parts: Judged) -> str:
         )
         rows.append((learned, code(other), change(from_start) if other != nothing else ""))
     return (
-        "## What each part is worth\n\n"
-        f"On {_seeds(parts)} of every cell, parts with the weights above beside parts of published "
-        "systems, which are nearly what the learned ones began as.\n\n"
+        "### What each part is worth\n\n"
+        f"On {_seeds(parts)}, learned parts beside parts of published systems, which are nearly "
+        "what the learned ones began as.\n\n"
         f"{text_table(('learned', 'policy', 'mean JCT against nothing learned'), rows)}"
     )
 

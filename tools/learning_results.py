@@ -19,7 +19,7 @@ from agentserve_gym.cli.progress import reporting
 from agentserve_gym.report.page import write_page
 from agentserve_gym.scale import processes
 from tools.learning_page import page, pictures
-from tools.learning_studies import general_suite, parts_suite, specialist_suite, unseen_suite
+from tools.learning_studies import elsewhere_suite, parts_suite, specialist_suite, unseen_suite
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "learning"
@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "learning.md"
 JOBS = 2
 SUITES: dict[str, Callable[[], Suite]] = {
     "default": specialist_suite,
-    "standard": general_suite,
+    "standard": elsewhere_suite,
     "unseen": unseen_suite,
     "parts": parts_suite,
 }
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
             _run(suite, kept[folder])
     studies = {name: Study(suite, kept[name].outcomes) for name, suite in suites.items()}
     text = page(studies["default"], studies["standard"], studies["unseen"], studies["parts"])
-    write_page(PAGE, text, pictures(studies["standard"], studies["unseen"]))
+    write_page(PAGE, text, pictures(studies["default"], studies["standard"], studies["unseen"]))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

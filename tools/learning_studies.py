@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from agentserve_gym.bench.suite import LuckPlan, Suite, load_suite
 
-GENERAL = "learned"
-SPECIALIST = "learned(weights=default)"
+SPECIALIST = "learned"
+"""The package's weights, which were trained on the preset `default`."""
 
 SPECIALIST_SEEDS = 30
-GENERAL_SEEDS = 20
-GENERAL_FIRST_SEED = 3000
+ELSEWHERE_SEEDS = 20
+ELSEWHERE_FIRST_SEED = 3000
 """The standard suite's own seeds chose the policies that it is compared with."""
-PARTS_SEEDS = 8
 
 SEARCHED = ("lmetric+write_through+shortest_prefill",)
 """What `agentserve bench --search --scenario default` found, of 300 on seeds of its own."""
@@ -38,21 +37,22 @@ def unseen_suite() -> Suite:
     """Cells that nothing was trained or tuned on."""
     suite = load_suite("unseen")
     labels = [entry.label for entry in suite.policies]
-    part = suite.only([], [*labels, GENERAL], GENERAL_SEEDS)
+    part = suite.only([], [*labels, SPECIALIST], ELSEWHERE_SEEDS)
     return _without_luck(part, "unseen cells", suite.first_seed)
 
 
-def general_suite() -> Suite:
+def elsewhere_suite() -> Suite:
     """Every cell of the standard suite, under the policies that are strong somewhere in it."""
     strong = [entry.label for entry in load_suite("unseen").policies]
-    part = load_suite("standard").only([], [*strong, GENERAL], GENERAL_SEEDS)
-    return _without_luck(part, "standard cells", GENERAL_FIRST_SEED)
+    part = load_suite("standard").only([], [*strong, SPECIALIST], ELSEWHERE_SEEDS)
+    return _without_luck(part, "standard cells", ELSEWHERE_FIRST_SEED)
 
 
 def parts_suite() -> Suite:
-    """The same cells, with parts of the general policy replaced by those that they began as."""
-    part = load_suite("standard").only([], [*part_policies(), GENERAL], PARTS_SEEDS)
-    return _without_luck(part, "learned parts", GENERAL_FIRST_SEED)
+    """The preset `default`, with parts of the policy replaced by those that they began as."""
+    labels = [*part_policies(), SPECIALIST]
+    part = load_suite("standard").only(["default"], labels, SPECIALIST_SEEDS)
+    return _without_luck(part, "learned parts", first_seed=0)
 
 
 def part_policies() -> dict[str, str]:

@@ -133,20 +133,25 @@ def _log_uniform(draw: Random, bounds: tuple[float, float]) -> float:
 
 
 def episode_cost(episode: Episode, policy: NamedPolicy, tail: float) -> float:
-    """log mean JCT + ``tail`` x log p99 JCT of the measured programs.
+    """log mean JCT of all programs that have arrived when the measured ones are done, with their
+    time so far where they are not done themselves, + ``tail`` x log p99 JCT of the measured ones.
 
-    A run that is cut off counts twice the time so far for programs that are not done.
+    Of the measured ones alone, a policy learns to starve those that came before them. A run that
+    is cut off costs as if everything had taken twice as long.
     """
     simulation = Simulation(episode.scenario, episode.seed, record_turns=True)
     window = Window(simulation, episode.warmup, episode.measured)
     records = simulation.metrics.records
     assert records is not None
+    cut_off = 0.0
     for answers, _ in enumerate(drive(simulation, policy), start=1):
         if window.is_over(records):
             break
         if answers > _FEW_ANSWERS and answers > MOST_ANSWERS_A_TURN * len(records):
+            cut_off = log(2.0)
             break
     arrived_s, ended_s = lifetimes(window, records)
     so_far_s = simulation.now_s - np.nan_to_num(arrived_s)
-    jct_s = np.where(np.isnan(ended_s), 2.0 * so_far_s, ended_s - arrived_s)
-    return float(np.log(jct_s.mean()) + tail * np.log(np.percentile(jct_s, 99)))
+    jct_s = np.where(np.isnan(ended_s), so_far_s, ended_s - arrived_s)
+    mean_s = simulation.report()["mean_jct_s"]["all"]
+    return cut_off + log(mean_s) + tail * log(np.percentile(jct_s, 99))

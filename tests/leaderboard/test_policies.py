@@ -123,4 +123,4 @@ def test_cards_of_the_packages_policies_are_filled_in() -> None:
     assert card.author == "agentserve-gym"
     assert "LMetric" in card.description
     assert card.training_cost == "none"
-    assert make_card("learned").training_cost == "agentserve train --recipe general"
+    assert make_card("learned").training_cost == "agentserve train --recipe default"

@@ -39,7 +39,7 @@ SPACE = Space.model_validate(
     {
         "trials": 6, "round": 3, "seeds": 2,
         "parameters": {
-            "spread": {"low": 0.2, "high": 1.0}, "rate": {"low": 0.01, "high": 1.0, "log": True},
+            "spread": {"low": 0.2, "high": 1.0}, "rate": {"low": 1.0, "high": 50.0, "log": True},
             "pairs": {"low": 1, "high": 4},
         },
     }
@@ -116,7 +116,7 @@ def test_spaces_of_settings_hold_the_defaults() -> None:
         ({"rate": {"choices": [0.1]}}, "choices"),
         ({"rat": {"low": 0.1, "high": 0.3}}, "'rat' is no setting of the training"),
         ({"rate.x": {"low": 0.1, "high": 0.3}}, "'rate.x' is no setting of the training"),
-        ({"rate": {"low": 0.1, "high": 0.3}}, "parameters.rate: 0.08, as it is set, is not among"),
+        ({"rate": {"low": 0.1, "high": 0.3}}, "parameters.rate: 10.0, as it is set, is not among"),
         ({"pairs": {"low": 1, "high": 4, "step": 2}}, "parameters.pairs: 2, as it is set"),
         ({"rate": {"low": -1.0, "high": 1.0}}, "rate is -1.0"),
     ],

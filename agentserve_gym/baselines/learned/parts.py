@@ -42,8 +42,8 @@ from agentserve_gym.sim import (
     offload,
 )
 
-GENERAL = "general"
-"""Weights trained on all cells of the benchmark."""
+SPECIALIST = "default"
+"""Weights trained on the preset of that name."""
 SOURCE = "trained here by evolution, from heuristics"
 
 _PROBE_TOKENS, _PROBE_HISTORY = 2048, 16384
@@ -60,7 +60,7 @@ Watcher = Callable[[str, Sequence[float]], None]
 class LearnedPart(Part):
     """A part with weights, by the name of a packaged set or the path of a file."""
 
-    weights: str = text(GENERAL)
+    weights: str = text(SPECIALIST)
 
     def __post_init__(self) -> None:
         self.watcher: Watcher | None = None
