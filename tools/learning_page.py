@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import expm1
 
 from agentserve_gym.baselines.learned.weights import about_weights, packaged_weights
@@ -163,8 +163,14 @@ _HAPPENED: dict[str, tuple[str, Callable[[float], str]]] = {
 def _episode(specialist: Judged) -> bytes:
     """Both policies in one episode."""
     (cell,) = specialist.cells
-    policies = [cell.suite.entry(label).policy for label in (specialist.best_single, SPECIALIST)]
-    runs = run_policies(cell.scenario, policies, cell.seeds[0], recorded=True)
+    labels = (specialist.best_single, SPECIALIST)
+    policies = [cell.suite.entry(label).policy for label in labels]
+    runs = [
+        replace(run, record=replace(run.record, policy=label))
+        for label, run in zip(
+            labels, run_policies(cell.scenario, policies, cell.seeds[0], recorded=True), strict=True
+        )
+    ]
     headline, *_ = explain(runs)
     return draw_comparison([run.record for run in runs], headline, cell.scenario.description)
 

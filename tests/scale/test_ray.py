@@ -178,7 +178,7 @@ def test_a_recipe_learns_what_it_learns_locally(workers: Workers, tmp_path: Path
 
 def test_a_tuning_finds_what_it_finds_locally(workers: Workers, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    parameters = {"rate": Range(low=0.01, high=1.0, log=True)}
+    parameters = {"rate": Range(low=1.0, high=50.0, log=True)}
     plan = plan_recipe(RECIPE, Space(trials=4, round=2, seeds=1, parameters=parameters))
     here, there = (
         tune(plan, tmp_path / name, where, lambda *_: None)

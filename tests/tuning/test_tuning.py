@@ -118,7 +118,7 @@ def test_spaces_of_settings_hold_the_defaults() -> None:
         ({"rate.x": {"low": 0.1, "high": 0.3}}, "'rate.x' is no setting of the training"),
         ({"rate": {"low": 0.1, "high": 0.3}}, "parameters.rate: 10.0, as it is set, is not among"),
         ({"pairs": {"low": 1, "high": 4, "step": 2}}, "parameters.pairs: 2, as it is set"),
-        ({"rate": {"low": -1.0, "high": 1.0}}, "rate is -1.0"),
+        ({"rate": {"low": -1.0, "high": 20.0}}, "rate is -1.0"),
     ],
 )
 def test_a_wrong_space_is_refused(parameters: dict[str, Any], message: str, tmp_path: Path) -> None:
