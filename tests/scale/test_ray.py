@@ -26,6 +26,7 @@ from agentserve_gym.tuning import Space, plan_recipe, tune
 from agentserve_gym.tuning.space import Range
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.whole_cluster
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 
 SOON_S = 30.0

@@ -11,17 +11,11 @@ from tools.site import snippets
 from tools.site.snippets import DOCS, Block, Session, blocks, pages, redone
 
 PAGES = [page for page in pages() if any(blocks(page.read_text(encoding="utf-8")))]
-LONG = ("beat-a-baseline.md", "train.md")
-"""Pages that play many whole clusters."""
 
 
-def case(path: Path) -> object:
-    marks = pytest.mark.whole_cluster if path.name in LONG else ()
-    return pytest.param(path, id=path.relative_to(DOCS).as_posix(), marks=marks)
-
-
+@pytest.mark.whole_cluster
 @pytest.mark.no_cover
-@pytest.mark.parametrize("path", [case(page) for page in PAGES])
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
 def test_a_page_does_what_it_says(path: Path, tmp_path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     now = redone(page, tmp_path)

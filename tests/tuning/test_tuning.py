@@ -30,6 +30,7 @@ from agentserve_gym.tuning.plans import Trial, trial_value
 from agentserve_gym.tuning.study import BEST
 
 pytest.importorskip("optuna")
+pytestmark = pytest.mark.whole_cluster
 
 RECIPE = Recipe(
     name="small", description="on the toy", cells=["toy"], updates=2, pairs=2, select_every=1,
