@@ -99,9 +99,9 @@ def read_training(run: Path) -> Training:
 
 
 def _of_recipe(run: Path) -> Training:
-    from agentserve_gym.learning.history import read_history
+    from agentserve_gym.learning.history import read_comparisons
 
-    comparisons = read_history(run).comparisons
+    comparisons = read_comparisons(run)
     cells = list(comparisons[0].by_cell)
     return Training(
         str(run), "updates", "change of cost", True,

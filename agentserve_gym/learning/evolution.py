@@ -6,26 +6,25 @@ et al., arXiv 1703.03864); the difference of their costs says how good that dire
 whole episodes', so credit needs no discounting.
 
 Unlike there, slopes are not means over pairs. Most of a pair's difference comes from a few things
-that its cell's scores have in common (in a thrashing cell half of the variance from the gate's
-level alone), which pull cells in opposite directions; in a mean over all pairs that is noise, in
-which what tells cells apart drowns. So each cell has slopes of its own, found by Bayesian linear
-regression over its recent pairs: they are expected where its features are (``Scaled.moments``), and
-as large as the groups' slopes are found to be (variance components, by the multiplicative updates
-of Zhou et al. 2019, J. Comput. Graph. Stat. 28). What is followed is their mean over cells.
+that its cell's scores have in common, such as the gate's level, and these pull cells in opposite
+directions: in a mean over all pairs that is noise, in which what tells cells apart drowns. So each
+cell has slopes of its own, found by Bayesian linear regression over its recent pairs: they are
+expected where its features are (``Scaled.moments``), and as large as the groups' slopes are found
+to be (variance components, by the multiplicative updates of Zhou et al. 2019, J. Comput. Graph.
+Stat. 28). What is followed is their mean over cells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agentserve_gym.baselines.learned.weights import LAYOUT
-from agentserve_gym.learning.features import Scaled
+from agentserve_gym.learning.features import Scaled, Vector
 from agentserve_gym.learning.recipe import Recipe
-
-Vector = NDArray[np.float64]
 
 MOST_DIFFERENCE = 0.3
 """A greater difference of a pair's costs counts as this: one run that starves is one run."""
@@ -73,8 +72,9 @@ class Evolution:
             raise ValueError(f"costs of {len(costs)} pairs; allowed: {self._recipe.pairs}")
         differences = np.array([one - other for one, other in costs])
         bounded = np.clip(differences, -MOST_DIFFERENCE, MOST_DIFFERENCE)
-        steps = 2.0 * self._spread() * self._directions()
-        self._pairs.append(_Pairs(np.array(cells), steps, bounded, self._spread()))
+        spread = self._spread()
+        steps = 2.0 * spread * self._directions()
+        self._pairs.append(_Pairs(np.array(cells), steps, bounded, spread))
         del self._pairs[:-_REMEMBERED_UPDATES]
         self.updates += 1
         step = np.clip(self._rate() * self.slope(), -_MOST_STEP, _MOST_STEP)
@@ -125,14 +125,15 @@ class Evolution:
         return draw.standard_normal((self._recipe.pairs, len(self.weights)))
 
 
+@dataclass(frozen=True, slots=True)
 class _Pairs:
     """Of one update: each pair's cell, its step from one side to the other, what that costs, and
     how wide the steps are."""
 
-    def __init__(
-        self, cells: NDArray[np.int64], steps: Vector, differences: Vector, spread: float
-    ) -> None:
-        self.cells, self.steps, self.differences, self.spread = cells, steps, differences, spread
+    cells: NDArray[np.int64]
+    steps: Vector
+    differences: Vector
+    spread: float
 
 
 def _stacked(found: Sequence[tuple[Vector, Vector, float]]) -> tuple[Vector, Vector, Vector]:

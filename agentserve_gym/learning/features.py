@@ -20,6 +20,8 @@ CONSTANT = "one"
 _CLOCKS = {"ready": 3.0}
 """Features that are times, in their units: turns of a queue differ by so much."""
 _LEAST_DEVIATION = 0.05
+_WITHOUT_FEATURES = ("route", "demand", "pin", "rank")
+"""Groups whose weights multiply nothing that is watched."""
 
 
 class Watcher:
@@ -88,7 +90,12 @@ def scaled(looks: Sequence[Look], scales: Sequence[float]) -> Scaled:
             block[:, constant] -= np.diag(block) * mean
         rows[place, place] = block
         for cell, look in zip(moments, looks, strict=True):
-            cell[group] = _moment(look.get(group), mean, deviation, constant, group in everywhere)
+            if group in _WITHOUT_FEATURES:
+                cell[group] = np.eye(len(names))
+            elif group in look:
+                cell[group] = _moment(look[group], mean, deviation, constant)
+            else:
+                cell[group] = np.zeros((len(names), len(names)))
     return Scaled(rows, moments)
 
 
@@ -109,16 +116,8 @@ def _frame(
 
 
 def _moment(
-    look: tuple[list[float], list[float]] | None,
-    mean: Vector,
-    deviation: Vector,
-    constant: int | None,
-    has_features: bool,
+    look: tuple[list[float], list[float]], mean: Vector, deviation: Vector, constant: int | None
 ) -> Vector:
-    if not has_features:  # weights that multiply no feature
-        return np.eye(len(mean))
-    if look is None:
-        return np.zeros((len(mean), len(mean)))
     of_cell, variance = (np.array(part) for part in look)
     spread = np.minimum(variance / deviation**2, 1.0)  # clocks vary without bound
     if constant is None:

@@ -31,24 +31,6 @@ class Comparison:
     by_cell: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class History:
-    """A training so far.
-
-    Attributes:
-        costs: mean of each update's pairs. ``comparisons``: in order, the start's first.
-    """
-
-    recipe: Recipe
-    costs: list[float]
-    comparisons: list[Comparison]
-
-    @property
-    def kept(self) -> Comparison:
-        """The best, whose weights are kept."""
-        return min(self.comparisons, key=lambda comparison: comparison.change)
-
-
 def read_recipe(run: Path) -> Recipe:
     """The recipe of a run's folder.
 
@@ -61,26 +43,26 @@ def read_recipe(run: Path) -> Recipe:
     return make_recipe(read_table(saved), str(saved))
 
 
-def read_history(run: Path, traces: Path | None = None) -> History:
-    """What a run has noted; one that goes on meanwhile is not disturbed.
+def read_comparisons(run: Path, traces: Path | None = None) -> list[Comparison]:
+    """Those that a run has noted, in order, the start's first; one that goes on meanwhile is not
+    disturbed.
 
     Raises:
         ValueError: if the folder holds no such run, or one that has measured nothing yet.
     """
-    recipe = read_recipe(run)
-    names = Episodes(recipe, traces).names
+    names = Episodes(read_recipe(run), traces).names
     lines = list(noted_lines(run))
     if not lines:
         raise ValueError(f"{run} has measured nothing yet")
     start = lines[0]["start"]
-    comparisons = [compared(0, start, start, names)]
-    comparisons += [
-        compared(line["update"], line["selection"], start, names)
-        for line in lines[1:]
-        if "selection" in line
+    return [
+        compared(0, start, start, names),
+        *(
+            compared(line["update"], line["selection"], start, names)
+            for line in lines[1:]
+            if "selection" in line
+        ),
     ]
-    costs = [float(np.mean(line["costs"])) for line in lines[1:]]
-    return History(recipe, costs, comparisons)
 
 
 def compared(

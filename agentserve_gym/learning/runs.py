@@ -30,8 +30,8 @@ from agentserve_gym.baselines.learned.weights import (
 )
 from agentserve_gym.files import drop_partial_line, write_file
 from agentserve_gym.learning.episodes import Episode, Episodes, episode_cost
-from agentserve_gym.learning.evolution import Evolution, Vector
-from agentserve_gym.learning.features import Look, Watcher, pooled, scaled
+from agentserve_gym.learning.evolution import Evolution
+from agentserve_gym.learning.features import Look, Vector, Watcher, pooled, scaled
 from agentserve_gym.learning.history import (
     RECIPE,
     UPDATES,
@@ -84,7 +84,8 @@ def resume_recipe(
     Raises:
         ValueError: if the folder holds no such run, or its costs are not this recipe's.
     """
-    return _Training(read_recipe(run), run, Episodes(read_recipe(run), traces)).go(workers, report)
+    recipe = read_recipe(run)
+    return _Training(recipe, run, Episodes(recipe, traces)).go(workers, report)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,28 +14,14 @@ import pytest
 from bench_helpers import toy_suite
 
 from agentserve_gym.bench import ResultsFile, plan_jobs, run_jobs, runner
-from agentserve_gym.scale.processes import processes as worker_processes
-from agentserve_gym.scale.processes import worker_pool
+from agentserve_gym.scale.processes import processes, worker_pool
+from tests.running_processes import of_session
 
 pytest.importorskip("matplotlib")
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 
 LONG = ["bench", "--suite", "quick", "--scenario", "functions-8b-4", "--seeds", "500"]
 SOON_S = 30.0
-
-
-def processes(session: int) -> list[int]:
-    """Running processes of a session, zombies aside."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(int(entry.name))
-    return found
 
 
 def until(condition: Callable[[], bool], within_s: float) -> bool:
@@ -63,9 +49,9 @@ def started(out: Path, jobs: int) -> subprocess.Popen[str]:
 @linux
 def test_workers_end_with_a_killed_parent(tmp_path):
     with started(tmp_path, 2) as bench:
-        assert len(processes(bench.pid)) >= 3  # with the two workers
+        assert len(of_session(bench.pid)) >= 3  # with the two workers
         bench.kill()
-        assert until(lambda: not processes(bench.pid), SOON_S)
+        assert until(lambda: not of_session(bench.pid), SOON_S)
     assert len(ResultsFile(tmp_path / "results.csv").outcomes) >= 2
 
 
@@ -85,7 +71,7 @@ def test_a_stopped_bench_says_how_to_go_on(tmp_path, number, everyone, jobs):
         else:
             bench.send_signal(number)
         output, errors = bench.communicate(timeout=SOON_S)
-        assert until(lambda: not processes(bench.pid), SOON_S)
+        assert until(lambda: not of_session(bench.pid), SOON_S)
     assert bench.returncode == 128 + number
     assert output == ""
     # A line of progress may stand before it.
@@ -113,7 +99,7 @@ def test_an_error_beside_the_workers_ends_them_at_once():
 def test_a_killed_worker_is_an_error_that_says_so(monkeypatch):
     monkeypatch.setattr(runner, "run_job", _die)
     killed = pytest.raises(ChildProcessError, match="one of 2 worker processes was killed")
-    with killed, worker_processes(2) as workers:
+    with killed, processes(2) as workers:
         run_jobs(plan_jobs(toy_suite()), workers, lambda _: None, lambda _job, _error: None)
 
 

@@ -259,8 +259,18 @@ def test_a_step_along_a_feature_keeps_the_mean_score() -> None:
     assert frame.units[GAP_AT, GAP_AT] == pytest.approx(0.12 / np.sqrt(1.0 + 0.01))
 
 
+def test_what_decides_nothing_anywhere_stays() -> None:
+    """No cell asks for a far place or an order of queues; prices of routes have no features."""
+    draw = np.random.default_rng(0)
+    recipe = Recipe(**{**SMALL, "updates": 5, "pairs": 8})
+    moved, _ = evolved(recipe, lambda cell, weights: float(draw.normal(0.0, 0.1)))
+    where = [group for group in LAYOUT for _ in LAYOUT[group]]
+    changed = {group for group, step in zip(where, moved, strict=True) if step}
+    assert changed == {"admit", "route", "demand", "pin", "rank"}
+
+
 def test_looks_are_what_scores_saw() -> None:
-    """On the toy, whose only instance makes routing decide nothing."""
+    """On the toy."""
     (episode,) = Episodes(Recipe(**SMALL)).selection()
     task = Task(episode, np.array(heuristic_weights().vector()), 0.0)
     cost, look = task_look(task)

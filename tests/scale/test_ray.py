@@ -19,11 +19,12 @@ from typer.testing import CliRunner
 from agentserve_gym.bench import Job, Outcome, ResultsFile, load_suite, plan_jobs, run_jobs
 from agentserve_gym.cli import app
 from agentserve_gym.learning import Recipe, train_recipe
-from agentserve_gym.learning.runs import UPDATES
+from agentserve_gym.learning.history import UPDATES
 from agentserve_gym.scale import InThisProcess, Workers
 from agentserve_gym.scale import cluster as ray_cluster
 from agentserve_gym.tuning import Space, plan_recipe, tune
 from agentserve_gym.tuning.space import Range
+from tests.running_processes import children
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.whole_cluster
@@ -91,20 +92,6 @@ def until(condition: Callable[[], object], within_s: float = SOON_S) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
-
-
-def children(parent: int) -> list[int]:
-    """Running processes that a process has started, zombies aside."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == parent and fields[0] != "Z":
-                found.append(int(entry.name))
-    return found
 
 
 def descendants(ancestor: int) -> list[int]:
