@@ -59,10 +59,10 @@ def draw(name: str, count: int) -> PrivateSeeds:
 def record_all(edition: Edition, policy: str, seeds: list[int]) -> list[Recorded]:
     """What a policy achieves in every cell."""
     rows = []
-    for cell in edition.cells:
+    for cell in edition.cell_names:
         for place, seed in enumerate(seeds, start=1):
             rows.append(record(cell, policy, seed, place))
-            print(f"{policy}: {cell.scenario}, seed {place}", file=sys.stderr)
+            print(f"{policy}: {cell}, seed {place}", file=sys.stderr)
     return rows
 
 

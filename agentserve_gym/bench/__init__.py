@@ -1,6 +1,6 @@
 """The benchmark: scenarios x policies x seeds, statistics that pair seeds, and a report.
 
-A suite (``suites/*.toml``) names cells (a scenario of ``scenarios/*.toml`` and its measured window)
+A suite (``suites/*.toml``) names cells (scenarios of ``scenarios/*.toml``)
 and policies (``policies.toml``). ``run_jobs`` measures one outcome per cell, policy and seed into
 an append-only CSV file; ``Study`` turns that file into rankings; ``write_report`` into pages.
 """

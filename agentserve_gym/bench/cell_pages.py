@@ -9,7 +9,7 @@ from agentserve_gym.report.page import current_commit, joined, opening
 _READING = """Means over seeds. *JCT / best* is the geometric mean over seeds of
 the ratio to the policy of smallest mean, with its 95 % interval (paired seeds); a policy whose
 interval reaches 1 is not separated from it. *p99* is the mean over seeds of each seed's 99th
-percentile over the measured programs: of fewer than a hundred, close to the longest. *SLO* is the
+percentile over the programs: of fewer than a hundred, close to the longest. *SLO* is the
 share of turns within both objectives. *Hits* are shares of prompt tokens found in HBM, or loaded
 from lower tiers. *Recomputed* is the share of prompt tokens that were computed although the program
 had computed them before. *Moved* is KV offloaded plus loaded. *Silent* names parts whose defining
@@ -32,7 +32,7 @@ def _cell(cell: CellResult) -> str:
     programs = cell.outcomes[cell.ranked[0]][0].programs
     facts = (
         f"{cell.scenario.description}\n\n"
-        f"{plural(programs, 'measured program')} a seed, {plural(len(cell.seeds), 'seed')}"
+        f"{plural(programs, 'program')} a seed, {plural(len(cell.seeds), 'seed')}"
     )
     if len(cell.compared) > 1:
         facts += f"; policies, the reference aside, spread by {cell.spread:.1%}"

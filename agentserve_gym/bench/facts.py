@@ -11,16 +11,16 @@ from agentserve_gym.report.markdown import code, table
 _GROWS = 1.5
 
 FACTS = (
-    "cell", "measured", "live", "working set / pool", "p90", "hit rate", "busy", "drift", "luck",
+    "cell", "programs", "live", "working set / pool", "p90", "hit rate", "busy", "drift", "luck",
     "smallest difference",
 )  # fmt: skip
 
 _READING = """\
-Under the stock policy ({stock}), while measured programs run, means over seeds. *Live*: programs
-that have arrived and are not done. *Working set / pool*: what their contexts would take of all
-HBM blocks, mean over time and 90th percentile; a shared prefix counts once an instance. *Hit
-rate*: of prompt tokens, in HBM. *Drift*: mean slowdown of the later half of the measured programs
-over that of the earlier half. *Luck*: standard deviation of mean JCT, in percent, over runs that
+Under the stock policy ({stock}), means over seeds. *Live*: programs that have arrived and are not
+done, until the last one arrives. *Working set / pool*: what their contexts would take of all HBM
+blocks in that time, mean and 90th percentile; a shared prefix counts once an instance. *Hit rate*:
+of prompt tokens, in HBM. *Drift*: mean slowdown of the half of the programs that finishes later
+over that of the other half. *Luck*: standard deviation of mean JCT, in percent, over runs that
 differ in one output token of the first turn of one program in {one_of} alone. *Smallest
 difference*: what two policies' mean JCT must differ by so that luck does not hide it at the
 cell's number of seeds (the half width of a 95 % interval that luck alone would make).
@@ -83,7 +83,7 @@ def _growing(study: Study) -> str:
     if not found:
         return ""
     return (
-        f"In {', '.join(found)} the queue grows throughout the window under {code(stock)}: the "
+        f"In {', '.join(found)} the queue grows to the end under {code(stock)}: the "
         "load is more than it can serve, and its mean JCT is that of so many programs, not of a "
         "steady state. Policies that can serve the load stand out all the more."
     )

@@ -27,9 +27,8 @@ from agentserve_gym.workloads.spec import GeneratedWorkload, InlineWorkload, Tra
 
 _READING = """## How to read it
 
-- **Cell**: a scenario. Its warm-up programs, where it has any, fill the cluster; the measured ones
-  come after them, and programs that arrive later, where there are any, keep the load up until the
-  last measured one is done, so long programs are not cut off.
+- **Cell**: a scenario. All of its programs count and run to their end, so a policy that makes some
+  of them wait for the others gains nothing.
 - **Paired seeds**: with the same seed every policy meets the same programs, arrivals and tools.
 - **Score**: 0 is the reference ({reference}), 1 the lower bound: the mean JCT on an idle cluster
   with full reuse, which no policy can beat. Means are interquartile, over all runs; intervals are
@@ -47,7 +46,7 @@ _READING = """## How to read it
 
 _LIMITS = """## What not to conclude
 
-- Cells are short: {measured} measured programs a seed. Policies that learn slowly (per-tool
+- Cells are short: {programs} programs a seed. Policies that learn slowly (per-tool
   statistics, feedback windows) are judged while they learn.
 {pools}- Baselines are implemented from their papers' rules, one engine model underneath; systems
   may differ from their papers' descriptions. Tuned parameters come from few cells and seeds.
@@ -103,7 +102,7 @@ def _reading(study: Study) -> str:
 
 def _limits(study: Study) -> str:
     """What bounds every sentence above, as far as it is true of these cells."""
-    counts = [cell.cell.measured_programs for cell in study.cells]
+    counts = [cell.outcomes[cell.ranked[0]][0].programs for cell in study.cells]
     low, high = min(counts), max(counts)
     set_pools = [
         cell.name
@@ -113,7 +112,7 @@ def _limits(study: Study) -> str:
     ]
     named = _cells(list(dict.fromkeys(set_pools)), len(study.cells))
     return _LIMITS.format(
-        measured=str(low) if low == high else f"{low} to {high}",
+        programs=str(low) if low == high else f"{low} to {high}",
         pools=_POOLS.format(cells=named) if set_pools else "",
     )
 
@@ -128,7 +127,7 @@ def _conclusions(study: Study, folder: str, headroom: HeadroomFigures | None) ->
 
 def _what_was_run(study: Study) -> str:
     heading = (
-        "cell", "meant as", "instances", "tiers", "workload", "measured", "turns", "seeds", "busy",
+        "cell", "meant as", "instances", "tiers", "workload", "programs", "turns", "seeds", "busy",
         "stock / bound", "spread",
     )  # fmt: skip
     rows = [_facts(cell, study.suite.stock) for cell in study.cells]

@@ -15,12 +15,10 @@ from agentserve_gym.baselines import parse_policy
 from agentserve_gym.baselines.learned.parts import learned_weights
 from agentserve_gym.bench.measure import Outcome, measure
 from agentserve_gym.bench.suite import (
-    Cell,
     Entry,
     LuckPlan,
     Suite,
     find_scenario,
-    program_count,
     with_trace,
 )
 from agentserve_gym.scale import Workers
@@ -36,7 +34,6 @@ class Job:
     """One outcome to measure."""
 
     scenario: Scenario
-    cell: Cell
     label: str
     policy: str
     seed: int
@@ -50,11 +47,10 @@ class Job:
         return (self.scenario.name, self.label, self.seed, self.digest)
 
 
-def digest(scenario: Scenario, cell: Cell, policy: str, nudge: int = 0) -> str:
-    """A short fingerprint of what is run: another scenario, window, policy or nudge, another
-    digest; for a learned policy, other weights too."""
-    window = f"{cell.warmup_programs} {cell.measured_programs}"
-    text = f"{scenario.model_dump_json()}\n{window}\n{policy}{_learned_mark(policy)}"
+def digest(scenario: Scenario, policy: str, nudge: int = 0) -> str:
+    """A short fingerprint of what is run: another scenario, policy or nudge, another digest; for
+    a learned policy, other weights too."""
+    text = f"{scenario.model_dump_json()}\n{policy}{_learned_mark(policy)}"
     mark = hashlib.sha256(text.encode("utf-8")).hexdigest()[:10]
     return f"{mark}+{nudge}" if nudge else mark
 
@@ -86,7 +82,7 @@ def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
     measure luck with it.
 
     Raises:
-        ValueError: for an unknown scenario or policy, or a window beyond a scenario's programs.
+        ValueError: for an unknown scenario or policy.
     """
     jobs = []
     planned = []
@@ -94,40 +90,29 @@ def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
     for cell in suite.cells:
         # A digest must not depend on where the trace lies.
         scenario = find_scenario(cell.scenario)
-        _require_window(cell, scenario)
         ready = with_trace(scenario, traces)
         planned += [
-            (cell, entry, ready, _digests(scenario, cell, entry, suite.luck))
+            (entry, ready, _digests(scenario, entry, suite.luck))
             for entry in suite.policies
             if entry.scenarios is None or cell.scenario in entry.scenarios
         ]
     for number, seed in enumerate(suite.seed_numbers()):
-        for cell, entry, scenario, marks in planned:
+        for entry, scenario, marks in planned:
             if entry.seeds is None or number < entry.seeds:
-                jobs.append(Job(scenario, cell, entry.label, entry.policy, seed, marks[0], code))
+                jobs.append(Job(scenario, entry.label, entry.policy, seed, marks[0], code))
         if number < suite.luck.seeds:
             jobs += [
-                Job(scenario, cell, entry.label, entry.policy, seed, mark, code, nudge)
-                for cell, entry, scenario, marks in planned
+                Job(scenario, entry.label, entry.policy, seed, mark, code, nudge)
+                for entry, scenario, marks in planned
                 if entry.label in suite.luck.policies
                 for nudge, mark in enumerate(marks[1:], start=1)
             ]
     return jobs
 
 
-def _digests(scenario: Scenario, cell: Cell, entry: Entry, luck: LuckPlan) -> list[str]:
+def _digests(scenario: Scenario, entry: Entry, luck: LuckPlan) -> list[str]:
     """Of an entry's runs in a cell: plain, and with each nudge."""
-    return [digest(scenario, cell, entry.policy, nudge) for nudge in range(luck.nudges + 1)]
-
-
-def _require_window(cell: Cell, scenario: Scenario) -> None:
-    programs = program_count(scenario)
-    needed = cell.warmup_programs + cell.measured_programs
-    if programs is not None and needed > programs:
-        raise ValueError(
-            f"cell {cell.scenario!r}: warmup_programs {cell.warmup_programs} and measured_programs "
-            f"{cell.measured_programs} need {needed} programs; its scenario has {programs}"
-        )
+    return [digest(scenario, entry.policy, nudge) for nudge in range(luck.nudges + 1)]
 
 
 def run_job(job: Job) -> Outcome:
@@ -137,8 +122,6 @@ def run_job(job: Job) -> Outcome:
         job.label,
         parse_policy(job.policy),
         job.seed,
-        warmup=job.cell.warmup_programs,
-        measured=job.cell.measured_programs,
         nudge=job.nudge,
         digest=job.digest,
         code=job.code,

@@ -216,7 +216,7 @@ class Study:
             scenario = find_scenario(cell.scenario)
             nudges = range(suite.luck.nudges + 1)
             marks = {
-                (entry.label, digest(scenario, cell, entry.policy, nudge))
+                (entry.label, digest(scenario, entry.policy, nudge))
                 for entry in suite.policies
                 for nudge in nudges
             }

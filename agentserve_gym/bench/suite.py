@@ -1,8 +1,6 @@
 """Suites: which cells are run under which policies, as readable data.
 
-A *cell* is a scenario and a measured window of its programs. The first ``warmup_programs`` fill the
-cluster, the ``measured_programs`` after them count, and those that arrive later keep the load up
-until the last measured program is done.
+A *cell* is a scenario. All of its programs count, and a run ends when the last of them is done.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from agentserve_gym.datasets import data_folder
 from agentserve_gym.messages import unknown, validated
 from agentserve_gym.sim.scenario import PositiveInt, Scenario, StrictModel, load_scenario
 from agentserve_gym.tables import read_table
-from agentserve_gym.workloads.spec import InlineWorkload, TraceWorkload
+from agentserve_gym.workloads.spec import TraceWorkload
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Lever = Literal[
@@ -43,14 +41,11 @@ class Cell(StrictModel):
     Attributes:
         scenario: a name of the benchmark's scenarios, a preset, or a file.
         load: what the cell is meant to be; results decide whether it is a control.
-        warmup_programs, measured_programs: the window, in order of arrival.
         parallel: cells of one group differ in their hardware alone, and may be compared.
     """
 
     scenario: str
     load: Literal["light", "near saturation", "saturated"]
-    warmup_programs: NonNegativeInt = 0
-    measured_programs: PositiveInt
     parallel: str | None = None
 
 
@@ -159,8 +154,7 @@ class Suite(StrictModel):
         """A part of the suite; the reference and the stock policy always stay.
 
         Args:
-            scenarios: cells to keep; empty for all. A name that the suite does not hold is added:
-                every program of that scenario counts.
+            scenarios: cells to keep; empty for all. A name that the suite does not hold is added.
             policies: labels to keep, or policies to add, as ``parse_policy`` reads them; empty for
                 all.
             seeds: how many; ``None`` for the suite's number.
@@ -186,10 +180,8 @@ class Suite(StrictModel):
                 return cell
         if name in self.skipped:
             raise ValueError(f"scenario {name!r} cannot run here: {self.skipped[name]}")
-        programs = program_count(find_scenario(name))
-        if programs is None:
-            raise ValueError(f"scenario {name!r}: workload.programs must be set")
-        return Cell(scenario=name, load="near saturation", measured_programs=programs)
+        find_scenario(name)
+        return Cell(scenario=name, load="near saturation")
 
     def _chosen(self, name: str) -> Entry:
         for entry in self.policies:
@@ -337,12 +329,6 @@ def find_scenario(name: str) -> Scenario:
     else:
         scenario = load_scenario(name)
     return scenario.model_copy(update={"horizon_s": None})
-
-
-def program_count(scenario: Scenario) -> int | None:
-    """How many programs the scenario asks for; ``None`` for all of a trace."""
-    workload = scenario.workload
-    return len(workload.programs) if isinstance(workload, InlineWorkload) else workload.programs
 
 
 def has_lower_tier(scenario: Scenario) -> bool:

@@ -69,7 +69,7 @@ def _only(found: list[Measured], field: str, names: Sequence[str] | None) -> lis
 
 
 def _table(compared: Compared) -> Figures:
-    table = Figures(f"{compared.scenario}, {compared.measure}", _HEADING)
+    table = Figures(compared.scenario, _HEADING)
     for row in compared.rows:
         cells = ("",) * 3 if row.difference is None else difference_cells(row.difference)
         table.rows.append((row.name, f"{len(row.jct_s)}", f"{row.mean_jct_s:,.2f}", *cells))
@@ -82,7 +82,7 @@ def _table(compared: Compared) -> Figures:
 
 def _drawn(compared: Compared) -> Differences:
     return Differences(
-        f"{compared.scenario}, {compared.measure}: mean JCT against {compared.rows[0].name}",
+        f"{compared.scenario}: mean JCT against {compared.rows[0].name}",
         [
             Difference(
                 row.name,
@@ -99,7 +99,6 @@ def _drawn(compared: Compared) -> Differences:
 def _as_dict(compared: Compared) -> dict[str, Any]:
     return {
         "scenario": compared.scenario,
-        "measure": compared.measure,
         "against": compared.rows[0].name,
         "rows": [_row_as_dict(row) for row in compared.rows],
     }

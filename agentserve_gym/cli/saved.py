@@ -16,7 +16,6 @@ from agentserve_gym.report.statistics import PairedDifference, paired_difference
 from agentserve_gym.tables import read_text
 
 BENCH_FILE, TRAINING_FILE = "results.csv", "results.json"
-WHOLE, WINDOW = "whole runs", "measured window"
 _ALLOWED = (
     f"a folder of bench ({BENCH_FILE}) or train ({TRAINING_FILE}), or what run, evaluate or train "
     "printed with --json"
@@ -24,13 +23,9 @@ _ALLOWED = (
 
 
 class Measured(NamedTuple):
-    """The mean JCT of a policy with one seed.
-
-    ``origin``: where it is saved. ``measure``: of what programs it is, ``WHOLE`` or ``WINDOW``.
-    """
+    """The mean JCT of a policy with one seed; ``origin``: where it is saved."""
 
     origin: str
-    measure: str
     scenario: str
     policy: str
     seed: int
@@ -63,10 +58,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One scenario, measured in one way: the row that all are compared with comes first."""
+    """One scenario: the row that all are compared with comes first."""
 
     scenario: str
-    measure: str
     rows: list[Row]
 
 
@@ -97,17 +91,17 @@ def compare(found: Sequence[Measured], against: str | None) -> list[Compared]:
     Raises:
         ValueError: if nothing can be compared, or ``against`` is in no scenario.
     """
-    saved: dict[tuple[str, str], dict[tuple[str, str], dict[int, float]]] = {}
+    saved: dict[str, dict[tuple[str, str], dict[int, float]]] = {}
     for each in found:
-        by_origin = saved.setdefault((each.scenario, each.measure), {})
+        by_origin = saved.setdefault(each.scenario, {})
         by_origin.setdefault((each.policy, each.origin), {})[each.seed] = each.jct_s
     compared = []
-    for (scenario, measure), by_origin in saved.items():
+    for scenario, by_origin in saved.items():
         rows = _joined(by_origin)
         if against is not None:
             rows.sort(key=lambda row: row.policy != against)
         if len(rows) > 1 and against in (None, rows[0].policy):
-            compared.append(Compared(scenario, measure, _named(rows)))
+            compared.append(Compared(scenario, _named(rows)))
     if not compared:
         policies = ", ".join(dict.fromkeys(each.policy for each in found))
         beside = f" beside {against!r}" if against is not None else ""
@@ -175,7 +169,7 @@ def _of_bench(path: Path, origin: str) -> Iterator[Measured]:
             continue
         where = f"{path}, line {reader.line_num}"
         seed, jct_s = _number(row["seed"], where), _number(row["jct_mean_s"], where)
-        yield Measured(origin, WINDOW, row["scenario"], row["label"], int(seed), jct_s)
+        yield Measured(origin, row["scenario"], row["label"], int(seed), jct_s)
 
 
 def _of_document(path: Path, origin: str) -> list[Measured]:
@@ -187,7 +181,7 @@ def _of_document(path: Path, origin: str) -> list[Measured]:
         if "runs" in document:
             return [
                 Measured(
-                    origin, WHOLE, str(document["scenario"]), str(run["policy"]),
+                    origin, str(document["scenario"]), str(run["policy"]),
                     int(run["seed"]), _number(run["mean_jct_s"]["all"], str(path)),
                 )
                 for run in document["runs"]
@@ -204,7 +198,7 @@ def _of_evaluation(evaluation: Any, path: Path, origin: str) -> Iterator[Measure
     for scores in evaluation["policies"]:
         for seed, jct_s in zip(seeds, scores["by_seed"]["jct"], strict=True):
             number = _number(jct_s, str(path))
-            yield Measured(origin, WHOLE, scenario, str(scores["policy"]), int(seed), number)
+            yield Measured(origin, scenario, str(scores["policy"]), int(seed), number)
 
 
 def _number(value: Any, where: str) -> float:

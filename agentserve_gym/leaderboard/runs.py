@@ -16,7 +16,7 @@ from agentserve_gym.bench.results import ResultsFile, key
 from agentserve_gym.bench.runner import Job, code_fingerprint, run_jobs
 from agentserve_gym.bench.suite import find_scenario
 from agentserve_gym.compiled import kernel
-from agentserve_gym.leaderboard.edition import Edition, Part, PrivateSeeds, Recorded, ScoredCell
+from agentserve_gym.leaderboard.edition import Edition, Part, PrivateSeeds, Recorded
 from agentserve_gym.leaderboard.policies import fingerprint, require_live_view
 from agentserve_gym.leaderboard.submission import (
     Card,
@@ -103,18 +103,11 @@ def again(
     return [(told[run], row_of(found[job.key], run[1])) for run, job in jobs.items()]
 
 
-def record(cell: ScoredCell, policy: str, seed: int, place: int) -> Recorded:
+def record(cell: str, policy: str, seed: int, place: int) -> Recorded:
     """What a policy achieves in a cell with a seed, which is the ``place``-th of its part."""
-    outcome = measure(
-        find_scenario(cell.scenario),
-        policy,
-        parse_policy(policy),
-        seed,
-        warmup=cell.warmup_programs,
-        measured=cell.measured_programs,
-    )
+    outcome = measure(find_scenario(cell), policy, parse_policy(policy), seed)
     figures = (outcome.jct_mean_s, outcome.jct_p99_s, outcome.slowdown)
-    return Recorded(cell.scenario, place, *map(rounded, figures))
+    return Recorded(cell, place, *map(rounded, figures))
 
 
 def plan(
@@ -124,12 +117,10 @@ def plan(
     code = code_fingerprint()
     what = f"{edition.name} {card.policy} {fingerprint(parse_policy(card.policy))} {code}"
     digest = hashlib.sha256(what.encode("utf-8")).hexdigest()[:10]
-    cells = {cell.scenario: cell for cell in edition.cells}
-    scenarios = {name: find_scenario(name) for name in cells}
+    scenarios = {name: find_scenario(name) for name in edition.cell_names}
     return {
         (cell, place): Job(
             scenario=scenarios[cell],
-            cell=cells[cell],
             label=card.name,
             policy=timed(card.policy),
             seed=seeds[place - 1],

@@ -1,4 +1,4 @@
-"""Episodes of training: a cell's window, perhaps with another load and other pools."""
+"""Episodes of training: a cell, perhaps with another load and other pools."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from agentserve_gym.baselines import NamedPolicy, drive
-from agentserve_gym.bench.measure import Window, lifetimes
-from agentserve_gym.bench.suite import Cell, find_scenario, load_suite, with_trace
+from agentserve_gym.bench.suite import find_scenario, load_suite, with_trace
 from agentserve_gym.learning.recipe import Recipe, Variation
 from agentserve_gym.sim import Scenario, Simulation, load_scenario
 from agentserve_gym.sim.kernel.randomness import mix
@@ -29,12 +28,10 @@ _ROOM_IN_POOL = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """What is played: a scenario whose window is measured, and a seed; of which ``cell``."""
+    """What is played: a scenario to its end, and a seed; of which ``cell``."""
 
     cell: int
     scenario: Scenario
-    warmup: int
-    measured: int
     seed: int
 
 
@@ -53,24 +50,23 @@ class Episodes:
         else:
             cells = [cell for cell in suite.cells if cell.load != "light"]
         self._recipe = recipe
-        self._cells = [(cell, with_trace(find_scenario(cell.scenario), traces)) for cell in cells]
         self.names = [cell.scenario for cell in cells]
+        self._scenarios = [with_trace(find_scenario(name), traces) for name in self.names]
 
     def training(self, update: int) -> list[Episode]:
         """One a pair, every cell about as often as the others."""
         order = Random(f"{self._recipe.seed} {update}")
-        numbers = list(range(len(self._cells)))
+        numbers = list(range(len(self._scenarios)))
         chosen: list[int] = []
         while len(chosen) < self._recipe.pairs:
             order.shuffle(numbers)
             chosen += numbers
         episodes = []
         for pair, number in enumerate(chosen[: self._recipe.pairs]):
-            cell, scenario = self._cells[number]
             drawn = mix(self._recipe.seed, update, pair) % (2**31 - FIRST_TRAINING_SEED)
             seed = FIRST_TRAINING_SEED + drawn
-            played = varied(scenario, self._recipe.variation, seed)
-            episodes.append(_episode(number, cell, played, seed))
+            played = varied(self._scenarios[number], self._recipe.variation, seed)
+            episodes.append(Episode(number, played, seed))
         return episodes
 
     def selection(self) -> list[Episode]:
@@ -81,14 +77,10 @@ class Episodes:
     def on_seeds(self, seeds: Sequence[int]) -> list[Episode]:
         """Every cell as it is on each of the seeds."""
         return [
-            _episode(number, cell, scenario, seed)
-            for number, (cell, scenario) in enumerate(self._cells)
+            Episode(number, scenario, seed)
+            for number, scenario in enumerate(self._scenarios)
             for seed in seeds
         ]
-
-
-def _episode(number: int, cell: Cell, scenario: Scenario, seed: int) -> Episode:
-    return Episode(number, scenario, cell.warmup_programs, cell.measured_programs, seed)
 
 
 def varied(scenario: Scenario, variation: Variation, seed: int) -> Scenario:
@@ -133,25 +125,16 @@ def _log_uniform(draw: Random, bounds: tuple[float, float]) -> float:
 
 
 def episode_cost(episode: Episode, policy: NamedPolicy, tail: float) -> float:
-    """log mean JCT of all programs that have arrived when the measured ones are done, with their
-    time so far where they are not done themselves, + ``tail`` x log p99 JCT of the measured ones.
+    """log mean JCT + ``tail`` x log p99 JCT, of every program.
 
-    Of the measured ones alone, a policy learns to starve those that came before them. A run that
-    is cut off costs as if everything had taken twice as long.
+    A run that is cut off costs as if what has arrived had taken twice as long as it has so far.
     """
-    simulation = Simulation(episode.scenario, episode.seed, record_turns=True)
-    window = Window(simulation, episode.warmup, episode.measured)
-    records = simulation.metrics.records
-    assert records is not None
+    simulation = Simulation(episode.scenario, episode.seed)
+    metrics = simulation.metrics
     cut_off = 0.0
     for answers, _ in enumerate(drive(simulation, policy), start=1):
-        if window.is_over(records):
-            break
-        if answers > _FEW_ANSWERS and answers > MOST_ANSWERS_A_TURN * len(records):
+        if answers > _FEW_ANSWERS and answers > MOST_ANSWERS_A_TURN * len(metrics.ttft_s):
             cut_off = log(2.0)
             break
-    arrived_s, ended_s = lifetimes(window, records)
-    so_far_s = simulation.now_s - np.nan_to_num(arrived_s)
-    jct_s = np.where(np.isnan(ended_s), so_far_s, ended_s - arrived_s)
-    mean_s = simulation.report()["mean_jct_s"]["all"]
-    return cut_off + log(mean_s) + tail * log(np.percentile(jct_s, 99))
+    jct_s = metrics.jct_s + simulation.orchestrator.times_so_far()[0]
+    return cut_off + log(np.mean(jct_s)) + tail * log(np.percentile(jct_s, 99))

@@ -34,7 +34,7 @@ def toy_suite(seeds: int = 3, **changes: object) -> Suite:
             "description": "for tests",
             "seeds": seeds,
             "first_seed": 0,
-            "cells": [{"scenario": "toy", "load": "light", "measured_programs": 2}],
+            "cells": [{"scenario": "toy", "load": "light"}],
             "policies": policies,
             **changes,
         }

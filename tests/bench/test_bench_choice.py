@@ -56,9 +56,7 @@ def study(*left_out: str, seeds: int = 4, learned: bool = False) -> Study:
         levers[LEARNED] = "learned"
     labels = [label for label in levers if label not in left_out]
     policies = [{"label": name, "policy": name, "lever": levers[name]} for name in labels]
-    cells = [
-        {"scenario": name, "load": "saturated", "measured_programs": 2} for name in (FIRST, SECOND)
-    ]
+    cells = [{"scenario": name, "load": "saturated"} for name in (FIRST, SECOND)]
     both = toy_suite(seeds=seeds, policies=policies, cells=cells)
     runs = []
     for cell in both.cells:

@@ -71,7 +71,7 @@ def test_nudges_are_checked_and_none_changes_nothing():
 
 def test_a_nudged_run_differs_by_its_token():
     runs = [
-        measure(load_scenario("toy"), "lru", parse_policy("lru"), 0, warmup=0, measured=2,
+        measure(load_scenario("toy"), "lru", parse_policy("lru"), 0,
                 nudge=nudge)
         for nudge in (0, 1)
     ]  # fmt: skip

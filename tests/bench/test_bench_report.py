@@ -55,7 +55,7 @@ def _routing_study(hits: float) -> Study:
         {"label": "affinity", "policy": "affinity", "lever": "stock"},
         {"label": "least-loaded", "policy": "least_loaded", "lever": "routing"},
     ]
-    cells = [{"scenario": "default", "load": "saturated", "measured_programs": 2}]
+    cells = [{"scenario": "default", "load": "saturated"}]
     suite = toy_suite(policies=policies, cells=cells)
     jct_s = {"random": [20.0] * 3, "affinity": [10.0, 11.0, 10.5], "least-loaded": [9.0, 9.5, 9.1]}
     found = outcomes(suite, jct_s, scenario="default")

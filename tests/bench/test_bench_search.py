@@ -36,7 +36,7 @@ SPACE = {
 
 def busy_suite(**changes):
     """``toy`` as a cell to be searched; it has DRAM."""
-    cells = [{"scenario": "toy", "load": "saturated", "measured_programs": 2}]
+    cells = [{"scenario": "toy", "load": "saturated"}]
     return toy_suite(cells=cells, **changes)
 
 
@@ -114,7 +114,7 @@ def test_suites_take_in_what_was_found(monkeypatch, tmp_path):
     content = (
         'name = "mine"\ndescription = "d"\nseeds = 1\nfirst_seed = 0\n'
         'policies = ["random", "affinity", "found"]\n'
-        '[[cells]]\nscenario = "toy"\nload = "light"\nmeasured_programs = 2\n'
+        '[[cells]]\nscenario = "toy"\nload = "light"\n'
     )
     file = tmp_path / "mine.toml"
     file.write_text(content, encoding="utf-8")

@@ -42,7 +42,7 @@ def make(*labels: str, scenario: str = HBM_ONLY, seeds: int = 3, **changes: obje
     names = ("random", "affinity", *labels)
     suite = toy_suite(
         seeds=seeds,
-        cells=[{"scenario": scenario, "load": "saturated", "measured_programs": 2}],
+        cells=[{"scenario": scenario, "load": "saturated"}],
         policies=[
             {"label": name, "policy": POLICIES[name][0], "lever": POLICIES[name][1]}
             for name in names
@@ -162,7 +162,7 @@ def test_the_most_widespread_policy_is_named_with_its_cells():
 )
 def test_a_policy_that_is_best_in_most_cells_is_told_from_one_that_is_not(best, end):
     names = (HBM_ONLY, "coding-8b-hbm", WITH_DRAM)
-    cells = [{"scenario": n, "load": "saturated", "measured_programs": 2} for n in names]
+    cells = [{"scenario": n, "load": "saturated"} for n in names]
     policies = [entry.model_dump() for entry in make("ttl", "plas").suite.policies]
     suite = toy_suite(cells=cells, policies=policies)
     found = []
@@ -211,7 +211,7 @@ def test_every_report_is_written_and_its_tables_are_whole(labels, scenario, seed
 def test_parallel_cells_without_a_tier_policy_are_reported():
     suite = make().suite
     pair = [
-        {"scenario": name, "load": "saturated", "measured_programs": 2, "parallel": "pair"}
+        {"scenario": name, "load": "saturated", "parallel": "pair"}
         for name in (HBM_ONLY, "coding-8b-hbm")
     ]
     both = toy_suite(cells=pair, policies=[entry.model_dump() for entry in suite.policies])

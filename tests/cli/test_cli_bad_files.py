@@ -281,7 +281,7 @@ def test_policies_of_a_users_module(said, source, name, message, monkeypatch, re
 
 HEAD = 'name = "s"\ndescription = "d"\nseeds = 1\nfirst_seed = 0\n'
 POLICIES = 'policies = ["random", "affinity"]\n'
-CELL = '[[cells]]\nscenario = "toy"\nload = "light"\nmeasured_programs = 2\n'
+CELL = '[[cells]]\nscenario = "toy"\nload = "light"\n'
 
 
 @pytest.mark.parametrize(
@@ -299,8 +299,6 @@ CELL = '[[cells]]\nscenario = "toy"\nload = "light"\nmeasured_programs = 2\n'
             "unknown scenario 'toyy'; did you mean 'toy'",
         ),
         (HEAD + POLICIES + CELL.replace("light", "heavy"), "cells.0.load is 'heavy'"),
-        (HEAD + POLICIES + CELL.replace("= 2", "= 0"), "cells.0.measured_programs is 0"),
-        (HEAD + POLICIES + CELL.replace("= 2", "= 99"), "need 99 programs; its scenario has 2"),
         (HEAD + POLICIES + CELL + CELL, "cells names toy twice"),
         (HEAD + POLICIES + CELL + "loud = 1\n", "did you mean 'load'"),
         (HEAD + "seed = 1\n" + POLICIES + CELL, "unknown key 'seed'; did you mean 'seeds'"),

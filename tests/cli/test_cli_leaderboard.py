@@ -38,7 +38,6 @@ p99_ms = 1000.0
 [[cells]]
 scenario = "toy"
 load = "light"
-measured_programs = 2
 covers = "nothing"
 """
 USER = """
@@ -68,7 +67,7 @@ def toys(tmp_path, monkeypatch) -> Path:
     edition = load_edition(str(path))
     reference = {
         part: [
-            record(edition.cells[0], "affinity", seed, place)
+            record(edition.cell_names[0], "affinity", seed, place)
             for place, seed in enumerate(seeds, start=1)
         ]
         for part, seeds in (("public", edition.public_seeds), ("private", PRIVATE.seeds))

@@ -26,7 +26,7 @@ GUIDES = [
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z][\w-]*):", MAKEFILE, re.MULTILINE))
-MADE = re.compile(r"(dist|checkpoints|runs|agentserve_gym/_compiled)/")
+MADE = re.compile(r"(dist|build|checkpoints|runs|agentserve_gym/_compiled)/")
 """Folders that commands make."""
 
 

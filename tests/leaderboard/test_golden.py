@@ -22,7 +22,7 @@ def test_recorded_rows_are_what_this_version_simulates(edition, policy: str) -> 
     rows = edition.records.golden.get(policy) or edition.records.reference["public"]
     first = [row for row in rows if row.seed == 1]
     assert [row.cell for row in first] == edition.cell_names
-    for cell, row in zip(edition.cells, first, strict=True):
+    for cell, row in zip(edition.cell_names, first, strict=True):
         found = record(cell, policy, edition.public_seeds[0], 1)
         assert found[2:] == pytest.approx(row[2:], rel=1e-9), (
             f"edition {edition.name} is frozen, and {policy} in {row.cell} is no longer what was "

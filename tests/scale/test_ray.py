@@ -40,7 +40,6 @@ policies = ["random", "affinity", "lmetric"]
 [[cells]]
 scenario = "functions-8b-4"
 load = "saturated"
-measured_programs = 80
 """
 
 
