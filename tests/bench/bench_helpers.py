@@ -47,7 +47,7 @@ def outcomes(suite: Suite, jct_s: dict[str, list[float]], **changes: object) -> 
     scenario = find_scenario(cell.scenario)
     made = []
     for label, values in jct_s.items():
-        mark = digest(scenario, cell, suite.entry(label).policy)
+        mark = digest(scenario, suite.entry(label).policy)
         made += [
             replace(PLAIN, label=label, seed=seed, jct_mean_s=value, digest=mark, **changes)
             for seed, value in enumerate(values)

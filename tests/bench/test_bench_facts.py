@@ -31,7 +31,7 @@ def with_luck(suite, spread: float, **changes):
             run,
             jct_mean_s=run.jct_mean_s * math.exp(sign * spread),
             nudge=nudge,
-            digest=digest(scenario, cell, "affinity", nudge),
+            digest=digest(scenario, "affinity", nudge),
         )
         for run in plain
         if run.label == "affinity" and run.seed < 2
