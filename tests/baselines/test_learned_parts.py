@@ -160,11 +160,20 @@ def test_the_order_of_queues_is_learned_too() -> None:
     assert longest_first["jct_s"] != start["jct_s"]
 
 
-@pytest.mark.parametrize("place", ["keep", "pin", "cold", "far"])
+@pytest.mark.parametrize("place", ["keep", "pin", "cold"])
 def test_contexts_wait_where_the_highest_value_is(place: str) -> None:
     report = report_of(changed(**{f"place_{place}__one": 9.0}))
     counts = report["counters"]
     assert counts[f"learned_residency.{place}"] == report["turns"] - report["programs"]
+
+
+def test_copies_go_on_to_the_farthest_tier_by_a_score() -> None:
+    both, near = report_of(heuristic_weights()), report_of(changed(copy_far__one=-1.0))
+    gaps = both["turns"] - both["programs"]
+    assert both["counters"]["learned_residency.warm"] == gaps
+    assert both["counters"]["learned_residency.far"] > 0
+    assert both["residency"]["offloads"]["cxl"] > 0
+    assert near["counters"]["learned_residency.far"] == near["residency"]["offloads"]["cxl"] == 0
 
 
 def test_routing_is_lmetric_where_nothing_else_weighs() -> None:

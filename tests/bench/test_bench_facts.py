@@ -25,7 +25,7 @@ JCT_S = {"random": [20.0] * 3, "affinity": [10.0] * 3, "ttl": [8.0] * 3, "belady
 def with_luck(suite, spread: float, **changes):
     """Outcomes of ``suite`` with nudged runs of affinity: by ``spread`` above and below."""
     plain = outcomes(suite, JCT_S, **changes)
-    cell, scenario = suite.cells[0], find_scenario("toy")
+    scenario = find_scenario("toy")
     return plain + [
         replace(
             run,

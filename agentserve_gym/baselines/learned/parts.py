@@ -48,6 +48,8 @@ SOURCE = "trained here by evolution, from heuristics"
 
 _PROBE_TOKENS, _PROBE_HISTORY = 2048, 16384
 _CHECK_EVERY_S = 1.0
+_FAR_AFTER_S = 0.05
+"""As ``kvbm``: the first copy is under way."""
 _EXTREME = 5.0
 """Most and least of a log factor: beyond it is always or never."""
 
@@ -270,7 +272,8 @@ class _Costs(NamedTuple):
 
 @register(
     "learned_residency",
-    "the place of highest learned value: left in HBM, pinned, copied down warm or cold, or far",
+    "the place of highest learned value: left in HBM, pinned, copied down warm or cold; a second "
+    "copy in the farthest tier by a learned score",
     SOURCE,
     ("warm", "keep", "pin", "cold", "far"),
 )
@@ -278,15 +281,19 @@ class _Costs(NamedTuple):
 class LearnedResidency(LearnedPart, Residency):
     """The value of a place depends on the situation and on ``GAP``'s numbers: logs of the expected
     gap, of recomputing and of restoring, and of turns done; whether a person answers; the context's
-    size. What is left in HBM has a rank that may depend on when its program is expected back, and
-    on what it would take to compute it again: with weights 0 it is least recently used."""
+    size. So does the score by which what is copied to the nearest tier goes to the farthest, too,
+    where it is above 0 (see ``kvbm``). What is left in HBM has a rank that may depend on when its
+    program is expected back, and on what it would take to compute it again: with weights 0 it is
+    least recently used."""
 
     def place(self, decision: PlacementDecision) -> Place:
         tiers = decision.cluster.reached_tiers(decision.instance)
         costs = self._costs(decision, tiers)
-        values = self._values(decision, costs, len(tiers))
+        seen = self._features(decision, costs)
+        values = self._values(seen, tiers)
         best = max(values, key=lambda place: values[place])
-        self.count(best)
+        is_second = decision.elapsed_s > 0.0 and best in ("warm", "cold")
+        self.count("far" if is_second else best)
         rank = self._rank(decision.time_s, costs)
         if best == "pin":
             longer = exp(clamp(self._groups["pin"][0], -_EXTREME, _EXTREME))
@@ -294,12 +301,16 @@ class LearnedResidency(LearnedPart, Residency):
             return Place(PlacementKind.PIN, ttl_s=ttl_s, until_admitted=True, rank=rank)
         if best == "keep":
             return Place(PlacementKind.KEEP, rank=rank)
-        tier = tiers[-1 if best == "far" else 0]
-        return offload(tier, stay_warm=best != "cold", rank=rank)
+        is_warm = best == "warm"
+        if is_second:
+            return offload(tiers[-1], stay_warm=is_warm, rank=rank)
+        again = len(tiers) > 1 and self.score("copy_far", seen) > 0.0
+        after_s = _FAR_AFTER_S if again else None
+        return offload(tiers[0], stay_warm=is_warm, rank=rank, ask_again_s=after_s)
 
     def values(self, decision: PlacementDecision) -> dict[str, float]:
         tiers = decision.cluster.reached_tiers(decision.instance)
-        return self._values(decision, self._costs(decision, tiers), len(tiers))
+        return self._values(self._features(decision, self._costs(decision, tiers)), tiers)
 
     def _costs(self, decision: PlacementDecision, tiers: list[str]) -> _Costs:
         cluster, context = decision.cluster, max(decision.program.context_tokens, 1)
@@ -310,10 +321,10 @@ class LearnedResidency(LearnedPart, Residency):
         restore_s = cluster.load_s(decision.instance, tiers[0], context) if tiers else recompute_s
         return _Costs(expected_s, recompute_s, restore_s)
 
-    def _values(self, decision: PlacementDecision, costs: _Costs, tiers: int) -> dict[str, float]:
+    def _features(self, decision: PlacementDecision, costs: _Costs) -> list[float]:
         cluster, program = decision.cluster, decision.program
         pool_tokens = _pool_tokens(cluster.instances[decision.instance])
-        seen = [
+        return [
             *self._situation.features(cluster),
             log(costs.gap_s + 0.05) / 3.0,
             log(costs.recompute_s + 0.01) / 3.0,
@@ -322,18 +333,17 @@ class LearnedResidency(LearnedPart, Residency):
             log1p(program.turns_done) / 3.0,
             relative_size(max(program.context_tokens, 1), pool_tokens),
         ]
-        return {place: self.score(f"place_{place}", seen) for place in _within_reach(tiers)}
+
+    def _values(self, seen: list[float], tiers: list[str]) -> dict[str, float]:
+        """Of the places where the context can wait: a copy needs a tier."""
+        places = PLACES if tiers else PLACES[:2]
+        return {place: self.score(f"place_{place}", seen) for place in places}
 
     def _rank(self, now_s: float, costs: _Costs) -> float:
         gap, recompute = self._groups["rank"]
         if not gap and not recompute:
             return 0.0
         return now_s - gap * costs.gap_s + 10.0 * recompute * log(costs.recompute_s + 0.01)
-
-
-def _within_reach(tiers: int) -> tuple[str, ...]:
-    """The places where a context can wait: copies need a tier, and a far one a second tier."""
-    return PLACES if tiers > 1 else PLACES[:4] if tiers else PLACES[:2]
 
 
 def _pool_tokens(view: InstanceView) -> float:

@@ -28,7 +28,7 @@ MEMBER = ("context", "acting", "elapsed", "turns_done", "turns_left", "served")
 """A program that may be paused, see ``LearnedAdmission``."""
 GAP = ("expected_gap", "recompute", "restore", "person", "turns_done", "size")
 """A context that waits for a tool, see ``LearnedResidency``."""
-PLACES = ("keep", "pin", "warm", "cold", "far")
+PLACES = ("keep", "pin", "warm", "cold")
 """Where a context may wait."""
 
 LAYOUT: dict[str, tuple[str, ...]] = {
@@ -42,6 +42,7 @@ LAYOUT: dict[str, tuple[str, ...]] = {
     "release": ORDER,
     "queue": ORDER,
     **{f"place_{place}": (*SITUATION, *GAP) for place in PLACES},
+    "copy_far": (*SITUATION, *GAP),
     "pin": ("length",),
     "rank": ("gap", "recompute"),
 }
@@ -60,10 +61,11 @@ _HEURISTIC = {
     "place_pin": {"one": -1.0},
     "place_warm": {"one": 1.0},
     "place_cold": {"one": -1.0},
-    "place_far": {"one": -1.0},
+    "copy_far": {"one": 1.0},
     "pin": {"length": 1.0},
 }
-"""LMetric in seconds, ThunderAgent's gate, first come, first served, write-through."""
+"""LMetric in seconds, ThunderAgent's gate, first come, first served, write-through to the nearest
+and to the farthest tier."""
 
 
 @dataclass(frozen=True, slots=True)
