@@ -22,7 +22,6 @@ from agentserve_gym.bench.suite import (
     LuckPlan,
     Suite,
     find_scenario,
-    has_lower_tier,
     tuned_parts,
     with_tuned_parts,
 )
@@ -70,8 +69,8 @@ def combinations(content: Mapping[str, Any], suite: Suite) -> Candidates:
     tuned = tuned_parts()
     found: Candidates = {}
     for cell in suite.cells:
-        tiers = has_lower_tier(find_scenario(cell.scenario))
-        residency = content["residency_with_tiers" if tiers else "residency"]
+        tiers = find_scenario(cell.scenario).cluster.tier_names
+        residency = content["residency"][min(len(tiers), 2)]
         crossed: dict[str, str] = {}
         for parts in product(content["routing"], residency, content["admission"], content["order"]):
             named = "+".join(part for part in parts if part not in ("", "lru"))
