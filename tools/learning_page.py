@@ -14,7 +14,7 @@ from agentserve_gym.plots import Difference, Differences, draw_comparison, draw_
 from agentserve_gym.report.markdown import change, code, plural, table, text_table
 from agentserve_gym.report.page import current_commit, joined, opening
 from agentserve_gym.report.statistics import Estimate, pooled_ratio, ratio
-from tools.learning_studies import SPECIALIST, part_policies
+from tools.learning_studies import GENERAL, SPECIALIST, part_policies
 
 PICTURES = {
     "standard": "learning/standard.png",
@@ -76,7 +76,7 @@ class Judged:
 def judged(study: Study, label: str) -> Judged:
     """In all cells but the light ones."""
     cells = [cell for cell in study.cells if cell.cell.load != "light"]
-    compared = set(cells[0].compared) - {label}
+    compared = set(cells[0].compared) - set(study.labels("learned"))
     return Judged(label, cells, [other for other in study.ranked_labels if other in compared])
 
 
@@ -87,11 +87,11 @@ def page(specialist: Study, standard: Study, unseen: Study, parts: Study) -> str
             opening("Learned policies", "make learning-results", current_commit()),
             _INTRODUCTION,
             _weights(),
+            _general(judged(standard, GENERAL)),
+            _unseen(judged(unseen, GENERAL)),
             _specialist(judged(specialist, SPECIALIST)),
             _differently(judged(specialist, SPECIALIST)),
             _parts(judged(parts, SPECIALIST)),
-            _elsewhere(judged(standard, SPECIALIST)),
-            _unseen(judged(unseen, SPECIALIST)),
         ]
     )
 
@@ -100,8 +100,8 @@ def pictures(specialist: Study, standard: Study, unseen: Study) -> dict[str, byt
     """By path from the page."""
     return {
         PICTURES["episode"]: _episode(judged(specialist, SPECIALIST)),
-        PICTURES["standard"]: _picture(judged(standard, SPECIALIST)),
-        PICTURES["unseen"]: _picture(judged(unseen, SPECIALIST)),
+        PICTURES["standard"]: _picture(judged(standard, GENERAL)),
+        PICTURES["unseen"]: _picture(judged(unseen, GENERAL)),
     }
 
 
@@ -124,12 +124,13 @@ def _weights() -> str:
     )
 
 
-def _elsewhere(standard: Judged) -> str:
+def _general(standard: Judged) -> str:
     return (
-        "## Elsewhere: the standard suite\n\nThe same weights in "
-        f"{plural(len(standard.cells), 'cell')} of the [standard suite](benchmark.md), on "
-        f"{_seeds(standard)} that are not the suite's own, against the policies that are strong "
-        "somewhere in it.\n\n"
+        f"## One policy for every cluster: the standard suite\n\n{code(GENERAL)}, the weights "
+        f"`general`, in {plural(len(standard.cells), 'cell')} of the [standard "
+        f"suite](benchmark.md), on {_seeds(standard)} that are not the suite's own, against the "
+        "policies that are strong somewhere in it, and against the combinations that a search "
+        "found for one of its cells.\n\n"
         f"{_verdict(standard)}\n{_cells_table(standard)}\n![cells]({PICTURES['standard']})\n\n"
         f"{_others_table(standard)}"
     )
@@ -177,7 +178,7 @@ def _episode(specialist: Judged) -> bytes:
 
 def _unseen(unseen: Judged) -> str:
     return (
-        "## Elsewhere: where nobody tuned either\n\n"
+        "## The same weights where nobody trained or tuned\n\n"
         f"The suite `unseen`: {plural(len(unseen.cells), 'cell')} with other GPUs, models, numbers "
         "of instances, mixes, rates and rhythms than the standard suite's, one of them with late "
         f"signals; {_seeds(unseen)}.\n\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from agentserve_gym.bench.suite import LuckPlan, Suite, load_suite
+from agentserve_gym.bench.suite import LuckPlan, Suite, found_labels, load_suite
 
-SPECIALIST = "learned"
-"""The package's weights, which were trained on the preset `default`."""
+GENERAL = "learned"
+"""One set of weights for every cluster."""
+SPECIALIST = "learned(weights=default)"
+"""Weights for the preset `default`."""
 
 SPECIALIST_SEEDS = 30
 ELSEWHERE_SEEDS = 20
@@ -23,12 +25,19 @@ FROM_HEURISTICS = {
 }
 """What each learned part began as, nearly: the part of a published system."""
 
+_LEARNED = {
+    "routing": "learned_routing",
+    "residency": "learned_residency",
+    "admission": "learned_admission",
+    "scheduling": "learned_order",
+}
+
 
 def specialist_suite() -> Suite:
-    """The preset `default` under every curated policy and the specialist, on evaluation seeds."""
+    """The preset `default` under every curated policy and the learned ones, on evaluation seeds."""
     standard = load_suite("standard")
     deployable = [entry.label for entry in standard.policies if entry.lever != "oracle"]
-    labels = [*deployable, *SEARCHED, SPECIALIST]
+    labels = [*deployable, *SEARCHED, GENERAL, SPECIALIST]
     part = standard.only(["default"], labels, SPECIALIST_SEEDS)
     return _without_luck(part, "specialist for default", first_seed=0)
 
@@ -37,14 +46,16 @@ def unseen_suite() -> Suite:
     """Cells that nothing was trained or tuned on."""
     suite = load_suite("unseen")
     labels = [entry.label for entry in suite.policies]
-    part = suite.only([], [*labels, SPECIALIST], ELSEWHERE_SEEDS)
+    part = suite.only([], [*labels, GENERAL], ELSEWHERE_SEEDS)
     return _without_luck(part, "unseen cells", suite.first_seed)
 
 
 def elsewhere_suite() -> Suite:
-    """Every cell of the standard suite, under the policies that are strong somewhere in it."""
+    """Every cell of the standard suite, under the policies that are strong somewhere in it, and
+    the combinations that a search found for one of the cells."""
     strong = [entry.label for entry in load_suite("unseen").policies]
-    part = load_suite("standard").only([], [*strong, SPECIALIST], ELSEWHERE_SEEDS)
+    labels = dict.fromkeys([*strong, *found_labels().values(), GENERAL])
+    part = load_suite("standard").only([], list(labels), ELSEWHERE_SEEDS)
     return _without_luck(part, "standard cells", ELSEWHERE_FIRST_SEED)
 
 
@@ -61,11 +72,15 @@ def part_policies() -> dict[str, str]:
     policies = {"+".join(heuristics.values()): "nothing"}
     for family in heuristics:
         rest = [part for other, part in heuristics.items() if other != family]
-        policies["+".join([f"learned({family})", *rest])] = f"{family} alone"
+        policies["+".join([_specialist_part(family), *rest])] = f"{family} alone"
     for family in heuristics:
-        learned = [f"learned({other})" for other in heuristics if other != family]
+        learned = [_specialist_part(other) for other in heuristics if other != family]
         policies["+".join([heuristics[family], *learned])] = f"all but {family}"
     return policies
+
+
+def _specialist_part(family: str) -> str:
+    return f"{_LEARNED[family]}(weights=default)"
 
 
 def _without_luck(part: Suite, name: str, first_seed: int) -> Suite:

@@ -13,7 +13,7 @@ from agentserve_gym.bench import Study
 from agentserve_gym.report import page as shell
 from agentserve_gym.report.page import current_commit, is_made_by, made_by
 from tools import docs_check, learning_page, learning_results, training_results
-from tools.learning_studies import SPECIALIST, part_policies, specialist_suite
+from tools.learning_studies import GENERAL, SPECIALIST, part_policies, specialist_suite
 
 PAGES = docs_check.GENERATED
 
@@ -116,7 +116,7 @@ def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
         "| `lmetric` |",
         "`agentserve train --recipe default`",
         "Against the best of each cell: ",
-        "| all but routing | `lmetric+learned(residency)",
+        "| all but routing | `lmetric+learned_residency(weights=default)",
     ):
         assert line in made, line
     pictures = learning_page.pictures(toys["default"], toys["standard"], toys["unseen"])
@@ -125,8 +125,8 @@ def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
 
 _TOY_POLICIES = {
     "default": ["lmetric", SPECIALIST],
-    "standard": ["lmetric", "thunderagent", SPECIALIST],
-    "unseen": ["lmetric", "thunderagent", SPECIALIST],
+    "standard": ["lmetric", "thunderagent", GENERAL],
+    "unseen": ["lmetric", "thunderagent", GENERAL],
     "parts": [*part_policies(), SPECIALIST],
 }
 
