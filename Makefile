@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo test test-compiled compiled interpreted check docs docs-serve docs-outputs docs-pictures docs-check training-results learning-results leaderboard leaderboard-page bench bench-speed bench-peers conformance pure-wheel compiled-wheels clean
+.PHONY: demo test test-log test-compiled compiled interpreted check docs docs-serve docs-outputs docs-pictures docs-check training-results learning-results leaderboard leaderboard-page bench bench-speed bench-peers conformance pure-wheel compiled-wheels clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/agentserve demo
@@ -30,6 +30,11 @@ test: $(VENV)/.test-ready
 test-compiled: compiled
 	AGENTSERVE_KERNEL=compiled OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
 	  -n $(PYTEST_WORKERS) --dist worksteal
+
+# Logging to Weights & Biases and MLflow, whose packages (160 MB) the other tests do without.
+test-log: $(VENV)/.test-ready
+	$(PIP) --editable '.[log]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/tracking
 
 # Does nothing where the kernel is compiled from the sources as they are.
 compiled: $(VENV)/.test-ready

@@ -12,6 +12,8 @@ _EXTRA_OF_MODULE = {
     "sb3_contrib": "train",
     "tensorboard": "train",
     "tqdm": "train",
+    "wandb": "log",
+    "mlflow": "log",
     "aiconfigurator_core": "calibration",
 }
 

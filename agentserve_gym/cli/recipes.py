@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict
+from functools import partial
 from math import expm1
 from pathlib import Path
 from typing import Any
 
 from agentserve_gym.cli.figures import Figures
-from agentserve_gym.cli.output import console, note, print_json
+from agentserve_gym.cli.output import console, note, plain_warnings, print_json
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.seeds import seed_folder, train_side_by_side
 from agentserve_gym.cli.stopping import resumable
 from agentserve_gym.cli.workers import Opening
+from agentserve_gym.tracking import LogTo
 
 
 def is_recipe_run(folder: Path) -> bool:
@@ -29,6 +31,7 @@ def train_recipe_seeds(
     number: int,
     out: Path | None,
     opening: Opening,
+    services: tuple[str, ...],
     *,
     json: bool,
 ) -> None:
@@ -37,9 +40,10 @@ def train_recipe_seeds(
     from agentserve_gym.learning.runs import WEIGHTS, SeedRun, finish_recipe
 
     made = load_recipe(recipe, changes)
-    folder = out or Path("runs") / f"recipe-{made.name}"
+    folder = out or Path("runs") / made.name_without_seed
+    log = LogTo(services, group=folder.name)
     runs = {
-        seed: SeedRun(made.model_copy(update={"seed": seed}), seed_folder(folder, seed))
+        seed: SeedRun(made.model_copy(update={"seed": seed}), seed_folder(folder, seed), log)
         for seed in range(made.seed, made.seed + number)
     }
     trained = train_side_by_side(finish_recipe, runs, opening)
@@ -66,13 +70,14 @@ def train_by_recipe(
     run: Path | None,
     opening: Opening,
     where: list[str],
+    services: tuple[str, ...],
     *,
     json: bool,
 ) -> Path:
     """Begin a training, or go on with the one in the folder ``run``, and say what it gave.
 
     Args:
-        where: the arguments that say so.
+        where: the arguments that say so. ``services``: that a new training is logged to.
 
     Returns:
         The folder.
@@ -84,15 +89,15 @@ def train_by_recipe(
         return shlex.join(["agentserve", "train", "--resume", str(folder), *where])
 
     if run is not None:
-        folder = run
-        with resumable(command(folder)), opening as workers, reporting() as report:
-            trained: Trained = resume_recipe(folder, workers, report)
+        folder, begin = run, partial(resume_recipe, run)
     else:
         assert recipe is not None
         made = load_recipe(recipe, changes)
-        folder = out or Path("runs") / f"recipe-{made.name}-{made.seed}"
-        with resumable(command(folder)), opening as workers, reporting() as report:
-            trained = train_recipe(made, folder, workers, report)
+        folder = out or Path("runs") / made.run_name
+        begin = partial(train_recipe, made, folder, log=LogTo(services))
+    said = resumable(command(folder))
+    with said, plain_warnings(), opening as workers, reporting() as report:
+        trained: Trained = begin(workers=workers, report=report)
     weights = folder / WEIGHTS
     if json:
         kept = asdict(trained.kept)

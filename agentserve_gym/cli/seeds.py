@@ -11,6 +11,7 @@ from agentserve_gym.cli.output import console, note, print_json
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.cli.stopping import given_command, resumable
 from agentserve_gym.cli.workers import Opening
+from agentserve_gym.tracking import LogTo
 
 if TYPE_CHECKING:
     from agentserve_gym.train import TrainSettings
@@ -35,15 +36,21 @@ def seed_folder(folder: Path, seed: int) -> Path:
 
 
 def train_seeds(
-    settings: TrainSettings, number: int, out: Path | None, opening: Opening, *, json: bool
+    settings: TrainSettings,
+    number: int,
+    out: Path | None,
+    opening: Opening,
+    services: tuple[str, ...],
+    *,
+    json: bool,
 ) -> None:
     """Train through an environment with several seeds, and say what each gave."""
     from agentserve_gym.train.runs import SeedRun, finish
 
-    name = f"{settings.env}-{Path(settings.scenario).stem}-{settings.algorithm}"
-    folder = out or Path("runs") / name
+    folder = out or Path("runs") / settings.name_without_seed
+    log = LogTo(services, group=folder.name)
     runs = {
-        seed: SeedRun(settings.model_copy(update={"seed": seed}), seed_folder(folder, seed))
+        seed: SeedRun(settings.model_copy(update={"seed": seed}), seed_folder(folder, seed), log)
         for seed in range(settings.seed, settings.seed + number)
     }
     trained = train_side_by_side(finish, runs, opening)

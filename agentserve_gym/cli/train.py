@@ -19,6 +19,7 @@ from agentserve_gym.cli.seeds import train_seeds
 from agentserve_gym.cli.stopping import resumable
 from agentserve_gym.cli.workers import RayOption, open_workers, worker_arguments
 from agentserve_gym.tables import read_table, set_key
+from agentserve_gym.tracking import LogTo, check_services
 
 
 def train(
@@ -67,8 +68,8 @@ def train(
         str | None,
         typer.Option(
             help="Train a learned policy by a recipe instead: general, default, or a .toml file. "
-            "Of the other options it takes --seed, --seeds, --set, --out, --jobs, --ray, --plot "
-            "and --json."
+            "Of the other options it takes --seed, --seeds, --set, --out, --jobs, --ray, --plot, "
+            "--log and --json."
         ),
     ] = None,
     seeds: Annotated[
@@ -90,6 +91,14 @@ def train(
         Path | None,
         typer.Option(help="Draw the training curve to this PNG file; agentserve curves does, too."),
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SERVICE",
+            help="Log settings, curves and results to wandb or mlflow, too; repeatable. Their own "
+            "environment variables say where; without an account wandb writes to the run's folder.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Train a policy and compare it with heuristics on workloads it has not seen."""
@@ -106,6 +115,9 @@ def train(
         raise typer.BadParameter("--resume is of one run; for --seeds, give the same command again")
     if plot is not None and seeds is not None:
         raise typer.BadParameter("--plot is of one run; for --seeds, see agentserve curves")
+    if log and resume is not None:
+        raise typer.BadParameter("--resume goes on logging where the run began to; give it alone")
+    services = check_services(log or ())
     if recipe is not None or (resume is not None and is_recipe_run(resume)):
         if resume is not None and (recipe or given or settings or set_ or out):
             raise typer.BadParameter("--resume goes on with a run as it was set; give it alone")
@@ -114,10 +126,10 @@ def train(
             raise typer.BadParameter(f"--recipe takes no {', '.join(other)}; use --set")
         changes = {**given, **dict(map(read_assignment, set_ or ()))}
         if recipe is not None and seeds is not None:
-            train_recipe_seeds(recipe, changes, seeds, out, opening, json=json)
+            train_recipe_seeds(recipe, changes, seeds, out, opening, services, json=json)
             return
         where = worker_arguments(jobs, ray)
-        folder = train_by_recipe(recipe, changes, out, resume, opening, where, json=json)
+        folder = train_by_recipe(recipe, changes, out, resume, opening, where, services, json=json)
         if plot is not None:
             draw_trainings([read_training(folder)], plot)
         return
@@ -144,13 +156,11 @@ def train(
             set_key(values, *read_assignment(assignment))
         made = make_settings(values)
         if seeds is not None:
-            train_seeds(made, seeds, out, opening, json=json)
+            train_seeds(made, seeds, out, opening, services, json=json)
             return
-        folder = out or Path("runs") / (
-            f"{made.env}-{Path(made.scenario).stem}-{made.algorithm}-{made.seed}"
-        )
-        with resumable(_resume_command(folder)), reporting() as report:
-            evaluation, results = runs.train(made, folder, report)
+        folder = out or Path("runs") / made.run_name
+        with resumable(_resume_command(folder)), plain_warnings(), reporting() as report:
+            evaluation, results = runs.train(made, folder, report, LogTo(services))
     if plot is not None:
         draw_trainings([read_training(folder)], plot)
     if json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import expm1
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,23 @@ def compared(
         float(differences.mean()),
         {name: float(value) for name, value in zip(names, by_cell, strict=True)},
     )
+
+
+def measured(
+    line: dict[str, Any], start: Sequence[float], names: Sequence[str]
+) -> dict[str, float]:
+    """The figures of an update for a curve: the mean cost of its episodes, the time that it took,
+    and, where weights were compared, by which share JCT changed, in all and cell by cell."""
+    metrics: dict[str, float] = {}
+    if "costs" in line:
+        metrics["update/mean_cost"] = float(np.mean(line["costs"]))
+        metrics["update/wall_s"] = line["wall_s"]
+    if "selection" in line:
+        found = compared(line["update"], line["selection"], start, names)
+        metrics["selection/change"] = expm1(found.change)
+        for name, change in found.by_cell.items():
+            metrics[f"selection/{name}/change"] = expm1(change)
+    return metrics
 
 
 def noted_lines(run: Path) -> Iterator[dict[str, Any]]:

@@ -114,6 +114,16 @@ class Recipe(StrictModel):
                 raise ValueError(unknown("weight", key, known))
         return scales
 
+    @property
+    def run_name(self) -> str:
+        """What a training is called where nobody calls it otherwise."""
+        return f"{self.name_without_seed}-{self.seed}"
+
+    @property
+    def name_without_seed(self) -> str:
+        """What trainings are called together that differ in their seeds alone."""
+        return f"recipe-{self.name}"
+
     def scale_vector(self) -> list[float]:
         """The scale of every weight: the recipe's or the usual one; its own, or its group's."""
         found = []

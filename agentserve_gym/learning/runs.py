@@ -3,6 +3,7 @@
 runs/NAME/recipe.json    everything that was set
           updates.jsonl  what every pair cost, update by update, and the comparisons between them
           weights.json   the best weights by these comparisons: ``learned(weights=..)`` reads them
+          tracking.json  which services it is logged to, where it is
 
 What is learned follows from the recipe and these costs alone, so a run that was stopped goes on by
 going through them once more.
@@ -14,6 +15,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from math import expm1
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,12 +39,14 @@ from agentserve_gym.learning.history import (
     UPDATES,
     Comparison,
     compared,
+    measured,
     noted_lines,
     read_recipe,
 )
 from agentserve_gym.learning.recipe import HEURISTIC, Recipe
 from agentserve_gym.report.page import current_commit
 from agentserve_gym.scale import InThisProcess, Workers, in_order
+from agentserve_gym.tracking import NOT_LOGGED, LogTo, Tracker, note_log, open_tracker
 
 WEIGHTS = "weights.json"
 T = TypeVar("T")
@@ -61,9 +65,13 @@ class Trained:
 
 
 def train_recipe(
-    recipe: Recipe, run: Path, workers: Workers, report: Report, traces: Path | None = None
-) -> Trained:
+    recipe: Recipe, run: Path, workers: Workers, report: Report, traces: Path | None = None,
+    log: LogTo = NOT_LOGGED,
+) -> Trained:  # fmt: skip
     """Train in a new folder.
+
+    Args:
+        log: the services that the run is logged to, also when it is resumed.
 
     Raises:
         ValueError: if the folder holds a run already, or a cell is unknown.
@@ -73,6 +81,7 @@ def train_recipe(
     episodes = Episodes(recipe, traces)
     run.mkdir(parents=True, exist_ok=True)
     write_file(run / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=1) + "\n")
+    note_log(run, log)
     return _Training(recipe, run, episodes).go(workers, report)
 
 
@@ -94,6 +103,7 @@ class SeedRun:
 
     recipe: Recipe
     run: Path
+    log: LogTo = NOT_LOGGED
 
 
 def finish_recipe(task: SeedRun) -> Trained:
@@ -105,7 +115,7 @@ def finish_recipe(task: SeedRun) -> Trained:
     """
     here = InThisProcess()
     if not (task.run / RECIPE).is_file():
-        return train_recipe(task.recipe, task.run, here, _silent)
+        return train_recipe(task.recipe, task.run, here, _silent, log=task.log)
     if read_recipe(task.run) != task.recipe:
         raise ValueError(f"{task.run} holds a run of another recipe; choose another folder")
     return resume_recipe(task.run, here, _silent)
@@ -130,6 +140,15 @@ class _Training:
         """Go through what was noted, then on to the last update."""
         for line in self._noted():
             self._apply(line)
+        if not self._start_costs or self._evolution.updates < self._recipe.updates:
+            config = {**self._recipe.model_dump(mode="json"), **_made_by()}
+            with open_tracker(self._run, self._recipe.run_name, config) as tracker:
+                self._go_on(workers, report, tracker)
+        assert self._kept is not None
+        return Trained(self._recipe, self._kept, self._wall_s)
+
+    def _go_on(self, workers: Workers, report: Report, tracker: Tracker) -> None:
+        """Measure the start where nothing was noted yet, then update to the last update."""
 
         def play(function: Callable[[Task], T], tasks: list[Task], what: str) -> list[T]:
             return in_order(workers, function, tasks, lambda ended: report(what, ended, len(tasks)))
@@ -145,13 +164,23 @@ class _Training:
                 pooled(looks[first : first + seeds]) for first in range(0, len(looks), seeds)
             ]
             self._note({"start": list(costs), "looks": of_cells, "made_by": _made_by()})
+            self._log({"update": 0, "selection": self._start_costs}, tracker)
         while self._evolution.updates < self._recipe.updates:
-            self._one_update(cost)
+            self._log(self._one_update(cost), tracker)
         assert self._kept is not None
-        return Trained(self._recipe, self._kept, self._wall_s)
+        tracker.summarize(
+            {
+                "kept/update": self._kept.update,
+                "kept/change": expm1(self._kept.change),
+                "wall_s": self._wall_s,
+            }
+        )
 
-    def _one_update(self, cost: Callable[[list[Task], str], list[float]]) -> None:
-        """One update, and a comparison where it is time for one."""
+    def _log(self, line: dict[str, Any], tracker: Tracker) -> None:
+        tracker.log(measured(line, self._start_costs, self._episodes.names), line["update"])
+
+    def _one_update(self, cost: Callable[[list[Task], str], list[float]]) -> dict[str, Any]:
+        """One update, and a comparison where it is time for one; returns what was noted."""
         began = time.perf_counter()
         number = self._evolution.updates + 1
         what = f"update {number} of {self._recipe.updates}: episodes"
@@ -170,6 +199,7 @@ class _Training:
         line["wall_s"] = round(time.perf_counter() - began, 3)
         self._write(line)
         self._compare(line)
+        return line
 
     def _selection_tasks(self, weights: Vector) -> list[Task]:
         tail = self._recipe.tail

@@ -65,8 +65,8 @@ class Keeper:
         self._scenario = load_scenario(settings.scenario)
         self._seeds = SELECTION_SEEDS[: settings.evaluation.selection_seeds]
 
-    def measure(self, learner: BaseAlgorithm, report: Report) -> float:
-        """Measure, and save the weights if they are the best so far; returns the mean."""
+    def measure(self, learner: BaseAlgorithm, report: Report) -> None:
+        """Measure and log, and save the weights if they are the best so far."""
         started = time.perf_counter()
         history = self.selection.history
         learner.policy.set_training_mode(False)
@@ -78,8 +78,9 @@ class Keeper:
         history.append((learner.num_timesteps, mean))
         measured = {"metric": METRICS[self._reward], **self.selection.as_dict()}
         write_file(self._run / SELECTION_NAME, json.dumps(measured, indent=2) + "\n")
+        learner.logger.record(f"selection/{self._reward}", mean)
+        learner.logger.dump(learner.num_timesteps)
         self.selection.wall_s += time.perf_counter() - started
-        return mean
 
 
 class BetweenRollouts(BaseCallback):
@@ -110,8 +111,7 @@ class BetweenRollouts(BaseCallback):
 
     def save(self) -> None:
         """Measure and write a checkpoint."""
-        mean = self._keeper.measure(self.model, self._report)
-        self.logger.record(f"selection/{self._settings.reward}", mean)
+        self._keeper.measure(self.model, self._report)
         checkpoint(self._run, self.model, self._keeper.selection, self._notes)
 
 

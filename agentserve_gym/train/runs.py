@@ -6,6 +6,7 @@ runs/NAME/settings.json   everything that was set
           selection.json  what the present weights were worth on these, as learning went on
           checkpoints/    the last two, to resume from
           tensorboard/    curves
+          tracking.json   which services it is logged to, where it is
           results.json    the evaluation on held-out seeds, and where the time went
 """
 
@@ -26,6 +27,7 @@ from agentserve_gym.files import write_file
 from agentserve_gym.report.page import current_commit
 from agentserve_gym.sim import load_scenario
 from agentserve_gym.tables import read_table
+from agentserve_gym.tracking import NOT_LOGGED, LogTo, Tracker, note_log, open_tracker
 from agentserve_gym.train.callbacks import BetweenRollouts, Keeper, Selection, checkpoint
 from agentserve_gym.train.checkpoints import list_checkpoints, load_checkpoint
 from agentserve_gym.train.evaluation import Evaluation, Report, evaluate
@@ -41,13 +43,19 @@ from agentserve_gym.train.learners import check_device, component_sizes, make_ca
 from agentserve_gym.train.sb3_policies import actor_critic_of, scorer_of
 from agentserve_gym.train.seeds import evaluation_seeds, training_seed
 from agentserve_gym.train.settings import TrainSettings, make_settings
+from agentserve_gym.train.tracked import TrackerOutput, log_results, tracker_callbacks
 from agentserve_gym.train.workers import make_env, make_workers
 
 SETTINGS_NAME, RESULTS_NAME, IMITATION_NAME = "settings.json", "results.json", "imitation.json"
 
 
-def train(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:
+def train(
+    settings: TrainSettings, run: Path, report: Report, log: LogTo = NOT_LOGGED
+) -> tuple[Evaluation, dict[str, Any]]:
     """Train in a new folder and judge the result.
+
+    Args:
+        log: the services that the run is logged to, also when it is resumed.
 
     Returns:
         The evaluation, and the content of ``results.json``.
@@ -56,6 +64,7 @@ def train(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluatio
         ValueError: if the folder holds a run already, or torch does not have the device.
     """
     _create(settings, run)
+    note_log(run, log)
     return _go(settings, run, report)
 
 
@@ -67,7 +76,7 @@ def learn(settings: TrainSettings, run: Path, report: Report) -> None:
         ValueError: as ``train``.
     """
     _create(settings, run)
-    _learned(settings, run, report)
+    _learned(settings, run, report, Tracker())
 
 
 def _create(settings: TrainSettings, run: Path) -> None:
@@ -99,6 +108,7 @@ class SeedRun:
 
     settings: TrainSettings
     run: Path
+    log: LogTo = NOT_LOGGED
 
 
 def finish(task: SeedRun) -> dict[str, Any]:
@@ -110,7 +120,7 @@ def finish(task: SeedRun) -> dict[str, Any]:
     """
     saved = task.run / SETTINGS_NAME
     if not saved.is_file():
-        return train(task.settings, task.run, silent)[1]
+        return train(task.settings, task.run, silent, task.log)[1]
     if make_settings(read_table(saved), str(saved)) != task.settings:
         raise ValueError(f"{task.run} holds a run that was set otherwise; choose another folder")
     if (task.run / RESULTS_NAME).is_file():
@@ -119,16 +129,25 @@ def finish(task: SeedRun) -> dict[str, Any]:
 
 
 def _go(settings: TrainSettings, run: Path, report: Report) -> tuple[Evaluation, dict[str, Any]]:
-    selection, notes = _learned(settings, run, report)
-    return _judge(settings, run, selection, notes, report)
+    config = {
+        **settings.model_dump(mode="json"),
+        "version": agentserve_gym.__version__,
+        "commit": current_commit(),
+    }
+    with open_tracker(run, settings.run_name, config) as tracker:
+        selection, notes = _learned(settings, run, report, tracker)
+        evaluation, results = _judge(settings, run, selection, notes, report)
+        log_results(tracker, evaluation, results)
+    return evaluation, results
 
 
 def _learned(
-    settings: TrainSettings, run: Path, report: Report
+    settings: TrainSettings, run: Path, report: Report, tracker: Tracker
 ) -> tuple[Selection, dict[str, Any]]:
     """Go from the last checkpoint, or from the start, to the last decision."""
     learner = make_learner(settings, make_workers(settings))
     learner.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
+    learner.logger.output_formats.append(TrackerOutput(tracker))
     card = make_card(settings)
     if list_checkpoints(run):
         stored = load_checkpoint(run, learner)
@@ -138,7 +157,8 @@ def _learned(
         selection, notes = Selection(), {"wall_s": {}}
         keeper = Keeper(run, settings, card, selection)
         _begin(settings, run, learner, keeper, notes, report)
-    _learn(settings, run, learner, keeper, notes, report)
+    callback = BetweenRollouts(run, settings, keeper, notes, report)
+    _learn(settings, learner, callback, keeper, notes, tracker)
     return selection, notes
 
 
@@ -156,6 +176,7 @@ def _begin(
         imitation = _imitate(settings, learner, report)
         notes["teacher"] = imitation.teacher
         write_json(run / IMITATION_NAME, asdict(imitation))
+        learner.logger.record("imitation/agreement", imitation.agreement)
     notes["wall_s"]["imitation"] = time.perf_counter() - started
     keeper.measure(learner, report)
     notes["wall_s"]["learning"] = 0.0
@@ -187,11 +208,11 @@ def _imitate(settings: TrainSettings, learner: BaseAlgorithm, report: Report) ->
 
 def _learn(
     settings: TrainSettings,
-    run: Path,
     learner: BaseAlgorithm,
+    callback: BetweenRollouts,
     keeper: Keeper,
     notes: dict[str, Any],
-    report: Report,
+    tracker: Tracker,
 ) -> None:
     """Learn up to the set number of decisions, then measure and write the last checkpoint."""
     left = settings.steps - learner.num_timesteps
@@ -199,9 +220,9 @@ def _learn(
         return
     selecting_s = keeper.selection.wall_s
     started = time.perf_counter()
-    callback = BetweenRollouts(run, settings, keeper, notes, report)
     fresh = learner.num_timesteps == 0
-    learner.learn(left, callback, reset_num_timesteps=fresh)
+    callbacks = [callback, *tracker_callbacks(tracker)]
+    learner.learn(left, callbacks, reset_num_timesteps=fresh)
     selecting_s = keeper.selection.wall_s - selecting_s
     notes["wall_s"]["learning"] = time.perf_counter() - started - selecting_s
     callback.save()

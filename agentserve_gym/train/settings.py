@@ -209,6 +209,16 @@ class TrainSettings(StrictModel):
         return self
 
     @property
+    def run_name(self) -> str:
+        """What a run is called where nobody calls it otherwise."""
+        return f"{self.name_without_seed}-{self.seed}"
+
+    @property
+    def name_without_seed(self) -> str:
+        """What runs are called together that differ in their seeds alone."""
+        return f"{self.env}-{Path(self.scenario).stem}-{self.algorithm}"
+
+    @property
     def env_options(self) -> dict[str, Any]:
         """Arguments of the environment besides its id."""
         options: dict[str, Any] = {"scenario": self.scenario, "reward": self.reward}

@@ -16,7 +16,7 @@ PACKAGE = Path(agentserve_gym.__file__).parent
 NAME = PACKAGE.name
 
 FLOORS = (
-    {"hardware.pricing", "workloads", "report", "scale"},
+    {"hardware.pricing", "workloads", "report", "scale", "tracking"},
     {"hardware", "sim.kernel"},
     {"sim"},
     {"baselines", "envs.features"},
