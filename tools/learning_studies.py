@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from agentserve_gym.bench.suite import LuckPlan, Suite, found_labels, load_suite
 
-GENERAL = "learned"
+GENERAL = "learned(weights=general)"
 """One set of weights for every cluster."""
-SPECIALIST = "learned(weights=default)"
+SPECIALIST = "learned"
 """Weights for the preset `default`."""
 
 SPECIALIST_SEEDS = 30
