@@ -126,11 +126,10 @@ def _weights() -> str:
 
 def _general(standard: Judged) -> str:
     return (
-        f"## One policy for every cluster: the standard suite\n\n{code(GENERAL)}, the weights "
-        f"`general`, in {plural(len(standard.cells), 'cell')} of the [standard "
-        f"suite](benchmark.md), on {_seeds(standard)} that are not the suite's own, against the "
-        "policies that are strong somewhere in it, and against the combinations that a search "
-        "found for one of its cells.\n\n"
+        f"## One policy for every cluster: the standard suite\n\n{code(GENERAL)} in "
+        f"{plural(len(standard.cells), 'cell')} of the [standard suite](benchmark.md), on "
+        f"{_seeds(standard)} that are not the suite's own, against the policies that are strong "
+        "somewhere in it.\n\n"
         f"{_verdict(standard)}\n{_cells_table(standard)}\n![cells]({PICTURES['standard']})\n\n"
         f"{_others_table(standard)}"
     )

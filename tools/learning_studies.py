@@ -25,18 +25,11 @@ FROM_HEURISTICS = {
 }
 """What each learned part began as, nearly: the part of a published system."""
 
-_LEARNED = {
-    "routing": "learned_routing",
-    "residency": "learned_residency",
-    "admission": "learned_admission",
-    "scheduling": "learned_order",
-}
-
 
 def specialist_suite() -> Suite:
     """The preset `default` under every curated policy and the learned ones, on evaluation seeds."""
     standard = load_suite("standard")
-    deployable = [entry.label for entry in standard.policies if entry.lever != "oracle"]
+    deployable = [entry.label for entry in standard.policies if entry.lever not in ("oracle", "learned")]
     labels = [*deployable, *SEARCHED, GENERAL, SPECIALIST]
     part = standard.only(["default"], labels, SPECIALIST_SEEDS)
     return _without_luck(part, "specialist for default", first_seed=0)
@@ -51,8 +44,8 @@ def unseen_suite() -> Suite:
 
 
 def elsewhere_suite() -> Suite:
-    """Every cell of the standard suite, under the policies that are strong somewhere in it, and
-    the combinations that a search found for one of the cells."""
+    """Every cell of the standard suite, under the policies that are strong somewhere in it and
+    those that a search found for one of its cells."""
     strong = [entry.label for entry in load_suite("unseen").policies]
     labels = dict.fromkeys([*strong, *found_labels().values(), GENERAL])
     part = load_suite("standard").only([], list(labels), ELSEWHERE_SEEDS)
@@ -72,15 +65,11 @@ def part_policies() -> dict[str, str]:
     policies = {"+".join(heuristics.values()): "nothing"}
     for family in heuristics:
         rest = [part for other, part in heuristics.items() if other != family]
-        policies["+".join([_specialist_part(family), *rest])] = f"{family} alone"
+        policies["+".join([f"learned({family})", *rest])] = f"{family} alone"
     for family in heuristics:
-        learned = [_specialist_part(other) for other in heuristics if other != family]
+        learned = [f"learned({other})" for other in heuristics if other != family]
         policies["+".join([heuristics[family], *learned])] = f"all but {family}"
     return policies
-
-
-def _specialist_part(family: str) -> str:
-    return f"{_LEARNED[family]}(weights=default)"
 
 
 def _without_luck(part: Suite, name: str, first_seed: int) -> Suite:

@@ -116,7 +116,7 @@ def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
         "| `lmetric` |",
         "`agentserve train --recipe default`",
         "Against the best of each cell: ",
-        "| all but routing | `lmetric+learned_residency(weights=default)",
+        "| all but routing | `lmetric+learned(residency)",
     ):
         assert line in made, line
     pictures = learning_page.pictures(toys["default"], toys["standard"], toys["unseen"])
