@@ -29,7 +29,9 @@ FROM_HEURISTICS = {
 def specialist_suite() -> Suite:
     """The preset `default` under every curated policy and the learned ones, on evaluation seeds."""
     standard = load_suite("standard")
-    deployable = [entry.label for entry in standard.policies if entry.lever not in ("oracle", "learned")]
+    deployable = [
+        entry.label for entry in standard.policies if entry.lever not in ("oracle", "learned")
+    ]
     labels = [*deployable, *SEARCHED, GENERAL, SPECIALIST]
     part = standard.only(["default"], labels, SPECIALIST_SEEDS)
     return _without_luck(part, "specialist for default", first_seed=0)
