@@ -1,4 +1,4 @@
-# make demo   create .venv, install, compare two policies on four GPUs, draw a picture
+# make demo   create .venv, install, compare three policies on four GPUs, draw a picture
 # make test   create .venv, install everything, run the tests with coverage
 # make bench        measure speed, beside other simulators too, and write docs/performance.md
 # make conformance  compare the engine, tiers and routers with real serving code; docs/conformance.md

@@ -1,4 +1,4 @@
-"""``agentserve demo``: coding-agent programs on four GPUs, under two policies."""
+"""``agentserve demo``: coding-agent programs on four GPUs, under three policies."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from agentserve_gym.files import is_pipe
 from agentserve_gym.sim import Scenario, load_scenario
 from agentserve_gym.workloads import TraceWorkload, read_programs
 
-# Stock serving, and the best single heuristic of the benchmark.
+# Stock serving, the best single heuristic of the benchmark, and a learned policy.
 POLICIES = {
     "lru": "a program stays on its instance; its KV stays in HBM until others need the room, and "
     "is computed again if it is gone",
-    "lmetric+thunderagent+write_through": "the best single heuristic of the benchmark: least work "
-    "and load, a gate that pauses programs where HBM is short, and KV copied to DRAM",
+    "lmetric+thunderagent+kvbm": "the best single heuristic of the benchmark: least work and load, "
+    "a gate that pauses programs where HBM is short, and KV copied to DRAM and CXL",
+    "learned(weights=general)": "the same kinds of rules, with weights that were trained over the "
+    "benchmark's cells",
 }
 
 # Replayed where it is there; programs are generated otherwise.
@@ -43,7 +45,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Of the arrivals.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Compare two policies on coding-agent programs, and draw a picture.
+    """Compare three policies on coding-agent programs, and draw a picture.
 
     Replays recorded programs where the data set coding-sessions is here (see agentserve data), and
     generated programs otherwise.
