@@ -98,11 +98,8 @@ def measure(
 
 
 def _reduce(simulation: Simulation, policy: NamedPolicy, label: str, pressure: Pressure) -> Outcome:
-    metrics = simulation.metrics
     report = simulation.report()
-    jct_s, slowdown = np.array(metrics.jct_s), np.array(metrics.slowdown)
-    ttft_s, tpot_s = np.array(metrics.ttft_s), np.array(metrics.tpot_s)
-    p50_s, p99_s = np.percentile(jct_s, (50, 99))
+    jct_s, slowdown = map(np.array, (simulation.metrics.jct_s, simulation.metrics.slowdown))
     moved = report["residency"]
     rates = report["hit_rate"]
     counters = ";".join(f"{name}={count}" for name, count in policy.counters().items())
@@ -115,17 +112,17 @@ def _reduce(simulation: Simulation, policy: NamedPolicy, label: str, pressure: P
         seed=simulation.seed,
         digest="",
         code="",
-        programs=jct_s.size,
-        turns=ttft_s.size,
-        jct_mean_s=report["mean_jct_s"]["all"],
-        jct_p50_s=float(p50_s),
-        jct_p99_s=float(p99_s),
-        slowdown=report["mean_slowdown"]["all"],
+        programs=report["programs"],
+        turns=report["turns"],
+        jct_mean_s=report["jct_s"]["mean"],
+        jct_p50_s=report["jct_s"]["p50"],
+        jct_p99_s=report["jct_s"]["p99"],
+        slowdown=report["slowdown"]["mean"],
         ideal_s=float((jct_s / slowdown).mean()),
-        ttft_mean_s=float(ttft_s.mean()),
-        ttft_p95_s=float(np.percentile(ttft_s, 95)),
-        tpot_p95_s=float(np.percentile(tpot_s, 95)) if tpot_s.size else 0.0,
-        slo_goodput=metrics.slo_turns / ttft_s.size,
+        ttft_mean_s=report["ttft_s"]["mean"],
+        ttft_p95_s=report["ttft_s"]["p95"],
+        tpot_p95_s=report["tpot_s"]["p95"],
+        slo_goodput=report["slo_goodput"],
         hit_hbm=rates["hbm"],
         hit_lower=";".join(f"{tier}={rates[tier]!r}" for tier in list(rates)[1:]),
         prompt_tokens=report["prompt_tokens"],

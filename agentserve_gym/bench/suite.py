@@ -180,7 +180,7 @@ class Suite(StrictModel):
                 return cell
         if name in self.skipped:
             raise ValueError(f"scenario {name!r} cannot run here: {self.skipped[name]}")
-        find_scenario(name)
+        find_scenario(name)  # refuses an unknown name
         return Cell(scenario=name, load="near saturation")
 
     def _chosen(self, name: str) -> Entry:

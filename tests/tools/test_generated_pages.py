@@ -91,16 +91,26 @@ def test_a_check_that_finds_something_fails(monkeypatch, capsys, tmp_path: Path)
 
 def test_a_learned_policy_whose_figures_moved_is_noticed(monkeypatch, tmp_path: Path) -> None:
     """On the toy and two seeds; the page is written by hand."""
-    toy = specialist_suite().only(["toy"], [SPECIALIST, "lmetric"], 2)
-    monkeypatch.setattr(docs_check, "specialist_suite", lambda: toy)
+    toy = specialist_suite().only(["toy"], [SPECIALIST, GENERAL, "lmetric"], 2)
+    for name in ("specialist_suite", "elsewhere_suite"):
+        monkeypatch.setattr(docs_check, name, lambda: toy)
+    monkeypatch.setattr(docs_check, "LEARNED_CELL", "toy")
     monkeypatch.setattr(docs_check, "DOCS", tmp_path)
-    page = tmp_path / "learning.md"
-    page.write_text(f"`{SPECIALIST}`: mean JCT 999.9 s over 2 seeds", encoding="utf-8")
-    (line,) = docs_check._learning()
-    assert "the page has ['999.9']" in line
+
+    def found(specialist_s: float, general_s: float) -> list[str]:
+        lines = (
+            "cells of the [standard suite](benchmark.md), on 2 seeds",
+            f"| `toy` | {general_s:.1f} | +0.0 % |",
+            f"`{SPECIALIST}`: mean JCT {specialist_s:.1f} s over 2 seeds",
+        )
+        (tmp_path / "learning.md").write_text("\n".join(lines), encoding="utf-8")
+        return list(docs_check._learning())
+
     (cell,) = Study(toy, docs_check._run(toy)).cells
-    page.write_text(f"`{SPECIALIST}`: mean JCT {cell.mean(SPECIALIST):.1f} s", encoding="utf-8")
-    assert list(docs_check._learning()) == []
+    right_s = cell.mean(SPECIALIST), cell.mean(GENERAL)
+    assert found(*right_s) == []
+    assert "the page has ['999.9']" in found(999.9, right_s[1])[0]
+    assert "the page has ['888.8']" in found(right_s[0], 888.8)[0]
 
 
 def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
