@@ -22,6 +22,8 @@ def test_every_soft_statement_is_measured() -> None:
     assert list(SOFT_TRENDS) == PUBLISHED.split()
 
 
+@pytest.mark.no_cover
+@pytest.mark.whole_cluster
 @pytest.mark.parametrize(
     "number", ["C16", "C17", "C19", "C24", "C25", "C26", "C37", "R4", "R5", "R7"]
 )
