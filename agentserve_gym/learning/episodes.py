@@ -1,20 +1,20 @@
-"""Episodes of training: a cell, perhaps with another load and other pools."""
+"""Episodes of training: which cells, as they are or varied, on which seeds, and what they cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import log
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 
 from agentserve_gym.baselines import NamedPolicy, drive
 from agentserve_gym.bench.suite import find_scenario, load_suite, with_trace
-from agentserve_gym.learning.recipe import Recipe, Variation
-from agentserve_gym.sim import Scenario, Simulation, load_scenario
+from agentserve_gym.learning.recipe import Recipe
+from agentserve_gym.learning.variation import varied
+from agentserve_gym.sim import Scenario, Simulation
 from agentserve_gym.sim.kernel.randomness import mix
 
 FIRST_TRAINING_SEED = 2**20
@@ -23,7 +23,6 @@ FIRST_SELECTION_SEED = 500_000
 MOST_ANSWERS_A_TURN = 16
 """A run with more is cut off: a gate that holds nearly everything is asked over and over."""
 _FEW_ANSWERS = 20_000
-_ROOM_IN_POOL = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,47 +80,6 @@ class Episodes:
             for number, scenario in enumerate(self._scenarios)
             for seed in seeds
         ]
-
-
-def varied(scenario: Scenario, variation: Variation, seed: int) -> Scenario:
-    """The scenario with another load and other pools, or as it is; drawn by ``seed``."""
-    draw = Random(f"variation {seed}")
-    if draw.random() >= variation.share:
-        return scenario
-    load, pool = (_log_uniform(draw, bounds) for bounds in (variation.load, variation.pool))
-    content = scenario.model_dump(mode="json")
-    _scale_load(content["arrivals"], load)
-    if scenario.workload.kind == "generated":  # recorded contexts might not fit a smaller pool
-        _scale_pools(content, pool)
-    return load_scenario(content)
-
-
-def _scale_pools(content: dict[str, Any], factor: float) -> None:
-    """Scale the pools that the scenario sizes, and bound contexts by the smallest of them."""
-    block_size = content["engine"]["block_size_tokens"]
-    pools = []
-    for node in content["cluster"]["nodes"]:
-        for instance in node["instances"]:
-            if instance["kv_blocks"] is not None:
-                instance["kv_blocks"] = max(int(instance["kv_blocks"] * factor), 1)
-                pools.append(instance["kv_blocks"] * block_size)
-    longest = content["workload"]["max_context_tokens"]
-    if longest and pools:
-        fits = int(_ROOM_IN_POOL * min(pools))
-        content["workload"]["max_context_tokens"] = min(longest, fits)
-
-
-def _scale_load(arrivals: dict[str, Any], factor: float) -> None:
-    for stage in [arrivals, *(arrivals.get("stages") or [])]:
-        if stage.get("rate_per_s") is not None:
-            stage["rate_per_s"] *= factor
-    if arrivals.get("concurrency") is not None:
-        arrivals["concurrency"] = max(round(arrivals["concurrency"] * factor), 1)
-
-
-def _log_uniform(draw: Random, bounds: tuple[float, float]) -> float:
-    low, high = bounds
-    return exp(draw.uniform(log(low), log(high)))
 
 
 def episode_cost(episode: Episode, policy: NamedPolicy, tail: float) -> float:

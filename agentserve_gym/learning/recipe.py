@@ -5,19 +5,26 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import (
     Field,
+    FiniteFloat,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     field_validator,
-    model_validator,
 )
 
-from agentserve_gym.baselines.learned.weights import LAYOUT, load_weights
+from agentserve_gym.baselines.learned.weights import (
+    LAYOUT,
+    Weights,
+    changed_weights,
+    heuristic_weights,
+    load_weights,
+)
+from agentserve_gym.learning.variation import Variation
 from agentserve_gym.messages import shown, unknown, validated
 from agentserve_gym.sim.scenario import StrictModel
 from agentserve_gym.tables import read_table
@@ -36,29 +43,6 @@ SCALES = {
 multiplies, to change mean JCT over the benchmark's cells about as much as any other; judged by
 moving each alone. Only differences of places' values matter, so one of them stays."""
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Variation(StrictModel):
-    """How training episodes differ from their cell, so that a policy learns more than the cells.
-
-    Attributes:
-        share: of the episodes that do.
-        load, pool: least and largest factor of the arrival rate, and of HBM pools that a cell
-            sizes by itself; drawn evenly on a logarithmic scale.
-    """
-
-    share: Share = 0.6
-    load: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.3)
-    pool: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.35)
-
-    @model_validator(mode="after")
-    def _bounds_are_in_order(self) -> Variation:
-        for name, (low, high) in (("load", self.load), ("pool", self.pool)):
-            if low > high:
-                raise ValueError(f"{name} is [{low:g}, {high:g}]; allowed: the smaller one first")
-        return self
-
 
 class Recipe(StrictModel):
     """One training.
@@ -67,7 +51,8 @@ class Recipe(StrictModel):
         name, description: for listings; the name is that of the run's folder.
         cells: scenarios of the benchmark's suite ``suite``, or any others; none: all of the suite
             that are not light.
-        start: packaged weights or a file to start from, or ``heuristic``.
+        start: packaged weights or a file to start from, or ``heuristic``. ``begin``: weights that
+            are other than there, by ``group.name``.
         updates: of the weights. ``pairs``: of episodes for each, played with weights a step away
             from the present ones in opposite directions.
         spread: the step: its standard deviation along each direction, in units of its scale; it
@@ -87,6 +72,7 @@ class Recipe(StrictModel):
     suite: str = "standard"
     cells: list[str] = Field(default=[])
     start: str = HEURISTIC
+    begin: dict[str, FiniteFloat] = Field(default={})
     updates: PositiveInt = 60
     pairs: PositiveInt = 36
     spread: PositiveFloat = 0.3
@@ -114,6 +100,12 @@ class Recipe(StrictModel):
                 raise ValueError(unknown("weight", key, known))
         return scales
 
+    @field_validator("begin")
+    @classmethod
+    def _begin_names_weights(cls, begin: dict[str, float]) -> dict[str, float]:
+        changed_weights(heuristic_weights(), begin)
+        return begin
+
     @property
     def run_name(self) -> str:
         """What a training is called where nobody calls it otherwise."""
@@ -123,6 +115,11 @@ class Recipe(StrictModel):
     def name_without_seed(self) -> str:
         """What trainings are called together that differ in their seeds alone."""
         return f"recipe-{self.name}"
+
+    def first_weights(self) -> Weights:
+        """Those that training starts from."""
+        start = heuristic_weights() if self.start == HEURISTIC else load_weights(self.start)
+        return changed_weights(start, self.begin)
 
     def scale_vector(self) -> list[float]:
         """The scale of every weight: the recipe's or the usual one; its own, or its group's."""

@@ -26,8 +26,6 @@ from agentserve_gym.baselines.learned.parts import learned_policy, watch_scores
 from agentserve_gym.baselines.learned.weights import (
     Weights,
     from_vector,
-    heuristic_weights,
-    load_weights,
     save_weights,
 )
 from agentserve_gym.files import drop_partial_line, write_file
@@ -43,7 +41,7 @@ from agentserve_gym.learning.history import (
     noted_lines,
     read_recipe,
 )
-from agentserve_gym.learning.recipe import HEURISTIC, Recipe
+from agentserve_gym.learning.recipe import Recipe
 from agentserve_gym.report.page import current_commit
 from agentserve_gym.scale import InThisProcess, Workers, in_order
 from agentserve_gym.tracking import NOT_LOGGED, LogTo, Tracker, note_log, open_tracker
@@ -128,8 +126,7 @@ def _silent(what: str, done: int, total: int) -> None:
 class _Training:
     def __init__(self, recipe: Recipe, run: Path, episodes: Episodes) -> None:
         self._recipe, self._run, self._episodes = recipe, run, episodes
-        start = heuristic_weights() if recipe.start == HEURISTIC else load_weights(recipe.start)
-        self._start = start.vector()
+        self._start = recipe.first_weights().vector()
         self._evolution: Evolution
         self._start_costs: list[float] = []
         self._begun_by: dict[str, str | None] = {}

@@ -12,7 +12,7 @@ from mypy_extensions import mypyc_attr
 from agentserve_gym.sim.decisions import RouteDecision
 from agentserve_gym.sim.kernel.copying import Copyable
 from agentserve_gym.sim.kernel.programs import ProgramState
-from agentserve_gym.sim.views import ClusterView
+from agentserve_gym.sim.views import ClusterView, InstanceView
 
 _WINDOW_S = 10.0
 """Reuse is counted over so long, at least."""
@@ -43,6 +43,7 @@ class Situation(Copyable):
 
     def __init__(self) -> None:
         self._fixed: tuple[float, float, float, float, float] | None = None
+        self._lower: list[tuple[float, float]] = []
         self._reuse = 1.0
         self._counted = (0.0, 0.0)
         self._counted_at_s = 0.0
@@ -52,9 +53,11 @@ class Situation(Copyable):
         held; whether there is a lower tier; log of how many contexts fit an instance; log of the
         tools' recent duration; log of the number of instances; the recent share of prompt tokens
         that were in HBM; log of restoring a context from the first tier over computing it again,
-        at most 0."""
+        at most 0; the share of computing all of those contexts again that copies in lower tiers
+        could save."""
         if self._fixed is None:
             self._fixed = _fixed(cluster)
+            self._lower = _lower_tiers(cluster)
         if cluster.now_s - self._counted_at_s >= _WINDOW_S:
             self._count_reuse(cluster)
         pool, per_instance, tier, instances, restoring = self._fixed
@@ -71,7 +74,17 @@ class Situation(Copyable):
             instances,
             self._reuse,
             restoring,
+            self._savable(contexts),
         ]
+
+    def _savable(self, contexts_tokens: float) -> float:
+        """Nearer tiers hold what they can, farther ones the rest."""
+        left, saved = contexts_tokens, 0.0
+        for tokens, saving in self._lower:
+            held = tokens if tokens < left else left
+            saved += held * saving
+            left -= held
+        return saved / contexts_tokens
 
     def _count_reuse(self, cluster: ClusterView) -> None:
         """A moving average over windows in which turns were admitted."""
@@ -96,10 +109,30 @@ def _fixed(cluster: ClusterView) -> tuple[float, float, float, float, float]:
     for view in views:
         for reached in cluster.reached_tiers(view.index)[:1]:
             tier = 1.0
-            restore_s = cluster.load_s(view.index, reached, _PROBE_TOKENS)
-            again_s = cluster.prefill_s(view.index, _PROBE_TOKENS, 0)
-            restoring = min(restoring, log((restore_s + 1e-6) / again_s))
+            restoring = min(restoring, log(_restoring_share(cluster, view, reached)))
     return pool, pool / len(views), tier, 0.5 * log(len(views)), clamp(restoring / 2.0, -3.0, 0.0)
+
+
+def _lower_tiers(cluster: ClusterView) -> list[tuple[float, float]]:
+    """Nearest first, of every lower tier: tokens of all its pools, and the share of computing that
+    restoring saves."""
+    found = []
+    for tier in cluster.tiers:
+        pools: dict[int, int] = {}
+        share = 1.0
+        for view in cluster.instances:
+            if cluster.reaches(view.index, tier):
+                number = cluster.pool_number(view.index, tier)
+                pools[number] = cluster.tier_capacity_tokens(tier, view.index)
+                share = min(share, _restoring_share(cluster, view, tier))
+        found.append((float(sum(pools.values())), 1.0 - share))
+    return found
+
+
+def _restoring_share(cluster: ClusterView, view: InstanceView, tier: str) -> float:
+    """Restoring a context over computing it again."""
+    restore_s = cluster.load_s(view.index, tier, _PROBE_TOKENS)
+    return (restore_s + 1e-6) / cluster.prefill_s(view.index, _PROBE_TOKENS, 0)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

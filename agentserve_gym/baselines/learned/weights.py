@@ -16,6 +16,7 @@ from agentserve_gym.messages import shown, unknown
 
 SITUATION = (
     "one", "working_set", "held", "tier", "fit", "gap", "instances", "reuse", "restoring",
+    "savable",
 )  # fmt: skip
 """The cluster, see ``Situation.features``."""
 TURN = ("hit", "restorable", "first", "size", "turns_done", "waited")
@@ -115,6 +116,22 @@ def from_vector(vector: Sequence[float], name: str) -> Weights:
 def heuristic_weights() -> Weights:
     """Those with which the parts are heuristics: what training starts from."""
     return _from_tables(_HEURISTIC, "heuristic", complete=False)
+
+
+def changed_weights(weights: Weights, changes: Mapping[str, float]) -> Weights:
+    """Weights of which some are others, by ``group.name``.
+
+    Raises:
+        ValueError: for a name that there is not, or a number that is not finite.
+    """
+    tables = weights.as_dict()
+    for key, value in changes.items():
+        group, _, name = key.partition(".")
+        if name not in tables.get(group, {}):
+            known = [f"{group}.{name}" for group, names in LAYOUT.items() for name in names]
+            raise ValueError(unknown("weight", key, known))
+        tables[group][name] = value
+    return _from_tables(tables, weights.name, complete=True)
 
 
 def packaged_weights() -> list[str]:
