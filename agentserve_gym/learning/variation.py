@@ -22,7 +22,8 @@ class Variation(StrictModel):
     Attributes:
         share: of the episodes that do.
         load: least and largest factor of the arrival rate. ``pool``: of HBM pools that a cell sizes
-            by itself. ``gaps``: of tools' and people's times. ``instances``: of the number of
+            by itself. ``gaps``: of tools' and people's times, unless programs are
+            written out. ``instances``: of the number of
             instances of every kind, and of the arrival rate with it. Drawn evenly on a logarithmic
             scale.
     """
@@ -53,7 +54,8 @@ def varied(scenario: Scenario, variation: Variation, seed: int) -> Scenario:
         for bounds in (variation.load, variation.pool, variation.gaps, variation.instances)
     )
     content = scenario.model_dump(mode="json")
-    content["workload"]["gap_scale"] *= gaps
+    if scenario.workload.kind != "inline":
+        content["workload"]["gap_scale"] *= gaps
     load *= _scale_instances(content, instances)
     _scale_load(content["arrivals"], load)
     if scenario.workload.kind == "generated":  # recorded contexts might not fit a smaller pool

@@ -19,9 +19,10 @@ from agentserve_gym.baselines.learned.parts import (
     learned_policy,
     learned_weights,
 )
-from agentserve_gym.baselines.learned.situation import UNSEEN_TURNS, TurnsLeft
+from agentserve_gym.baselines.learned.situation import UNSEEN_TURNS, Situation, TurnsLeft
 from agentserve_gym.baselines.learned.weights import (
     LAYOUT,
+    SITUATION,
     SIZE,
     Weights,
     from_vector,
@@ -30,6 +31,7 @@ from agentserve_gym.baselines.learned.weights import (
     packaged_weights,
     save_weights,
 )
+from agentserve_gym.bench.suite import find_scenario
 from agentserve_gym.sim import ProgramState, ProgramStatus, Simulation
 
 
@@ -253,6 +255,29 @@ def test_turns_left_are_those_of_programs_that_got_as_far() -> None:
     seen.saw(cluster, young)
     assert seen.of(young) == pytest.approx((1 + 6) / 2)
     assert seen.of(make_program(10, turns_done=12)) == 7.0
+
+
+def test_what_lower_tiers_can_save_is_what_they_hold_times_how_fast_they_restore() -> None:
+    cluster = Simulation(find_scenario("coding-70b-nvme"), 1).cluster
+    dram, nvme = (
+        1.0 - cluster.load_s(0, tier, 8192) / cluster.prefill_s(0, 8192, 0)
+        for tier in ("dram", "nvme")
+    )
+    dram_tokens = 2 * cluster.tier_capacity_tokens("dram", 0)
+    nvme_tokens = 2 * cluster.tier_capacity_tokens("nvme", 0)
+    assert dram > nvme > 0.0
+
+    def savable(contexts_tokens: int) -> float:
+        cluster.live_context_tokens = contexts_tokens
+        return Situation().features(cluster)[SITUATION.index("savable")]
+
+    both, beyond = dram_tokens * 2, dram_tokens + 2 * nvme_tokens
+    assert savable(1000) == savable(dram_tokens // 2) == pytest.approx(dram, rel=1e-4)
+    assert savable(both) == pytest.approx((dram + nvme) / 2, rel=1e-4)
+    held = dram * dram_tokens + nvme * nvme_tokens
+    assert savable(beyond) == pytest.approx(held / beyond, rel=1e-4)
+    hbm_only = Simulation(find_scenario("coding-70b-hbm"), 1).cluster
+    assert Situation().features(hbm_only)[SITUATION.index("savable")] == 0.0
 
 
 def test_a_learned_policy_runs_where_a_cluster_has_no_tier_and_one_instance() -> None:

@@ -30,15 +30,15 @@ from agentserve_gym.learning.episodes import (
     FIRST_TRAINING_SEED,
     Episodes,
     episode_cost,
-    varied,
 )
 from agentserve_gym.learning.evolution import Evolution
 from agentserve_gym.learning.features import CONSTANT, Scaled, pooled, scaled
 from agentserve_gym.learning.history import UPDATES
-from agentserve_gym.learning.recipe import Variation
 from agentserve_gym.learning.runs import WEIGHTS, Task, task_cost, task_look
+from agentserve_gym.learning.variation import Variation, varied
 from agentserve_gym.scale import InThisProcess
 from agentserve_gym.sim import Simulation
+from agentserve_gym.workloads import StagedArrivals
 
 SMALL: dict[str, Any] = {
     "name": "small", "description": "two updates on the toy", "cells": ["toy"], "updates": 2,
@@ -81,13 +81,25 @@ def test_scales_are_of_groups_or_of_single_weights() -> None:
         ({"updates": 0}, "updates"),
         ({"start": "nothing"}, "unknown weights 'nothing'"),
         ({"scales": {"que": 1.0}}, "unknown weight 'que'; did you mean 'queue'"),
+        ({"begin": {"queue.redy": 1.0}}, "unknown weight 'queue.redy'; did you mean 'queue.ready'"),
+        ({"begin": {"queue": 1.0}}, "unknown weight 'queue'"),
         ({"variation": {"load": [2.0, 1.0]}}, "load is [2, 1]"),
+        ({"variation": {"instances": [2.0, 1.0]}}, "instances is [2, 1]"),
     ],
 )
 def test_a_wrong_recipe_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as error:
         load_recipe("default", changes)
     assert message in str(error.value)
+
+
+def test_a_training_may_begin_at_other_weights_than_its_start() -> None:
+    begun = Recipe(**{**SMALL, "begin": {"queue.ready": 0.5}}).first_weights().as_dict()
+    usual = Recipe(**SMALL).first_weights().as_dict()
+    assert usual == heuristic_weights().as_dict()
+    assert begun["queue"].pop("ready") == 0.5
+    assert usual["queue"].pop("ready") != 0.5
+    assert begun == usual
 
 
 def test_an_unknown_recipe_is_named_with_those_there_are() -> None:
@@ -125,6 +137,21 @@ def test_varied_cells_are_scenarios_that_run(cell: str) -> None:
     assert other.arrivals != scenario.arrivals
     assert Simulation(other, 1).workload
     assert varied(scenario, Variation(share=0.0), 1) is scenario
+
+
+def test_as_many_programs_arrive_at_every_instance_however_many_there_are() -> None:
+    scenario = find_scenario("surge-8b-4")
+    same = {"share": 1.0, "load": (1.0, 1.0), "pool": (1.0, 1.0)}
+    other = varied(scenario, Variation(**same, instances=(1.5, 1.5), gaps=(2.0, 2.0)), 1)
+    assert [kind.count for node in other.cluster.nodes for kind in node.instances] == [6]
+    assert isinstance(scenario.arrivals, StagedArrivals)
+    assert isinstance(other.arrivals, StagedArrivals)
+    for stage, before in zip(other.arrivals.stages, scenario.arrivals.stages, strict=True):
+        assert stage.rate_per_s == pytest.approx(1.5 * before.rate_per_s)
+    assert other.workload.kind == "generated"
+    assert other.workload.gap_scale == 2.0
+    single = varied(find_scenario("swe-70b-1"), Variation(**same, instances=(0.5, 0.5)), 1)
+    assert single == find_scenario("swe-70b-1")
 
 
 def test_an_episode_costs_the_log_of_mean_and_tail() -> None:
