@@ -22,10 +22,9 @@ class Variation(StrictModel):
     Attributes:
         share: of the episodes that do.
         load: least and largest factor of the arrival rate. ``pool``: of HBM pools that a cell sizes
-            by itself. ``gaps``: of tools' and people's times, unless programs are
-            written out. ``instances``: of the number of
-            instances of every kind, and of the arrival rate with it. Drawn evenly on a logarithmic
-            scale.
+            by itself. ``gaps``: of tools' and people's times, unless programs are written out.
+            ``instances``: of the number of instances of every kind, and of the arrival rate with
+            it. Drawn evenly on a logarithmic scale.
     """
 
     share: float = Field(default=0.6, ge=0.0, le=1.0)

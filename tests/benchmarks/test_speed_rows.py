@@ -39,6 +39,7 @@ def bench(said: list[str] | None = None) -> Bench:
     return Bench(TINY, Control(TINY.control_events), report)
 
 
+@pytest.mark.whole_cluster
 @pytest.mark.parametrize("name", [name for name in ROWS if name != "training"])
 def test_a_row_gives_sane_results(name: str) -> None:
     said: list[str] = []

@@ -17,7 +17,7 @@ from agentserve_gym.sim import Simulation, load_scenario
 from agentserve_gym.sim.kernel.copying import Copyable, fields_of
 from agentserve_gym.sim.kernel.stepper import _Kick
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.whole_cluster]
 
 ABSTRACT = {"Copyable", "Event", "Host", "Segment", "Signals", "Steppable", "Stepper", "TurnSink"}
 ABSTRACT |= {"PoolCopy", "StepWatcher", "Transfer", "TransferHost", "Watcher"}
