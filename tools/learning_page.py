@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import expm1
 
@@ -80,28 +80,30 @@ def judged(study: Study, label: str) -> Judged:
     return Judged(label, cells, [other for other in study.ranked_labels if other in compared])
 
 
-def page(specialist: Study, standard: Study, unseen: Study, parts: Study) -> str:
-    """The page."""
+def page(studies: Mapping[str, Study]) -> str:
+    """The page, from the studies of ``learning_results.SUITES``, by their folders."""
+    specialist = judged(studies["default"], SPECIALIST)
     return joined(
         [
             opening("Learned policies", "make learning-results", current_commit()),
             _INTRODUCTION,
             _weights(),
-            _general(judged(standard, GENERAL)),
-            _unseen(judged(unseen, GENERAL)),
-            _specialist(judged(specialist, SPECIALIST)),
-            _differently(judged(specialist, SPECIALIST)),
-            _parts(judged(parts, SPECIALIST)),
+            _general(judged(studies["standard"], GENERAL)),
+            _parts(judged(studies["general-parts"], GENERAL)),
+            _unseen(judged(studies["unseen"], GENERAL)),
+            _specialist(specialist),
+            _differently(specialist),
+            _parts(judged(studies["parts"], SPECIALIST)),
         ]
     )
 
 
-def pictures(specialist: Study, standard: Study, unseen: Study) -> dict[str, bytes]:
+def pictures(studies: Mapping[str, Study]) -> dict[str, bytes]:
     """By path from the page."""
     return {
-        PICTURES["episode"]: _episode(judged(specialist, SPECIALIST)),
-        PICTURES["standard"]: _picture(judged(standard, GENERAL)),
-        PICTURES["unseen"]: _picture(judged(unseen, GENERAL)),
+        PICTURES["episode"]: _episode(judged(studies["default"], SPECIALIST)),
+        PICTURES["standard"]: _picture(judged(studies["standard"], GENERAL)),
+        PICTURES["unseen"]: _picture(judged(studies["unseen"], GENERAL)),
     }
 
 
@@ -119,8 +121,8 @@ def _weights() -> str:
     heading = ("weights", "trained by", "on", "kept after update", "cost on selection seeds")
     return (
         "## Weights of the package\n\n*Cost*: mean JCT, and the share of p99 that the recipe "
-        "names, against the heuristics that training started from, on the seeds that the weights "
-        f"were chosen by.\n\n{text_table(heading, rows)}"
+        "names, against the weights that training began with, which make the parts heuristics, on "
+        f"the seeds that the weights were chosen by.\n\n{text_table(heading, rows)}"
     )
 
 
@@ -278,7 +280,7 @@ def _row(name: str, estimate: Estimate) -> Difference:
 
 def _parts(parts: Judged) -> str:
     """Parts taken away and added, against nothing learned."""
-    policies = part_policies()
+    policies = part_policies(parts.label)
     nothing = next(iter(policies))
     rows = []
     for other, learned in {**policies, parts.label: "everything"}.items():
@@ -288,7 +290,7 @@ def _parts(parts: Judged) -> str:
         )
         rows.append((learned, code(other), change(from_start) if other != nothing else ""))
     return (
-        "### What each part is worth\n\n"
+        f"### What each part of {code(parts.label)} is worth\n\n"
         f"On {_seeds(parts)}, learned parts beside parts of published systems, which are nearly "
         "what the learned ones began as.\n\n"
         f"{text_table(('learned', 'policy', 'mean JCT against nothing learned'), rows)}"

@@ -19,7 +19,13 @@ from agentserve_gym.cli.progress import reporting
 from agentserve_gym.report.page import write_page
 from agentserve_gym.scale import processes
 from tools.learning_page import page, pictures
-from tools.learning_studies import elsewhere_suite, parts_suite, specialist_suite, unseen_suite
+from tools.learning_studies import (
+    elsewhere_suite,
+    general_parts_suite,
+    parts_suite,
+    specialist_suite,
+    unseen_suite,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "learning"
@@ -30,6 +36,7 @@ SUITES: dict[str, Callable[[], Suite]] = {
     "standard": elsewhere_suite,
     "unseen": unseen_suite,
     "parts": parts_suite,
+    "general-parts": general_parts_suite,
 }
 """Folder -> what runs there."""
 
@@ -42,8 +49,8 @@ def main(arguments: list[str]) -> None:
         for folder, suite in suites.items():
             _run(suite, kept[folder])
     studies = {name: Study(suite, kept[name].outcomes) for name, suite in suites.items()}
-    text = page(studies["default"], studies["standard"], studies["unseen"], studies["parts"])
-    write_page(PAGE, text, pictures(studies["default"], studies["standard"], studies["unseen"]))
+    text = page(studies)
+    write_page(PAGE, text, pictures(studies))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

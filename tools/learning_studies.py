@@ -18,10 +18,18 @@ SEARCHED = ("lmetric+write_through+shortest_prefill",)
 """What `agentserve bench --search --scenario default` found, of 300 on seeds of its own."""
 
 FROM_HEURISTICS = {
-    "routing": "lmetric",
-    "residency": "write_through",
-    "admission": "thunderagent",
-    "scheduling": "fcfs",
+    SPECIALIST: {
+        "routing": "lmetric",
+        "residency": "write_through",
+        "admission": "thunderagent",
+        "scheduling": "fcfs",
+    },
+    GENERAL: {
+        "routing": "lmetric",
+        "residency": "kvbm",
+        "admission": "thunderagent",
+        "scheduling": "shortest_prefill",
+    },
 }
 """What each learned part began as, nearly: the part of a published system."""
 
@@ -32,8 +40,8 @@ def specialist_suite() -> Suite:
     deployable = [
         entry.label for entry in standard.policies if entry.lever not in ("oracle", "learned")
     ]
-    labels = [*deployable, *SEARCHED, GENERAL, SPECIALIST]
-    part = standard.only(["default"], labels, SPECIALIST_SEEDS)
+    labels = dict.fromkeys([*deployable, *SEARCHED, GENERAL, SPECIALIST])
+    part = standard.only(["default"], list(labels), SPECIALIST_SEEDS)
     return _without_luck(part, "specialist for default", first_seed=0)
 
 
@@ -56,21 +64,33 @@ def elsewhere_suite() -> Suite:
 
 def parts_suite() -> Suite:
     """The preset `default`, with parts of the policy replaced by those that they began as."""
-    labels = [*part_policies(), SPECIALIST]
+    labels = [*part_policies(SPECIALIST), SPECIALIST]
     part = load_suite("standard").only(["default"], labels, SPECIALIST_SEEDS)
     return _without_luck(part, "learned parts", first_seed=0)
 
 
-def part_policies() -> dict[str, str]:
+def general_parts_suite() -> Suite:
+    """Every cell of the standard suite that is not light, in the same way."""
+    suite = load_suite("standard")
+    cells = [cell.scenario for cell in suite.cells if cell.load != "light"]
+    part = suite.only(cells, [*part_policies(GENERAL), GENERAL], ELSEWHERE_SEEDS)
+    return _without_luck(part, "general learned parts", ELSEWHERE_FIRST_SEED)
+
+
+def part_policies(label: str) -> dict[str, str]:
     """Policy -> what is learned in it: nothing, one part, or all but one."""
-    heuristics = FROM_HEURISTICS
+    heuristics = FROM_HEURISTICS[label]
+    _, _, weights = label.rstrip(")").partition("(")
+    learned = {
+        family: f"learned({','.join(filter(None, (family, weights)))})" for family in heuristics
+    }
     policies = {"+".join(heuristics.values()): "nothing"}
     for family in heuristics:
         rest = [part for other, part in heuristics.items() if other != family]
-        policies["+".join([f"learned({family})", *rest])] = f"{family} alone"
+        policies["+".join([learned[family], *rest])] = f"{family} alone"
     for family in heuristics:
-        learned = [f"learned({other})" for other in heuristics if other != family]
-        policies["+".join([heuristics[family], *learned])] = f"all but {family}"
+        others = [part for other, part in learned.items() if other != family]
+        policies["+".join([heuristics[family], *others])] = f"all but {family}"
     return policies
 
 

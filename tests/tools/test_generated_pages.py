@@ -120,16 +120,17 @@ def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
         for name, suite in learning_results.SUITES.items()
         for toy in [suite().only(["toy"], _TOY_POLICIES[name], 2)]
     }
-    made = learning_page.page(toys["default"], toys["standard"], toys["unseen"], toys["parts"])
+    made = learning_page.page(toys)
     for line in (
         f"`{SPECIALIST}`: mean JCT {toys['default'].cells[0].mean(SPECIALIST):.1f} s over 2 seeds",
         "| `lmetric` |",
         "`agentserve train --recipe default`",
         "Against the best of each cell: ",
         "| all but routing | `lmetric+learned(residency)",
+        "| admission alone | `learned(admission,weights=general)+lmetric+kvbm+shortest_prefill`",
     ):
         assert line in made, line
-    pictures = learning_page.pictures(toys["default"], toys["standard"], toys["unseen"])
+    pictures = learning_page.pictures(toys)
     assert set(pictures) == set(re.findall(r"\]\((.*png)\)", made))
 
 
@@ -137,7 +138,8 @@ _TOY_POLICIES = {
     "default": ["lmetric", SPECIALIST],
     "standard": ["lmetric", "thunderagent", GENERAL],
     "unseen": ["lmetric", "thunderagent", GENERAL],
-    "parts": [*part_policies(), SPECIALIST],
+    "parts": [*part_policies(SPECIALIST), SPECIALIST],
+    "general-parts": [*part_policies(GENERAL), GENERAL],
 }
 
 
