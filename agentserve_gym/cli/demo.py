@@ -22,8 +22,9 @@ from agentserve_gym.workloads import TraceWorkload, read_programs
 POLICIES = {
     "lru": "a program stays on its instance; its KV stays in HBM until others need the room, and "
     "is computed again if it is gone",
-    "lmetric+thunderagent+kvbm": "the best single heuristic of the benchmark: least work and load, "
-    "a gate that pauses programs where HBM is short, and KV copied to DRAM and CXL",
+    "lmetric+kvbm+thunderagent+shortest_prefill": "the best single heuristic of the benchmark: "
+    "least work and load, KV copied to DRAM and CXL, a gate that pauses programs where HBM is "
+    "short, and short prefills first",
     "learned(weights=general)": "the same kinds of rules, with weights that were trained over the "
     "benchmark's cells",
 }

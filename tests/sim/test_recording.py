@@ -44,6 +44,7 @@ RUNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("cxl-shared", "affinity+kvflow", {"router": {"signal_delay_s": 0.4}}),
     ("mixed-models", "lru", {}),
     ("nvme", "lmetric+dram", {"horizon_s": 400.0}),
+    ("default", "lmetric+thunderagent", {"workload": {"gap_scale": 0.0}}),
 )
 
 
@@ -138,6 +139,13 @@ def test_links_serve_in_order_and_before_arrival(
             served_s[passage.link] = passage.end_s
             if transfer.arrives_s is not None:
                 assert passage.end_s <= transfer.arrives_s + 1e-6
+
+
+def test_a_program_whose_gaps_last_no_time_is_noted_once() -> None:
+    found = recorded("default", "lmetric+thunderagent", {"workload": {"gap_scale": 0.0}})
+    noted = [note.index for note in found.history.programs]
+    assert len(noted) == len(set(noted)) == found.report()["programs"]
+    assert not any(stage.stage is Stage.GAP for stage in found.history.stages)
 
 
 def test_turn_records_agree_with_stages() -> None:

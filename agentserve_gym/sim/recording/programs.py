@@ -70,6 +70,7 @@ class ProgramObserver:
         self._session_timeout_s = session_timeout_s
         self._history = history
         self._places = [_Place(engine) for engine in engines]
+        self._followers: dict[int, _Follower] = {}
         self._away: dict[int, _Follower] = {}
         self._left: list[_Follower] = []
         self._offered: dict[int, ProgramState] = {}
@@ -88,7 +89,7 @@ class ProgramObserver:
         planned steps."""
         if self._offered:
             for index, program in self._offered.items():
-                follower = self._away.get(index)
+                follower = self._followers.get(index)  # still at an instance after no gap
                 if follower is None:
                     self._meet(program)
                 else:
@@ -140,7 +141,8 @@ class ProgramObserver:
                 program.index, program.program_id, program.agent_class, program.model, parent
             )
         )
-        self._enter_stage(_Follower(program))
+        self._followers[program.index] = follower = _Follower(program)
+        self._enter_stage(follower)
 
     def _enter_stage(self, follower: _Follower) -> None:
         program = follower.program
