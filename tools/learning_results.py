@@ -49,8 +49,7 @@ def main(arguments: list[str]) -> None:
         for folder, suite in suites.items():
             _run(suite, kept[folder])
     studies = {name: Study(suite, kept[name].outcomes) for name, suite in suites.items()}
-    text = page(studies)
-    write_page(PAGE, text, pictures(studies))
+    write_page(PAGE, page(studies), pictures(studies))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

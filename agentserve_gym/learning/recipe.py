@@ -27,7 +27,7 @@ from agentserve_gym.baselines.learned.weights import (
 from agentserve_gym.learning.variation import Variation
 from agentserve_gym.messages import shown, unknown, validated
 from agentserve_gym.sim.scenario import StrictModel
-from agentserve_gym.tables import read_table
+from agentserve_gym.tables import read_table, set_key
 
 HEURISTIC = "heuristic"
 """The start that is no file: weights with which the parts are heuristics."""
@@ -52,7 +52,7 @@ class Recipe(StrictModel):
         cells: scenarios of the benchmark's suite ``suite``, or any others; none: all of the suite
             that are not light.
         start: packaged weights or a file to start from, or ``heuristic``. ``begin``: weights that
-            are other than there, by ``group.name``.
+            are other than there, by group and name.
         updates: of the weights. ``pairs``: of episodes for each, played with weights a step away
             from the present ones in opposite directions.
         spread: the step: its standard deviation along each direction, in units of its scale; it
@@ -72,7 +72,7 @@ class Recipe(StrictModel):
     suite: str = "standard"
     cells: list[str] = Field(default=[])
     start: str = HEURISTIC
-    begin: dict[str, FiniteFloat] = Field(default={})
+    begin: dict[str, dict[str, FiniteFloat]] = Field(default={})
     updates: PositiveInt = 60
     pairs: PositiveInt = 36
     spread: PositiveFloat = 0.3
@@ -102,7 +102,9 @@ class Recipe(StrictModel):
 
     @field_validator("begin")
     @classmethod
-    def _begin_names_weights(cls, begin: dict[str, float]) -> dict[str, float]:
+    def _begin_names_weights(
+        cls, begin: dict[str, dict[str, float]]
+    ) -> dict[str, dict[str, float]]:
         changed_weights(heuristic_weights(), begin)
         return begin
 
@@ -145,7 +147,7 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     """A recipe of the package, or of a .toml or .json file.
 
     Args:
-        changes: settings that differ from the recipe's.
+        changes: settings that differ from the recipe's, such as ``variation.share``.
 
     Raises:
         ValueError: for an unknown name, or naming each unknown key or bad value.
@@ -158,7 +160,9 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     else:
         hint = unknown("recipe", name, recipe_names())
         raise ValueError(f"{hint}; or a .toml or .json file")
-    return make_recipe({**values, **(changes or {})}, f"recipe {shown(name)}")
+    for key, value in (changes or {}).items():
+        set_key(values, key, value)
+    return make_recipe(values, f"recipe {shown(name)}")
 
 
 def make_recipe(values: dict[str, Any], where: str) -> Recipe:

@@ -21,7 +21,7 @@ from agentserve_gym.sim.recording import RunHistory
 Edges = NDArray[np.float64]
 
 # Of a policy's name: beside a bar, and above a column.
-_LONGEST_LABEL = 30
+_LONGEST_LABEL = 24
 _LONGEST_TITLE = 50
 
 

@@ -21,10 +21,10 @@ from agentserve_gym.baselines.learned.parts import (
 )
 from agentserve_gym.baselines.learned.situation import UNSEEN_TURNS, Situation, TurnsLeft
 from agentserve_gym.baselines.learned.weights import (
-    LAYOUT,
     SITUATION,
     SIZE,
     Weights,
+    changed_weights,
     from_vector,
     heuristic_weights,
     load_weights,
@@ -37,13 +37,11 @@ from agentserve_gym.sim import ProgramState, ProgramStatus, Simulation
 
 def changed(**values: float) -> Weights:
     """The start's weights but for some: ``group__name=value``."""
-    tables = heuristic_weights().as_dict()
+    changes: dict[str, dict[str, float]] = {}
     for key, value in values.items():
         group, _, name = key.partition("__")
-        assert name in tables[group]
-        tables[group][name] = value
-    vector = [tables[group][name] for group, names in LAYOUT.items() for name in names]
-    return from_vector(vector, str(values))
+        changes.setdefault(group, {})[name] = value
+    return changed_weights(heuristic_weights(), changes)
 
 
 def report_of(weights: Weights) -> dict[str, Any]:

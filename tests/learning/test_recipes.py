@@ -81,10 +81,11 @@ def test_scales_are_of_groups_or_of_single_weights() -> None:
         ({"updates": 0}, "updates"),
         ({"start": "nothing"}, "unknown weights 'nothing'"),
         ({"scales": {"que": 1.0}}, "unknown weight 'que'; did you mean 'queue'"),
-        ({"begin": {"queue.redy": 1.0}}, "unknown weight 'queue.redy'; did you mean 'queue.ready'"),
-        ({"begin": {"queue": 1.0}}, "unknown weight 'queue'"),
+        ({"begin.queue.redy": 1.0}, "queue: unknown weight 'redy'; did you mean 'ready'"),
+        ({"begin.que.ready": 1.0}, "unknown group 'que'; did you mean 'queue'"),
         ({"variation": {"load": [2.0, 1.0]}}, "load is [2, 1]"),
-        ({"variation": {"instances": [2.0, 1.0]}}, "instances is [2, 1]"),
+        ({"variation.instances": [2.0, 1.0]}, "instances is [2, 1]"),
+        ({"updates.more": 3}, "updates"),
     ],
 )
 def test_a_wrong_recipe_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -94,7 +95,7 @@ def test_a_wrong_recipe_is_refused(changes: dict[str, Any], message: str) -> Non
 
 
 def test_a_training_may_begin_at_other_weights_than_its_start() -> None:
-    begun = Recipe(**{**SMALL, "begin": {"queue.ready": 0.5}}).first_weights().as_dict()
+    begun = Recipe(**{**SMALL, "begin": {"queue": {"ready": 0.5}}}).first_weights().as_dict()
     usual = Recipe(**SMALL).first_weights().as_dict()
     assert usual == heuristic_weights().as_dict()
     assert begun["queue"].pop("ready") == 0.5

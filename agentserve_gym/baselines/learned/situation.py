@@ -43,7 +43,7 @@ class Situation(Copyable):
 
     def __init__(self) -> None:
         self._fixed: tuple[float, float, float, float, float] | None = None
-        self._lower: list[tuple[float, float]] = []
+        self._lower_tiers: list[tuple[float, float]] = []
         self._reuse = 1.0
         self._counted = (0.0, 0.0)
         self._counted_at_s = 0.0
@@ -57,7 +57,7 @@ class Situation(Copyable):
         could save."""
         if self._fixed is None:
             self._fixed = _fixed(cluster)
-            self._lower = _lower_tiers(cluster)
+            self._lower_tiers = _lower_tiers(cluster)
         if cluster.now_s - self._counted_at_s >= _WINDOW_S:
             self._count_reuse(cluster)
         pool, per_instance, tier, instances, restoring = self._fixed
@@ -80,7 +80,7 @@ class Situation(Copyable):
     def _savable(self, contexts_tokens: float) -> float:
         """Nearer tiers hold what they can, farther ones the rest."""
         left, saved = contexts_tokens, 0.0
-        for tokens, saving in self._lower:
+        for tokens, saving in self._lower_tiers:
             held = tokens if tokens < left else left
             saved += held * saving
             left -= held

@@ -118,19 +118,15 @@ def heuristic_weights() -> Weights:
     return _from_tables(_HEURISTIC, "heuristic", complete=False)
 
 
-def changed_weights(weights: Weights, changes: Mapping[str, float]) -> Weights:
-    """Weights of which some are others, by ``group.name``.
+def changed_weights(weights: Weights, changes: Mapping[str, Mapping[str, float]]) -> Weights:
+    """Weights of which some are others, by group and name.
 
     Raises:
         ValueError: for a name that there is not, or a number that is not finite.
     """
     tables = weights.as_dict()
-    for key, value in changes.items():
-        group, _, name = key.partition(".")
-        if name not in tables.get(group, {}):
-            known = [f"{group}.{name}" for group, names in LAYOUT.items() for name in names]
-            raise ValueError(unknown("weight", key, known))
-        tables[group][name] = value
+    for group, values in changes.items():
+        tables[group] = {**tables.get(group, {}), **values}
     return _from_tables(tables, weights.name, complete=True)
 
 
