@@ -14,7 +14,7 @@ from agentserve_gym.plots import Difference, Differences, draw_comparison, draw_
 from agentserve_gym.report.markdown import change, code, plural, table, text_table
 from agentserve_gym.report.page import current_commit, joined, opening
 from agentserve_gym.report.statistics import Estimate, pooled_ratio, ratio
-from tools.learning_studies import GENERAL, SPECIALIST, part_policies
+from tools.learning_studies import GENERAL, SPECIALIST, UNTRAINED, part_policies
 
 PICTURES = {
     "standard": "learning/standard.png",
@@ -206,6 +206,8 @@ def _verdict(some: Judged) -> str:
         f"Against the best of each cell: {change(some.over_cells(some.best_of))}; "
         f"{_won_and_lost(list(of_cells.values()))}; no more than {_CLOSE:.0%} worse in {close}; "
         f"worst in {code(worst)}, {change(of_cells[worst])}.",
+        f"What training is worth, against the weights that it began with, {code(UNTRAINED)}: "
+        f"{change(some.against(UNTRAINED))}.",
     ]
     if some.changing:
         changing = some.only(some.changing)
@@ -280,8 +282,7 @@ def _row(name: str, estimate: Estimate) -> Difference:
 
 def _parts(parts: Judged) -> str:
     """Parts taken away and added, against nothing learned."""
-    policies = part_policies(parts.label)
-    nothing = next(iter(policies))
+    policies, nothing = part_policies(parts.label), UNTRAINED
     rows = []
     for other, learned in {**policies, parts.label: "everything"}.items():
         from_start = pooled_ratio(
@@ -291,8 +292,8 @@ def _parts(parts: Judged) -> str:
         rows.append((learned, code(other), change(from_start) if other != nothing else ""))
     return (
         f"### What each part of {code(parts.label)} is worth\n\n"
-        f"On {_seeds(parts)}, learned parts beside parts of published systems, which are nearly "
-        "what the learned ones began as.\n\n"
+        f"On {_seeds(parts)}, with the trained weights of some parts, and of the others the "
+        "weights that training began with.\n\n"
         f"{text_table(('learned', 'policy', 'mean JCT against nothing learned'), rows)}"
     )
 
@@ -311,5 +312,7 @@ def _specialist(specialist: Judged) -> str:
         f"## The specialist for the preset `default`\n\n{code(SPECIALIST)}: mean JCT "
         f"{cell.mean(SPECIALIST):.1f} s over {plural(len(cell.seeds), 'seed')}. Against the best "
         f"of {len(specialist.others)} others on these very seeds, {code(best)}: {against}, {won} "
-        f"of {len(cell.seeds)} seeds won.\n\n{table(heading, rows)}"
+        f"of {len(cell.seeds)} seeds won. Against the weights that training began with, "
+        f"{code(UNTRAINED)}: {change(cell.against(SPECIALIST, UNTRAINED))}.\n\n"
+        f"{table(heading, rows)}"
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from agentserve_gym.bench.suite import LuckPlan, Suite, found_labels, load_suite
 
 GENERAL = "learned(weights=general)"
@@ -17,21 +20,9 @@ ELSEWHERE_FIRST_SEED = 3000
 SEARCHED = ("lmetric+write_through+shortest_prefill",)
 """What `agentserve bench --search --scenario default` found, of 300 on seeds of its own."""
 
-FROM_HEURISTICS = {
-    SPECIALIST: {
-        "routing": "lmetric",
-        "residency": "write_through",
-        "admission": "thunderagent",
-        "scheduling": "fcfs",
-    },
-    GENERAL: {
-        "routing": "lmetric",
-        "residency": "kvbm",
-        "admission": "thunderagent",
-        "scheduling": "shortest_prefill",
-    },
-}
-"""What each learned part began as, nearly: the part of a published system."""
+UNTRAINED = "learned(weights=heuristic)"
+"""The weights that both began as."""
+FAMILIES = ("routing", "residency", "admission", "scheduling")
 
 
 def specialist_suite() -> Suite:
@@ -40,7 +31,7 @@ def specialist_suite() -> Suite:
     deployable = [
         entry.label for entry in standard.policies if entry.lever not in ("oracle", "learned")
     ]
-    labels = dict.fromkeys([*deployable, *SEARCHED, GENERAL, SPECIALIST])
+    labels = dict.fromkeys([*deployable, *SEARCHED, UNTRAINED, GENERAL, SPECIALIST])
     part = standard.only(["default"], list(labels), SPECIALIST_SEEDS)
     return _without_luck(part, "specialist for default", first_seed=0)
 
@@ -49,7 +40,7 @@ def unseen_suite() -> Suite:
     """Cells that nothing was trained or tuned on."""
     suite = load_suite("unseen")
     labels = [entry.label for entry in suite.policies]
-    part = suite.only([], [*labels, GENERAL], ELSEWHERE_SEEDS)
+    part = suite.only([], [*labels, UNTRAINED, GENERAL], ELSEWHERE_SEEDS)
     return _without_luck(part, "unseen cells", suite.first_seed)
 
 
@@ -57,13 +48,13 @@ def elsewhere_suite() -> Suite:
     """Every cell of the standard suite, under the policies that are strong somewhere in it and
     those that a search found for one of its cells."""
     strong = [entry.label for entry in load_suite("unseen").policies]
-    labels = dict.fromkeys([*strong, *found_labels().values(), GENERAL])
+    labels = dict.fromkeys([*strong, *found_labels().values(), UNTRAINED, GENERAL])
     part = load_suite("standard").only([], list(labels), ELSEWHERE_SEEDS)
     return _without_luck(part, "standard cells", ELSEWHERE_FIRST_SEED)
 
 
 def parts_suite() -> Suite:
-    """The preset `default`, with parts of the policy replaced by those that they began as."""
+    """The preset `default`, with the weights of some parts replaced by those that they began as."""
     labels = [*part_policies(SPECIALIST), SPECIALIST]
     part = load_suite("standard").only(["default"], labels, SPECIALIST_SEEDS)
     return _without_luck(part, "learned parts", first_seed=0)
@@ -79,19 +70,21 @@ def general_parts_suite() -> Suite:
 
 def part_policies(label: str) -> dict[str, str]:
     """Policy -> what is learned in it: nothing, one part, or all but one."""
-    heuristics = FROM_HEURISTICS[label]
-    _, _, weights = label.rstrip(")").partition("(")
-    learned = {
-        family: f"learned({','.join(filter(None, (family, weights)))})" for family in heuristics
-    }
-    policies = {"+".join(heuristics.values()): "nothing"}
-    for family in heuristics:
-        rest = [part for other, part in heuristics.items() if other != family]
-        policies["+".join([learned[family], *rest])] = f"{family} alone"
-    for family in heuristics:
-        others = [part for other, part in learned.items() if other != family]
-        policies["+".join([heuristics[family], *others])] = f"all but {family}"
+    policies = {UNTRAINED: "nothing"}
+    for family in FAMILIES:
+        policies[_mixed(label, [family])] = f"{family} alone"
+    for family in FAMILIES:
+        others = [other for other in FAMILIES if other != family]
+        policies[_mixed(label, others)] = f"all but {family}"
     return policies
+
+
+def _mixed(label: str, learned: Sequence[str]) -> str:
+    """Some families by the weights of ``label``, the rest by those that they began as."""
+    rest = [family for family in FAMILIES if family not in learned]
+    weights = "".join(re.findall(r"weights=\w+", label))
+    trained = f"learned({','.join(filter(None, (*learned, weights)))})"
+    return f"{trained}+learned({','.join(rest)},weights=heuristic)"
 
 
 def _without_luck(part: Suite, name: str, first_seed: int) -> Suite:

@@ -20,7 +20,7 @@ CONSTANT = "one"
 _CLOCKS = {"ready": 3.0}
 """Features that are times, in their units: turns of a queue differ by so much."""
 _LEAST_DEVIATION = 0.05
-_WITHOUT_FEATURES = ("route", "demand", "pin", "rank")
+_WITHOUT_FEATURES = ("route", "pin", "rank")
 """Groups whose weights multiply nothing that is watched."""
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from agentserve_gym.baselines.learned.weights import (
+    HEURISTIC,
     LAYOUT,
     Weights,
     changed_weights,
@@ -29,12 +30,9 @@ from agentserve_gym.messages import shown, unknown, validated
 from agentserve_gym.sim.scenario import StrictModel
 from agentserve_gym.tables import read_table, set_key
 
-HEURISTIC = "heuristic"
-"""The start that is no file: weights with which the parts are heuristics."""
-
 SCALES = {
     "route": 0.4, "route.host_credit": 0.15, "route_turns": 0.2, "route_away": 0.2,
-    "admit": 0.12, "pause_above": 0.12, "pause": 0.7, "demand": 0.5, "release": 0.4,
+    "admit": 0.12, "pause_above": 0.12, "pause": 0.7, "half_life": 0.5, "room": 0.2, "release": 0.4,
     "queue": 0.4,
     "place_keep": 0.0, "place_pin": 0.3, "place_warm": 0.3, "place_cold": 0.3, "copy_far": 0.3,
     "pin": 0.5, "rank": 0.3,
@@ -51,7 +49,7 @@ class Recipe(StrictModel):
         name, description: for listings; the name is that of the run's folder.
         cells: scenarios of the benchmark's suite ``suite``, or any others; none: all of the suite
             that are not light.
-        start: packaged weights or a file to start from, or ``heuristic``. ``begin``: weights that
+        start: packaged weights, ``heuristic`` or a file to start from. ``begin``: weights that
             are other than there, by group and name.
         updates: of the weights. ``pairs``: of episodes for each, played with weights a step away
             from the present ones in opposite directions.
@@ -87,8 +85,7 @@ class Recipe(StrictModel):
     @field_validator("start")
     @classmethod
     def _start_exists(cls, start: str) -> str:
-        if start != HEURISTIC:
-            load_weights(start)
+        load_weights(start)
         return str(Path(start).resolve()) if start.endswith(".json") else start
 
     @field_validator("scales")
@@ -120,8 +117,7 @@ class Recipe(StrictModel):
 
     def first_weights(self) -> Weights:
         """Those that training starts from."""
-        start = heuristic_weights() if self.start == HEURISTIC else load_weights(self.start)
-        return changed_weights(start, self.begin)
+        return changed_weights(load_weights(self.start), self.begin)
 
     def scale_vector(self) -> list[float]:
         """The scale of every weight: the recipe's or the usual one; its own, or its group's."""

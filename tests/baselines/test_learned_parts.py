@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -127,25 +128,29 @@ def test_families_of_a_bundle_can_be_taken_alone() -> None:
 
 
 def test_equal_runs_are_equal_and_weights_decide() -> None:
-    start = report_of(heuristic_weights())
-    assert report_of(heuristic_weights()) == start
+    """With a gate that lower tiers do not open."""
+    tight = {"admit__savable": 0.0, "pause_above__savable": 0.0}
+    start = report_of(changed(**tight))
+    assert report_of(changed(**tight)) == start
     assert start["counters"]["learned_admission.paused"] > 0
     assert start["counters"]["learned_order.reordered"] > 0
-    for weights in (
-        changed(route_away__one=-3.0),
-        changed(route_turns__one=0.0),
-        changed(admit__one=-1.0),
-        changed(pause_above__one=1.0),
-        changed(release__context=-1.0),
-        changed(demand__half_life=4.0),
-        changed(place_cold__one=3.0),
-        changed(rank__gap=5.0),
+    for other in (
+        {"route_away__one": -3.0},
+        {"route_turns__one": 0.0},
+        {"admit__one": -1.0},
+        {"pause_above__one": 1.0},
+        {"release__context": -1.0},
+        {"half_life__one": 4.0},
+        {"half_life__gap": 4.0},
+        {"room__one": 5.0},
+        {"place_cold__one": 3.0},
+        {"rank__gap": 5.0},
     ):
-        assert report_of(weights)["jct_s"] != start["jct_s"], weights.name
+        assert report_of(changed(**{**tight, **other}))["jct_s"] != start["jct_s"], other
 
 
 def test_the_order_of_queues_is_learned_too() -> None:
-    """At the start it is first come, first served."""
+    """By when turns are released it is first come, first served."""
 
     def report(weights: Weights) -> dict[str, Any]:
         policy = parse_policy("learned(scheduling)")
@@ -154,10 +159,21 @@ def test_the_order_of_queues_is_learned_too() -> None:
         policy.scheduling.use(weights)
         return run_policy(Simulation(pressured(), 3), policy)
 
-    start = report(heuristic_weights())
-    assert start["jct_s"] == run_named("fcfs", pressured(), 3)["jct_s"]
-    longest_first = report(changed(queue__ready=0.0, queue__uncached=-1.0))
-    assert longest_first["jct_s"] != start["jct_s"]
+    first_come = report(changed(queue__ready=0.2, queue__uncached=0.0))
+    assert first_come["jct_s"] == run_named("fcfs", pressured(), 3)["jct_s"]
+    shortest_first = report(changed(queue__ready=0.0))
+    assert shortest_first["jct_s"] == run_named("shortest_prefill", pressured(), 3)["jct_s"]
+    assert shortest_first["jct_s"] != first_come["jct_s"]
+
+
+def test_turns_of_started_programs_wait_for_free_blocks() -> None:
+    """Where no program is kept out for what the started ones want."""
+    open_gate = {"admit__one": 5.0, "pause_above__one": 5.0}
+    held = [
+        report_of(changed(room__one=share, **open_gate))["counters"]["learned_admission.held"]
+        for share in (-2.0, 0.0, 5.0)
+    ]
+    assert held[0] > held[1] > held[2] == 0
 
 
 @pytest.mark.parametrize("place", ["keep", "pin", "cold"])
@@ -186,9 +202,9 @@ def test_routing_is_lmetric_where_nothing_else_weighs() -> None:
     assert isinstance(policy, ComposedPolicy)
     assert isinstance(lmetric, ComposedPolicy)
     assert isinstance(policy.routing, LearnedRouting)
-    policy.routing.use(changed(route__host_credit=0.0, route__evicted=-50.0, route__imposed=-50.0))
+    policy.routing.use(changed(route__evicted=-50.0, route__imposed=-50.0))
     assert report(policy)["jct_s"] == report(lmetric)["jct_s"]
-    policy.routing.use(heuristic_weights())
+    policy.routing.use(changed(route__host_credit=0.75))
     assert report(policy)["jct_s"] != report(lmetric)["jct_s"]
 
 
@@ -199,15 +215,21 @@ def naive_tokens(
     started: dict[int, tuple[ProgramState, int, int, float | None]],
     instance: int,
     now_s: float,
-    half_life_s: float,
+    half_lives_s: list[tuple[float, float]],
 ) -> float:
-    """Demand by its definition."""
+    """Demand by its definition; half-lives are each from when on, and how long."""
+
+    def weight_of(since_s: float) -> float:
+        ends = [start for start, _ in half_lives_s[1:]] + [now_s]
+        spans = zip(half_lives_s, ends, strict=True)
+        return float(
+            prod(2 ** (-max(end - max(start, since_s), 0.0) / each) for (start, each), end in spans)
+        )
+
     total, shared = 0.0, {}
     for program, at, context, acting_since_s in started.values():
         if at == instance:
-            weight = (
-                1.0 if acting_since_s is None else 2 ** (-(now_s - acting_since_s) / half_life_s)
-            )
+            weight = 1.0 if acting_since_s is None else weight_of(acting_since_s)
             total += weight * max(context - program.shared_blocks * BLOCK, 0)
             shared.update({key: blocks * BLOCK for key, blocks in program.prefix})
     return total + sum(shared.values())
@@ -217,9 +239,13 @@ def naive_tokens(
 def test_demand_is_what_a_walk_over_all_programs_would_find(seed: int) -> None:
     draw = Random(seed)
     programs = [make_program(i, shared=320 if i % 2 else 0, turns=99) for i in range(8)]
-    demand, started, now_s = Demand(2.0), {}, 0.0
-    for _ in range(300):
+    demand, started, now_s = Demand(), {}, 0.0
+    half_lives_s = [(0.0, 1.0)]
+    for step in range(300):
         now_s += draw.expovariate(2.0)
+        if step % 40 == 0:
+            half_lives_s.append((now_s, draw.uniform(0.2, 4.0)))
+            demand.decay(half_lives_s[-1][1], now_s)
         program = draw.choice(programs)
         known = started.get(program.index)
         what = draw.random()
@@ -235,7 +261,7 @@ def test_demand_is_what_a_walk_over_all_programs_would_find(seed: int) -> None:
             demand.leave(program, now_s)
             started.pop(program.index, None)
         for instance in range(2):
-            expected = naive_tokens(started, instance, now_s, 2.0)
+            expected = naive_tokens(started, instance, now_s, half_lives_s)
             assert demand.tokens(instance, now_s) == pytest.approx(expected, rel=1e-9, abs=1.01)
 
 

@@ -13,7 +13,7 @@ from agentserve_gym.bench import Study
 from agentserve_gym.report import page as shell
 from agentserve_gym.report.page import current_commit, is_made_by, made_by
 from tools import docs_check, learning_page, learning_results, training_results
-from tools.learning_studies import GENERAL, SPECIALIST, part_policies, specialist_suite
+from tools.learning_studies import GENERAL, SPECIALIST, UNTRAINED, part_policies, specialist_suite
 
 PAGES = docs_check.GENERATED
 
@@ -126,8 +126,9 @@ def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
         "| `lmetric` |",
         "`agentserve train --recipe default`",
         "Against the best of each cell: ",
-        "| all but routing | `lmetric+learned(residency)",
-        "| admission alone | `learned(admission,weights=general)+lmetric+kvbm+shortest_prefill`",
+        "| all but routing | `learned(residency,admission,scheduling)+learned(routing,weights=",
+        "| admission alone | `learned(admission,weights=general)+learned(routing,residency,",
+        "against the weights that it began with",
     ):
         assert line in made, line
     pictures = learning_page.pictures(toys)
@@ -135,9 +136,9 @@ def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
 
 
 _TOY_POLICIES = {
-    "default": ["lmetric", SPECIALIST],
-    "standard": ["lmetric", "thunderagent", GENERAL],
-    "unseen": ["lmetric", "thunderagent", GENERAL],
+    "default": ["lmetric", UNTRAINED, SPECIALIST],
+    "standard": ["lmetric", "thunderagent", UNTRAINED, GENERAL],
+    "unseen": ["lmetric", "thunderagent", UNTRAINED, GENERAL],
     "parts": [*part_policies(SPECIALIST), SPECIALIST],
     "general-parts": [*part_policies(GENERAL), GENERAL],
 }

@@ -19,10 +19,18 @@ class Member(Copyable):
     Attributes:
         own_tokens: of its context beyond its shared prefix; ``shared``: the levels of that, each
             (key, tokens).
-        acting_since_s: when its tool gap began; ``None`` while it reasons.
+        acting_since_s: when its tool gap began, ``None`` while it reasons; and at which count of
+            half-lives that was, ``acting_since_half_lives``.
     """
 
-    __slots__ = ("acting_since_s", "instance", "own_tokens", "program", "shared")
+    __slots__ = (
+        "acting_since_half_lives",
+        "acting_since_s",
+        "instance",
+        "own_tokens",
+        "program",
+        "shared",
+    )
 
     def __init__(
         self,
@@ -36,16 +44,20 @@ class Member(Copyable):
         self.own_tokens = own_tokens
         self.shared = shared
         self.acting_since_s: float | None = None
+        self.acting_since_half_lives = 0.0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Demand(Copyable):
     """Contexts of programs that reason count whole, those of programs that wait for tools halve
     every ``half_life_s`` of their gap, and what programs share counts once an instance
-    (ThunderAgent, arXiv 2602.13692). A sum that decays as a whole needs no walk over programs."""
+    (ThunderAgent, arXiv 2602.13692). A sum that decays as a whole needs no walk over programs, and
+    as time is counted in half-lives, these may change on the way."""
 
-    def __init__(self, half_life_s: float) -> None:
-        self._half_life_s = half_life_s
+    def __init__(self) -> None:
+        self._half_life_s = 1.0
+        self._half_lives = 0.0
+        self._counted_s = 0.0
         self._members: dict[int, Member] = {}
         self._reasoning: dict[int, float] = {}
         self._acting: dict[int, tuple[float, float]] = {}
@@ -53,6 +65,11 @@ class Demand(Copyable):
 
     def __contains__(self, program: ProgramState) -> bool:
         return program.index in self._members
+
+    def decay(self, half_life_s: float, now_s: float) -> None:
+        """Halve what waits every ``half_life_s`` from now on."""
+        self._half_lives = self._half_lives_at(now_s)
+        self._counted_s, self._half_life_s = now_s, half_life_s
 
     def instances(self) -> list[int]:
         """Those on which programs were started."""
@@ -102,6 +119,7 @@ class Demand(Copyable):
         self._reasoning[member.instance] -= member.own_tokens
         member.own_tokens, _ = _parts(program, program.context_tokens, size)
         member.acting_since_s = now_s
+        member.acting_since_half_lives = self._half_lives_at(now_s)
         self._add_acting(member.instance, member.own_tokens, now_s)
 
     def leave(self, program: ProgramState, now_s: float) -> None:
@@ -116,8 +134,8 @@ class Demand(Copyable):
         if member.acting_since_s is None:
             self._reasoning[instance] -= member.own_tokens
         else:
-            left = self._decayed(member.own_tokens, now_s - member.acting_since_s)
-            self._add_acting(instance, -left, now_s)
+            elapsed = self._half_lives_at(now_s) - member.acting_since_half_lives
+            self._add_acting(instance, -_halved(member.own_tokens, elapsed), now_s)
         for key, level in member.shared:
             sharers = self._sharers[instance, key] - 1
             if sharers:
@@ -127,14 +145,20 @@ class Demand(Copyable):
                 self._reasoning[instance] -= level
 
     def _add_acting(self, instance: int, tokens: float, now_s: float) -> None:
-        self._acting[instance] = (self._acting_tokens(instance, now_s) + tokens, now_s)
+        left = self._acting_tokens(instance, now_s)
+        self._acting[instance] = (left + tokens, self._half_lives_at(now_s))
 
     def _acting_tokens(self, instance: int, now_s: float) -> float:
-        tokens, then_s = self._acting.get(instance, (0.0, 0.0))
-        return self._decayed(tokens, now_s - then_s) if tokens > 0.0 else 0.0
+        tokens, then = self._acting.get(instance, (0.0, 0.0))
+        return _halved(tokens, self._half_lives_at(now_s) - then) if tokens > 0.0 else 0.0
 
-    def _decayed(self, tokens: float, elapsed_s: float) -> float:
-        return float(tokens * 2.0 ** (-elapsed_s / self._half_life_s))
+    def _half_lives_at(self, now_s: float) -> float:
+        """Half-lives so far, of whatever length they were."""
+        return self._half_lives + (now_s - self._counted_s) / self._half_life_s
+
+
+def _halved(tokens: float, times: float) -> float:
+    return float(tokens * 2.0**-times)
 
 
 def _parts(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import exp, log, log1p
 from typing import NamedTuple
 
+from agentserve_gym.baselines.admission.gates import PendingNeed
 from agentserve_gym.baselines.estimates import slowest_gap_s
 from agentserve_gym.baselines.learned.demand import Demand, Member
 from agentserve_gym.baselines.learned.prices import instance_price
@@ -157,7 +158,7 @@ class LearnedOrder(LearnedPart, Scheduling):
 @register(
     "learned_admission",
     "pause programs, and let others in, by learned scores, where the contexts of started ones "
-    "exceed a learned share of HBM",
+    "exceed a learned share of HBM; hold turns that lack more than a learned share of free blocks",
     SOURCE,
     ("paused", "held", "admitted"),
 )
@@ -165,29 +166,46 @@ class LearnedOrder(LearnedPart, Scheduling):
 class LearnedAdmission(LearnedPart, Admission):
     """ThunderAgent's gate with everything that it fixes learned: above which share of HBM programs
     are paused, and below which they are let in, by situation and turn; how fast contexts of idle
-    programs stop counting; who is paused first, and who is let in first."""
+    programs stop counting; who is paused first, and who is let in first. And a gate for turns of
+    started programs too: how much of the blocks that nobody uses may go to what a turn lacks. A
+    turn that waits at the router can still go where there is room first."""
 
     def reset(self) -> None:
         super().reset()
-        self._demand = Demand(exp(clamp(self._groups["demand"][0], -_EXTREME, _EXTREME)))
+        self._demand = Demand()
+        self._promised = PendingNeed()
         self._checked_s = -_CHECK_EVERY_S
 
     def admits(self, decision: RouteDecision, instance: int) -> bool:
         if decision.time_s - self._checked_s >= _CHECK_EVERY_S:
             self._checked_s = decision.time_s
             self._pause_programs(decision)
+        view, turn = decision.cluster.instances[instance], decision.turn
+        situation = self._situation.features(decision.cluster)
+        if not self._has_room(decision, view, self.score("room", situation)):
+            return False
         if decision.program in self._demand:
             return True
         self._demand.forget_finished(decision.cluster)
         used = self._demand.tokens(instance, decision.time_s)
         if not used:
             return True
-        view, turn = decision.cluster.instances[instance], decision.turn
         size, prompt = view.block_size_tokens, turn.prompt_tokens
-        situation = self._situation.features(decision.cluster)
         seen = [*situation, *self._turn_features(decision, view)]
         room = self._limit_tokens(view, self.score("admit", seen)) - used
         return self._demand.added_tokens(instance, decision.program, prompt, size) <= room
+
+    def _has_room(self, decision: RouteDecision, view: InstanceView, log_share: float) -> bool:
+        """Whether what the turn lacks takes no more than a share of the blocks that nobody uses."""
+        if log_share >= _EXTREME:
+            return True
+        load = view.load()
+        promised = self._promised.tokens(decision, view.index)
+        if not load.turns and not promised:
+            return True
+        room = (load.free_blocks + load.cached_blocks) * view.block_size_tokens - promised
+        lacking = decision.turn.prompt_tokens - view.cached_tokens(decision.turn)
+        return lacking <= room * exp(max(log_share, -_EXTREME))
 
     def _turn_features(self, decision: RouteDecision, view: InstanceView) -> list[float]:
         """``TURN``'s numbers: the shares of the prompt in HBM, and besides in a lower tier; whether
@@ -214,6 +232,7 @@ class LearnedAdmission(LearnedPart, Admission):
         now_s, demand = decision.time_s, self._demand
         demand.forget_finished(decision.cluster)
         situation = self._situation.features(decision.cluster)
+        demand.decay(exp(clamp(self.score("half_life", situation), -_EXTREME, _EXTREME)), now_s)
         log_share = self.score("pause_above", situation)
         for instance in demand.instances():
             limit = self._limit_tokens(decision.cluster.instances[instance], log_share)
@@ -245,7 +264,7 @@ class LearnedAdmission(LearnedPart, Admission):
 
     def hold(self, decision: RouteDecision, instance: int) -> Hold:
         seen = order_features(decision, instance, self._turns_left)
-        return Hold(self.score("release", seen))
+        return Hold(self.score("release", seen), lane=instance)
 
     def turn_held(self, decision: RouteDecision) -> None:
         self.count("held")
@@ -253,8 +272,9 @@ class LearnedAdmission(LearnedPart, Admission):
 
     def dispatched(self, decision: RouteDecision, instance: int) -> None:
         self.count("admitted")
-        size = decision.cluster.instances[instance].block_size_tokens
-        prompt = decision.turn.prompt_tokens
+        view, turn = decision.cluster.instances[instance], decision.turn
+        prompt, size = turn.prompt_tokens, view.block_size_tokens
+        self._promised.sent(instance, prompt - view.cached_tokens(turn))
         self._demand.enter(decision.program, instance, prompt, size, decision.time_s)
 
     def gap_began(self, decision: PlacementDecision) -> None:

@@ -37,9 +37,10 @@ LAYOUT: dict[str, tuple[str, ...]] = {
     "route_turns": SITUATION,
     "route_away": SITUATION,
     "admit": (*SITUATION, *TURN),
+    "room": SITUATION,
     "pause_above": SITUATION,
     "pause": MEMBER,
-    "demand": ("half_life",),
+    "half_life": SITUATION,
     "release": ORDER,
     "queue": ORDER,
     **{f"place_{place}": (*SITUATION, *GAP) for place in PLACES},
@@ -52,21 +53,27 @@ LAYOUT: dict[str, tuple[str, ...]] = {
 SIZE = sum(len(names) for names in LAYOUT.values())
 """How many weights there are."""
 
+HEURISTIC = "heuristic"
+"""The name of the weights that no training made."""
+
 _HEURISTIC = {
-    "route": {"host_credit": 0.75, "evicted": -4.0, "imposed": -4.0},
+    "route": {"evicted": -4.0, "imposed": -4.0},
     "route_turns": {"one": 1.0},
-    "admit": {"one": -0.1},
+    "admit": {"one": -0.1, "savable": 1.0},
+    "pause_above": {"savable": 1.0},
     "pause": {"context": -1.0, "acting": 10.0},
-    "release": {"context": 1.0},
-    "queue": {"ready": 0.2},
+    "half_life": {"one": 0.6},
+    "release": {"uncached": 1.0},
+    "queue": {"uncached": 1.0, "ready": 0.02},
     "place_pin": {"one": -1.0},
     "place_warm": {"one": 1.0},
     "place_cold": {"one": -1.0},
     "copy_far": {"one": 1.0},
     "pin": {"length": 1.0},
 }
-"""LMetric in seconds, ThunderAgent's gate, first come, first served, write-through to the nearest
-and to the farthest tier."""
+"""LMetric in seconds; ThunderAgent's gate, the wider, the more of what was computed lower tiers can
+save, and one by free blocks; shortest prefill at the gate and in queues; write-through to the
+nearest and to the farthest tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,7 @@ def from_vector(vector: Sequence[float], name: str) -> Weights:
 
 def heuristic_weights() -> Weights:
     """Those with which the parts are heuristics: what training starts from."""
-    return _from_tables(_HEURISTIC, "heuristic", complete=False)
+    return _from_tables(_HEURISTIC, HEURISTIC, complete=False)
 
 
 def changed_weights(weights: Weights, changes: Mapping[str, Mapping[str, float]]) -> Weights:
@@ -141,11 +148,14 @@ def load_weights(name: str) -> Weights:
     """Weights that come with the package, or of a file.
 
     Args:
-        name: of ``packaged_weights``, or the path of a JSON file that ``save_weights`` wrote.
+        name: of ``packaged_weights``, ``heuristic``, or the path of a JSON file that
+            ``save_weights`` wrote.
 
     Raises:
         ValueError: if there are none of this name, or the file is not complete.
     """
+    if name == HEURISTIC:
+        return heuristic_weights()
     content = _read(name)
     if not isinstance(content, dict) or not isinstance(content.get("weights"), dict):
         raise ValueError(f"weights {shown(name)}: no table 'weights' in it")
@@ -172,7 +182,7 @@ def _read(name: str) -> Any:
     elif name in packaged_weights():
         text = (resources.files(__package__) / "weights" / f"{name}.json").read_text("utf-8")
     else:
-        hint = unknown("weights", name, packaged_weights())
+        hint = unknown("weights", name, [*packaged_weights(), HEURISTIC])
         raise ValueError(f"{hint}; or the path of a .json file")
     try:
         return json.loads(text)
