@@ -160,7 +160,7 @@ class LearnedOrder(LearnedPart, Scheduling):
     "pause programs, and let others in, by learned scores, where the contexts of started ones "
     "exceed a learned share of HBM; hold turns that lack more than a learned share of free blocks",
     SOURCE,
-    ("paused", "held", "admitted"),
+    ("held", "paused", "admitted"),
 )
 @dataclass
 class LearnedAdmission(LearnedPart, Admission):
