@@ -206,7 +206,8 @@ def _verdict(some: Judged) -> str:
         f"Against the best of each cell: {change(some.over_cells(some.best_of))}; "
         f"{_won_and_lost(list(of_cells.values()))}; no more than {_CLOSE:.0%} worse in {close}; "
         f"worst in {code(worst)}, {change(of_cells[worst])}.",
-        f"What training is worth, against the weights that it began with, {code(UNTRAINED)}: "
+        f"Against the rules that recipes start from, {code(UNTRAINED)}, of which the recipe's "
+        f"`[begin]` changes some before training: "
         f"{change(some.against(UNTRAINED))}.",
     ]
     if some.changing:
@@ -292,8 +293,8 @@ def _parts(parts: Judged) -> str:
         rows.append((learned, code(other), change(from_start) if other != nothing else ""))
     return (
         f"### What each part of {code(parts.label)} is worth\n\n"
-        f"On {_seeds(parts)}, with the trained weights of some parts, and of the others the "
-        "weights that training began with.\n\n"
+        f"On {_seeds(parts)}, with the trained weights of some parts, and the rules that recipes "
+        "start from for the others.\n\n"
         f"{text_table(('learned', 'policy', 'mean JCT against nothing learned'), rows)}"
     )
 
@@ -312,7 +313,7 @@ def _specialist(specialist: Judged) -> str:
         f"## The specialist for the preset `default`\n\n{code(SPECIALIST)}: mean JCT "
         f"{cell.mean(SPECIALIST):.1f} s over {plural(len(cell.seeds), 'seed')}. Against the best "
         f"of {len(specialist.others)} others on these very seeds, {code(best)}: {against}, {won} "
-        f"of {len(cell.seeds)} seeds won. Against the weights that training began with, "
+        f"of {len(cell.seeds)} seeds won. Against the rules that training began with, "
         f"{code(UNTRAINED)}: {change(cell.against(SPECIALIST, UNTRAINED))}.\n\n"
         f"{table(heading, rows)}"
     )

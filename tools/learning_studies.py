@@ -21,7 +21,7 @@ SEARCHED = ("lmetric+write_through+shortest_prefill",)
 """What `agentserve bench --search --scenario default` found, of 300 on seeds of its own."""
 
 UNTRAINED = "learned(weights=heuristic)"
-"""The weights that both began as."""
+"""The rules that recipes start from, before what their ``[begin]`` changes."""
 FAMILIES = ("routing", "residency", "admission", "scheduling")
 
 
@@ -54,7 +54,7 @@ def elsewhere_suite() -> Suite:
 
 
 def parts_suite() -> Suite:
-    """The preset `default`, with the weights of some parts replaced by those that they began as."""
+    """The preset `default`, with some parts replaced by the rules that recipes start from."""
     labels = [*part_policies(SPECIALIST), SPECIALIST]
     part = load_suite("standard").only(["default"], labels, SPECIALIST_SEEDS)
     return _without_luck(part, "learned parts", first_seed=0)
@@ -80,7 +80,7 @@ def part_policies(label: str) -> dict[str, str]:
 
 
 def _mixed(label: str, learned: Sequence[str]) -> str:
-    """Some families by the weights of ``label``, the rest by those that they began as."""
+    """Some families by the weights of ``label``, the rest by the rules that recipes start from."""
     rest = [family for family in FAMILIES if family not in learned]
     weights = "".join(re.findall(r"weights=\w+", label))
     trained = f"learned({','.join(filter(None, (*learned, weights)))})"

@@ -128,7 +128,7 @@ def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
         "Against the best of each cell: ",
         "| all but routing | `learned(residency,admission,scheduling)+learned(routing,weights=",
         "| admission alone | `learned(admission,weights=general)+learned(routing,residency,",
-        "against the weights that it began with",
+        "Against the rules that recipes start from",
     ):
         assert line in made, line
     pictures = learning_page.pictures(toys)

@@ -44,6 +44,13 @@ class PendingNeed:
         on_the_way = list(recent)[-unseen:] if unseen > 0 else []
         return load.queued_tokens + sum(on_the_way)
 
+    def room_tokens(self, decision: RouteDecision, instance: int) -> int:
+        """Tokens that fit blocks which are free or evictable, less those promised."""
+        view = decision.cluster.instances[instance]
+        load = view.load()
+        unused = (load.free_blocks + load.cached_blocks) * view.block_size_tokens
+        return unused - self.tokens(decision, instance)
+
 
 @register(
     "gate",
@@ -69,10 +76,8 @@ class CapacityGate(Gate):
         view = decision.cluster.instances[instance]
         if utilization(view) <= self.utilization:
             return True
-        load = view.load()
-        room = (load.free_blocks + load.cached_blocks) * view.block_size_tokens
         need = decision.turn.prompt_tokens - view.cached_tokens(decision.turn)
-        return need <= room - self._pending.tokens(decision, instance)
+        return need <= self._pending.room_tokens(decision, instance)
 
     def turn_held(self, decision: RouteDecision) -> None:  # noqa: ARG002
         self.count("held")

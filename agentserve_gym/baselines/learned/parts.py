@@ -199,11 +199,9 @@ class LearnedAdmission(LearnedPart, Admission):
         """Whether what the turn lacks takes no more than a share of the blocks that nobody uses."""
         if log_share >= _EXTREME:
             return True
-        load = view.load()
-        promised = self._promised.tokens(decision, view.index)
-        if not load.turns and not promised:
+        if not view.load().turns and not self._promised.tokens(decision, view.index):
             return True
-        room = (load.free_blocks + load.cached_blocks) * view.block_size_tokens - promised
+        room = self._promised.room_tokens(decision, view.index)
         lacking = decision.turn.prompt_tokens - view.cached_tokens(decision.turn)
         return lacking <= room * exp(max(log_share, -_EXTREME))
 
