@@ -58,7 +58,7 @@ FOUND = "found.toml"
 
 def bench(
     suite: Annotated[
-        str, typer.Option(help="standard, quick, unseen, or a .toml file.")
+        str, typer.Option(help="standard, quick, unseen, training, or a .toml file.")
     ] = "standard",
     scenario: Annotated[
         list[str] | None,

@@ -33,7 +33,7 @@ from agentserve_gym.baselines.learned.weights import (
     save_weights,
 )
 from agentserve_gym.bench.suite import find_scenario
-from agentserve_gym.sim import ProgramState, ProgramStatus, Simulation
+from agentserve_gym.sim import ProgramState, ProgramStatus, Simulation, load_scenario
 
 
 def changed(**values: float) -> Weights:
@@ -206,6 +206,17 @@ def test_routing_is_lmetric_where_nothing_else_weighs() -> None:
     assert report(policy)["jct_s"] == report(lmetric)["jct_s"]
     policy.routing.use(changed(route__host_credit=0.75))
     assert report(policy)["jct_s"] != report(lmetric)["jct_s"]
+
+
+def test_a_weight_of_the_step_prefers_instances_that_decode_fast() -> None:
+    content = find_scenario("heterogeneous-8b").model_dump(mode="json")
+    content["workload"]["programs"] = 40
+    busy_s = []
+    for step in (0.0, 2.0):
+        simulation = Simulation(load_scenario(content), 3)
+        busy_s.append(run_policy(simulation, learned_policy(changed(route__step=step)))["busy_s"])
+    slow = slice(2, 4)  # RTX 4090 after H100
+    assert 0.0 <= sum(busy_s[1][slow]) < sum(busy_s[0][slow])
 
 
 # --- what they see --------------------------------------------------------------------------------

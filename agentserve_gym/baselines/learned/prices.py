@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from math import exp, log
 
+from agentserve_gym.hardware import BatchStep
 from agentserve_gym.sim.decisions import RouteDecision
+from agentserve_gym.sim.signals import Load
 from agentserve_gym.sim.views import InstanceView
 
 
@@ -22,7 +24,7 @@ def instance_price(
         power: of the number of turns there.
         token_s: seconds of prefill per token there.
     """
-    host, backlog, evicted, imposed, contexts = weights
+    host, backlog, evicted, imposed, contexts, step = weights
     cluster, turn, size = decision.cluster, decision.turn, view.block_size_tokens
     cached, load = view.look(turn)
     missing = turn.prompt_tokens - cached
@@ -42,4 +44,16 @@ def instance_price(
     )
     price = log((tokens if tokens > 0.0 else 0.0) * token_s + 1e-3)
     full = load.context_tokens / (view.kv_blocks * size)
-    return price + power * log(load.turns + 1.0) + contexts * full
+    price += power * log(load.turns + 1.0) + contexts * full
+    if step:
+        price += step * log(_joined_step_s(view, load, turn.prompt_tokens))
+    return price
+
+
+def _joined_step_s(view: InstanceView, load: Load, context_tokens: int) -> float:
+    """A decode step of the present batch with one more turn in it."""
+    turns, contexts = load.decoding_turns, load.context_tokens
+    mean = contexts // turns if turns else 0
+    longest = mean if mean > context_tokens else context_tokens
+    joined = BatchStep(turns + 1, contexts + context_tokens, longest, sampled_count=turns + 1)
+    return view.latency.step_s(joined)

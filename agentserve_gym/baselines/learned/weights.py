@@ -33,7 +33,7 @@ PLACES = ("keep", "pin", "warm", "cold")
 """Where a context may wait."""
 
 LAYOUT: dict[str, tuple[str, ...]] = {
-    "route": ("host_credit", "backlog", "evicted", "imposed", "contexts"),
+    "route": ("host_credit", "backlog", "evicted", "imposed", "contexts", "step"),
     "route_turns": SITUATION,
     "route_away": SITUATION,
     "admit": (*SITUATION, *TURN),
