@@ -75,9 +75,11 @@ def test_every_scenario_is_in_a_suite(standard):
     def cells(suite):
         return {cell.scenario for cell in suite.cells} | set(suite.skipped)
 
-    unseen = load_suite("unseen")
-    assert cells(standard) | cells(unseen) == set(scenario_names())
-    assert not cells(standard) & cells(unseen)
+    unseen, training = load_suite("unseen"), load_suite("training")
+    assert cells(standard) | cells(unseen) | cells(training) == set(scenario_names())
+    light = {cell.scenario for cell in standard.cells if cell.load == "light"}
+    assert cells(standard) - light < cells(training)
+    assert not (cells(standard) | cells(training)) & cells(unseen)
     assert not set(standard.seed_numbers()) & set(unseen.seed_numbers())
 
 
