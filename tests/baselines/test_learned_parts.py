@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from math import prod
+from math import log, prod
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -129,7 +129,7 @@ def test_families_of_a_bundle_can_be_taken_alone() -> None:
 
 def test_equal_runs_are_equal_and_weights_decide() -> None:
     """With a gate that lower tiers do not open."""
-    tight = {"admit__savable": 0.0, "pause_above__savable": 0.0}
+    tight = {"admit__spill": 0.0, "pause_above__spill": 0.0}
     start = report_of(changed(**tight))
     assert report_of(changed(**tight)) == start
     assert start["counters"]["learned_admission.paused"] > 0
@@ -292,27 +292,33 @@ def test_turns_left_are_those_of_programs_that_got_as_far() -> None:
     assert seen.of(make_program(10, turns_done=12)) == 7.0
 
 
-def test_what_lower_tiers_can_save_is_what_they_hold_times_how_fast_they_restore() -> None:
-    cluster = Simulation(find_scenario("coding-70b-nvme"), 1).cluster
-    dram, nvme = (
-        1.0 - cluster.load_s(0, tier, 8192) / cluster.prefill_s(0, 8192, 0)
-        for tier in ("dram", "nvme")
-    )
-    dram_tokens = 2 * cluster.tier_capacity_tokens("dram", 0)
-    nvme_tokens = 2 * cluster.tier_capacity_tokens("nvme", 0)
-    assert dram > nvme > 0.0
+def spill(scenario: str, **tier_gib: float) -> float:
+    """What a cell's lower tiers hold beyond HBM, with other capacities."""
+    content = find_scenario(scenario).model_dump(mode="json")
+    for node in content["cluster"]["nodes"]:
+        if "dram" in tier_gib:
+            node["dram"]["capacity_gib"] = tier_gib["dram"]
+    for tier in content["cluster"].get("tiers") or []:
+        tier["capacity_gib"] = tier_gib.get(tier["name"], tier["capacity_gib"])
+    cluster = Simulation(load_scenario(content), 1).cluster
+    return Situation().features(cluster)[SITUATION.index("spill")]
 
-    def savable(contexts_tokens: int) -> float:
-        cluster.live_context_tokens = contexts_tokens
-        return Situation().features(cluster)[SITUATION.index("savable")]
 
-    both, beyond = dram_tokens * 2, dram_tokens + 2 * nvme_tokens
-    assert savable(1000) == savable(dram_tokens // 2) == pytest.approx(dram, rel=1e-4)
-    assert savable(both) == pytest.approx((dram + nvme) / 2, rel=1e-4)
-    held = dram * dram_tokens + nvme * nvme_tokens
-    assert savable(beyond) == pytest.approx(held / beyond, rel=1e-4)
-    hbm_only = Simulation(find_scenario("coding-70b-hbm"), 1).cluster
-    assert Situation().features(hbm_only)[SITUATION.index("savable")] == 0.0
+def test_lower_tiers_count_as_far_as_they_hold_more_than_hbm_and_restore_fast() -> None:
+    scenario = find_scenario("coding-70b-dram")
+    cluster = Simulation(scenario, 1).cluster
+    pool = sum(view.kv_blocks * view.block_size_tokens for view in cluster.instances)
+    saved = 1.0 - cluster.load_s(0, "dram", 8192) / cluster.prefill_s(0, 8192, 0)
+    nodes = len(scenario.cluster.nodes)
+    gib = scenario.cluster.nodes[0].dram.capacity_gib
+    tokens = nodes * cluster.tier_capacity_tokens("dram", 0)
+    once = gib * pool / tokens / saved
+    assert spill("coding-70b-dram", dram=0.5 * once) == 0.0
+    assert spill("coding-70b-dram", dram=1.5 * once) == pytest.approx(log(1.5), rel=1e-2)
+    assert spill("coding-70b-dram", dram=9.0 * once) == 1.0
+    assert spill("coding-70b-hbm") == 0.0
+    far = spill("coding-70b-nvme", dram=0.1 * once, nvme=2.0 * once)
+    assert 0.0 < far < spill("coding-70b-dram", dram=2.1 * once)
 
 
 def test_a_learned_policy_runs_where_a_cluster_has_no_tier_and_one_instance() -> None:

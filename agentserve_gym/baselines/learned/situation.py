@@ -42,8 +42,7 @@ class Situation(Copyable):
     """The cluster in ``SITUATION``'s numbers; what does not change is worked out once."""
 
     def __init__(self) -> None:
-        self._fixed: tuple[float, float, float, float, float] | None = None
-        self._lower_tiers: list[tuple[float, float]] = []
+        self._fixed: tuple[float, float, float, float, float, float] | None = None
         self._reuse = 1.0
         self._counted = (0.0, 0.0)
         self._counted_at_s = 0.0
@@ -53,14 +52,13 @@ class Situation(Copyable):
         held; whether there is a lower tier; log of how many contexts fit an instance; log of the
         tools' recent duration; log of the number of instances; the recent share of prompt tokens
         that were in HBM; log of restoring a context from the first tier over computing it again,
-        at most 0; the share of computing all of those contexts again that copies in lower tiers
-        could save."""
+        at most 0; log of how many times as much as HBM lower tiers hold, as far as restoring saves
+        computing, between 0 and 1: smaller ones hold copies of what HBM holds, too."""
         if self._fixed is None:
             self._fixed = _fixed(cluster)
-            self._lower_tiers = _lower_tiers(cluster)
         if cluster.now_s - self._counted_at_s >= _WINDOW_S:
             self._count_reuse(cluster)
-        pool, per_instance, tier, instances, restoring = self._fixed
+        pool, per_instance, tier, instances, restoring, spill = self._fixed
         live = cluster.live_programs or 1
         contexts = cluster.live_context_tokens + 1.0
         held = cluster.held_turns / live
@@ -74,17 +72,8 @@ class Situation(Copyable):
             instances,
             self._reuse,
             restoring,
-            self._savable(contexts),
+            spill,
         ]
-
-    def _savable(self, contexts_tokens: float) -> float:
-        """Nearer tiers hold what they can, farther ones the rest."""
-        left, saved = contexts_tokens, 0.0
-        for tokens, saving in self._lower_tiers:
-            held = tokens if tokens < left else left
-            saved += held * saving
-            left -= held
-        return saved / contexts_tokens
 
     def _count_reuse(self, cluster: ClusterView) -> None:
         """A moving average over windows in which turns were admitted."""
@@ -100,9 +89,10 @@ class Situation(Copyable):
         self._counted_at_s = cluster.now_s
 
 
-def _fixed(cluster: ClusterView) -> tuple[float, float, float, float, float]:
+def _fixed(cluster: ClusterView) -> tuple[float, float, float, float, float, float]:
     """Tokens of all HBM and of one instance's on average, whether there is a lower tier, half the
-    log of the number of instances, and what restoring takes against computing again."""
+    log of the number of instances, what restoring takes against computing again, and what lower
+    tiers hold against HBM."""
     views = cluster.instances
     pool = float(sum(view.kv_blocks * view.block_size_tokens for view in views))
     restoring, tier = 0.0, 0.0
@@ -110,13 +100,14 @@ def _fixed(cluster: ClusterView) -> tuple[float, float, float, float, float]:
         for reached in cluster.reached_tiers(view.index)[:1]:
             tier = 1.0
             restoring = min(restoring, log(_restoring_share(cluster, view, reached)))
-    return pool, pool / len(views), tier, 0.5 * log(len(views)), clamp(restoring / 2.0, -3.0, 0.0)
+    restoring = clamp(restoring / 2.0, -3.0, 0.0)
+    spill = clamp(log((_saving_tokens(cluster) + 1.0) / pool), 0.0, 1.0)
+    return pool, pool / len(views), tier, 0.5 * log(len(views)), restoring, spill
 
 
-def _lower_tiers(cluster: ClusterView) -> list[tuple[float, float]]:
-    """Nearest first, of every lower tier: tokens of all its pools, and the share of computing that
-    restoring saves."""
-    found = []
+def _saving_tokens(cluster: ClusterView) -> float:
+    """What lower tiers hold, each token by the share of computing that restoring it saves."""
+    total = 0.0
     for tier in cluster.tiers:
         pools: dict[int, int] = {}
         share = 1.0
@@ -125,8 +116,8 @@ def _lower_tiers(cluster: ClusterView) -> list[tuple[float, float]]:
                 number = cluster.pool_number(view.index, tier)
                 pools[number] = cluster.tier_capacity_tokens(tier, view.index)
                 share = min(share, _restoring_share(cluster, view, tier))
-        found.append((float(sum(pools.values())), 1.0 - share))
-    return found
+        total += float(sum(pools.values())) * (1.0 - share)
+    return total
 
 
 def _restoring_share(cluster: ClusterView, view: InstanceView, tier: str) -> float:

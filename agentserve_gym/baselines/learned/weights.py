@@ -16,7 +16,7 @@ from agentserve_gym.messages import shown, unknown
 
 SITUATION = (
     "one", "working_set", "held", "tier", "fit", "gap", "instances", "reuse", "restoring",
-    "savable",
+    "spill",
 )  # fmt: skip
 """The cluster, see ``Situation.features``."""
 TURN = ("hit", "restorable", "first", "size", "turns_done", "waited")
@@ -59,8 +59,8 @@ HEURISTIC = "heuristic"
 _HEURISTIC = {
     "route": {"evicted": -4.0, "imposed": -4.0},
     "route_turns": {"one": 1.0},
-    "admit": {"one": -0.1, "savable": 1.0},
-    "pause_above": {"savable": 1.0},
+    "admit": {"one": -0.1, "spill": 1.0},
+    "pause_above": {"spill": 1.0},
     "pause": {"context": -1.0, "acting": 10.0},
     "half_life": {"one": 0.6},
     "release": {"uncached": 1.0},
@@ -71,9 +71,9 @@ _HEURISTIC = {
     "copy_far": {"one": 1.0},
     "pin": {"length": 1.0},
 }
-"""LMetric in seconds; ThunderAgent's gate, the wider, the more of what was computed lower tiers can
-save, and one by free blocks; shortest prefill at the gate and in queues; write-through to the
-nearest and to the farthest tier."""
+"""LMetric in seconds; ThunderAgent's gate, the wider, the more lower tiers hold beyond HBM, and one
+by free blocks; shortest prefill at the gate and in queues; write-through to the nearest and to the
+farthest tier."""
 
 
 @dataclass(frozen=True, slots=True)
