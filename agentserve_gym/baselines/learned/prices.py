@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import exp, log
 
-from agentserve_gym.hardware import BatchStep
+from agentserve_gym.hardware.pricing.timing import BatchStep
 from agentserve_gym.sim.decisions import RouteDecision
 from agentserve_gym.sim.signals import Load
 from agentserve_gym.sim.views import InstanceView
