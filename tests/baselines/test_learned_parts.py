@@ -227,8 +227,10 @@ def naive_tokens(
     instance: int,
     now_s: float,
     half_lives_s: list[tuple[float, float]],
+    used_s: dict[tuple[int, str], float],
 ) -> float:
-    """Demand by its definition; half-lives are each from when on, and how long."""
+    """Demand by its definition; half-lives are each from when on, and how long; ``used_s`` says
+    when the last program that shares a prefix stopped to reason."""
 
     def weight_of(since_s: float) -> float:
         ends = [start for start, _ in half_lives_s[1:]] + [now_s]
@@ -238,11 +240,19 @@ def naive_tokens(
         )
 
     total, shared = 0.0, {}
+    reasoning = {
+        key
+        for program, at, _, acting_since_s in started.values()
+        if at == instance and acting_since_s is None
+        for key, _ in program.prefix
+    }
     for program, at, context, acting_since_s in started.values():
         if at == instance:
             weight = 1.0 if acting_since_s is None else weight_of(acting_since_s)
             total += weight * max(context - program.shared_blocks * BLOCK, 0)
-            shared.update({key: blocks * BLOCK for key, blocks in program.prefix})
+            for key, blocks in program.prefix:
+                whole = key in reasoning
+                shared[key] = blocks * BLOCK * (1.0 if whole else weight_of(used_s[instance, key]))
     return total + sum(shared.values())
 
 
@@ -251,6 +261,7 @@ def test_demand_is_what_a_walk_over_all_programs_would_find(seed: int) -> None:
     draw = Random(seed)
     programs = [make_program(i, shared=320 if i % 2 else 0, turns=99) for i in range(8)]
     demand, started, now_s = Demand(), {}, 0.0
+    used_s: dict[tuple[int, str], float] = {}
     half_lives_s = [(0.0, 1.0)]
     for step in range(300):
         now_s += draw.expovariate(2.0)
@@ -260,6 +271,8 @@ def test_demand_is_what_a_walk_over_all_programs_would_find(seed: int) -> None:
         program = draw.choice(programs)
         known = started.get(program.index)
         what = draw.random()
+        if known is not None and known[3] is None:
+            used_s.update({(known[1], key): now_s for key, _ in program.prefix})
         if what < 0.5:
             instance, prompt = draw.randrange(2), draw.randrange(200, 4000)
             demand.enter(program, instance, prompt, BLOCK, now_s)
@@ -272,7 +285,7 @@ def test_demand_is_what_a_walk_over_all_programs_would_find(seed: int) -> None:
             demand.leave(program, now_s)
             started.pop(program.index, None)
         for instance in range(2):
-            expected = naive_tokens(started, instance, now_s, half_lives_s)
+            expected = naive_tokens(started, instance, now_s, half_lives_s, used_s)
             assert demand.tokens(instance, now_s) == pytest.approx(expected, rel=1e-9, abs=1.01)
 
 

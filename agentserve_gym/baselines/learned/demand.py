@@ -48,11 +48,29 @@ class Member(Copyable):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class Level(Copyable):
+    """A level of a shared prefix, which started programs of an instance have in common.
+
+    Attributes:
+        sharers: programs that share it; ``reasoning``: those of them that do not wait for a tool.
+        idle_since_half_lives: when the last of these stopped, while there are none.
+    """
+
+    __slots__ = ("idle_since_half_lives", "reasoning", "sharers", "tokens")
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.sharers = 0
+        self.reasoning = 0
+        self.idle_since_half_lives = 0.0
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Demand(Copyable):
     """Contexts of programs that reason count whole, those of programs that wait for tools halve
-    every ``half_life_s`` of their gap, and what programs share counts once an instance
-    (ThunderAgent, arXiv 2602.13692). A sum that decays as a whole needs no walk over programs, and
-    as time is counted in half-lives, these may change on the way."""
+    every ``half_life_s`` of their gap; what programs share counts once an instance, and halves
+    while all of them wait (ThunderAgent, arXiv 2602.13692). A sum that decays as a whole needs no
+    walk over programs, and as time is counted in half-lives, these may change on the way."""
 
     def __init__(self) -> None:
         self._half_life_s = 1.0
@@ -61,7 +79,7 @@ class Demand(Copyable):
         self._members: dict[int, Member] = {}
         self._reasoning: dict[int, float] = {}
         self._acting: dict[int, tuple[float, float]] = {}
-        self._sharers: dict[tuple[int, str], int] = {}
+        self._levels: dict[tuple[int, str], Level] = {}
 
     def __contains__(self, program: ProgramState) -> bool:
         return program.index in self._members
@@ -84,11 +102,15 @@ class Demand(Copyable):
         total = self._reasoning.get(instance, 0.0) + self._acting_tokens(instance, now_s)
         return total if total > _NOTHING_TOKENS else 0.0
 
-    def added_tokens(self, instance: int, program: ProgramState, prompt: int, size: int) -> float:
+    def added_tokens(
+        self, instance: int, program: ProgramState, prompt: int, size: int, now_s: float
+    ) -> float:
         """What one more program with a ``prompt`` would add, in blocks of ``size`` tokens."""
-        own, shared = _parts(program, prompt, size)
-        new = [tokens for key, tokens in shared if (instance, key) not in self._sharers]
-        return own + sum(new)
+        more, shared = _parts(program, prompt, size)
+        for key, tokens in shared:
+            level = self._levels.get((instance, key))
+            more += tokens if level is None else tokens - self._counted_tokens(level, now_s)
+        return more
 
     def forget_finished(self, cluster: ClusterView) -> None:
         """Leave out programs that are done."""
@@ -103,13 +125,18 @@ class Demand(Copyable):
         self._remove(program.index, now_s)
         own, shared = _parts(program, prompt, size)
         self._members[program.index] = Member(program, instance, own, shared)
-        tokens = own
-        for key, level in shared:
-            sharers = self._sharers.get((instance, key), 0)
-            self._sharers[instance, key] = sharers + 1
-            if not sharers:
-                tokens += level
-        self._reasoning[instance] = self._reasoning.get(instance, 0.0) + tokens
+        total = own
+        for key, tokens in shared:
+            level = self._levels.get((instance, key))
+            if level is None:
+                level = self._levels[instance, key] = Level(tokens)
+            elif not level.reasoning:
+                self._add_acting(instance, -self._counted_tokens(level, now_s), now_s)
+            if not level.reasoning:
+                total += level.tokens
+            level.sharers += 1
+            level.reasoning += 1
+        self._reasoning[instance] = self._reasoning.get(instance, 0.0) + total
 
     def gap_began(self, program: ProgramState, size: int, now_s: float) -> None:
         """A turn ended."""
@@ -121,6 +148,8 @@ class Demand(Copyable):
         member.acting_since_s = now_s
         member.acting_since_half_lives = self._half_lives_at(now_s)
         self._add_acting(member.instance, member.own_tokens, now_s)
+        for key, _ in member.shared:
+            self._stopped_reasoning(member.instance, key, now_s)
 
     def leave(self, program: ProgramState, now_s: float) -> None:
         """A program waits at the router."""
@@ -136,13 +165,29 @@ class Demand(Copyable):
         else:
             elapsed = self._half_lives_at(now_s) - member.acting_since_half_lives
             self._add_acting(instance, -_halved(member.own_tokens, elapsed), now_s)
-        for key, level in member.shared:
-            sharers = self._sharers[instance, key] - 1
-            if sharers:
-                self._sharers[instance, key] = sharers
-            else:
-                del self._sharers[instance, key]
-                self._reasoning[instance] -= level
+        for key, _ in member.shared:
+            if member.acting_since_s is None:
+                self._stopped_reasoning(instance, key, now_s)
+            level = self._levels[instance, key]
+            level.sharers -= 1
+            if not level.sharers:
+                self._add_acting(instance, -self._counted_tokens(level, now_s), now_s)
+                del self._levels[instance, key]
+
+    def _stopped_reasoning(self, instance: int, key: str, now_s: float) -> None:
+        """One of those that share a level reasons no more."""
+        level = self._levels[instance, key]
+        level.reasoning -= 1
+        if not level.reasoning:
+            level.idle_since_half_lives = self._half_lives_at(now_s)
+            self._reasoning[instance] -= level.tokens
+            self._add_acting(instance, level.tokens, now_s)
+
+    def _counted_tokens(self, level: Level, now_s: float) -> float:
+        """What of a level counts now."""
+        if level.reasoning:
+            return float(level.tokens)
+        return _halved(level.tokens, self._half_lives_at(now_s) - level.idle_since_half_lives)
 
     def _add_acting(self, instance: int, tokens: float, now_s: float) -> None:
         left = self._acting_tokens(instance, now_s)

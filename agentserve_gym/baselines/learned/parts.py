@@ -193,7 +193,8 @@ class LearnedAdmission(LearnedPart, Admission):
         size, prompt = view.block_size_tokens, turn.prompt_tokens
         seen = [*situation, *self._turn_features(decision, view)]
         room = self._limit_tokens(view, self.score("admit", seen)) - used
-        return self._demand.added_tokens(instance, decision.program, prompt, size) <= room
+        now_s = decision.time_s
+        return self._demand.added_tokens(instance, decision.program, prompt, size, now_s) <= room
 
     def _has_room(self, decision: RouteDecision, view: InstanceView, log_share: float) -> bool:
         """Whether what the turn lacks takes no more than a share of the blocks that nobody uses."""
