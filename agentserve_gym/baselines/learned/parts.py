@@ -160,20 +160,22 @@ class LearnedOrder(LearnedPart, Scheduling):
     "pause programs, and let others in, by learned scores, where the contexts of started ones "
     "exceed a learned share of HBM; hold turns that lack more than a learned share of free blocks",
     SOURCE,
-    ("held", "paused", "admitted"),
+    ("held", "paused", "yielded", "admitted"),
 )
 @dataclass
 class LearnedAdmission(LearnedPart, Admission):
     """ThunderAgent's gate with everything that it fixes learned: above which share of HBM programs
     are paused, and below which they are let in, by situation and turn; how fast contexts of idle
-    programs stop counting; who is paused first, and who is let in first. And a gate for turns of
-    started programs too: how much of the blocks that nobody uses may go to what a turn lacks. A
-    turn that waits at the router can still go where there is room first."""
+    programs stop counting; who is paused first, and who is let in first. A started program that
+    comes back yields to one that waits for the same instance and should go first by a margin. And a
+    gate for turns of started programs too: how much of the blocks that nobody uses may go to what a
+    turn lacks. A turn that waits at the router can still go where there is room first."""
 
     def reset(self) -> None:
         super().reset()
         self._demand = Demand()
         self._promised = PendingNeed()
+        self._held: dict[int, tuple[int, float]] = {}
         self._checked_s = -_CHECK_EVERY_S
 
     def admits(self, decision: RouteDecision, instance: int) -> bool:
@@ -185,7 +187,7 @@ class LearnedAdmission(LearnedPart, Admission):
         if not self._has_room(decision, view, self.score("room", situation)):
             return False
         if decision.program in self._demand:
-            return True
+            return not self._yields(decision, instance, self.score("yield", situation))
         self._demand.forget_finished(decision.cluster)
         used = self._demand.tokens(instance, decision.time_s)
         if not used:
@@ -205,6 +207,17 @@ class LearnedAdmission(LearnedPart, Admission):
         room = self._promised.room_tokens(decision, view.index)
         lacking = decision.turn.prompt_tokens - view.cached_tokens(decision.turn)
         return lacking <= room * exp(max(log_share, -_EXTREME))
+
+    def _yields(self, decision: RouteDecision, instance: int, margin: float) -> bool:
+        """Whether a started program has to wait behind one that is held, and is paused."""
+        others = [score for at, score in self._held.values() if at == instance]
+        if margin >= _EXTREME or not others:
+            return False
+        own = self.score("release", order_features(decision, instance, self._turns_left))
+        if min(others) + margin >= own:
+            return False
+        self.count("yielded")
+        return True
 
     def _turn_features(self, decision: RouteDecision, view: InstanceView) -> list[float]:
         """``TURN``'s numbers: the shares of the prompt in HBM, and besides in a lower tier; whether
@@ -263,7 +276,9 @@ class LearnedAdmission(LearnedPart, Admission):
 
     def hold(self, decision: RouteDecision, instance: int) -> Hold:
         seen = order_features(decision, instance, self._turns_left)
-        return Hold(self.score("release", seen), lane=instance)
+        score = self.score("release", seen)
+        self._held[decision.program.index] = (instance, score)
+        return Hold(score, lane=instance)
 
     def turn_held(self, decision: RouteDecision) -> None:
         self.count("held")
@@ -271,6 +286,7 @@ class LearnedAdmission(LearnedPart, Admission):
 
     def dispatched(self, decision: RouteDecision, instance: int) -> None:
         self.count("admitted")
+        self._held.pop(decision.program.index, None)
         view, turn = decision.cluster.instances[instance], decision.turn
         prompt, size = turn.prompt_tokens, view.block_size_tokens
         self._promised.sent(instance, prompt - view.cached_tokens(turn))
