@@ -34,7 +34,7 @@ SCALES = {
     "route": 0.4, "route.host_credit": 0.15, "route.step": 0.3,
     "route_turns": 0.2, "route_away": 0.2,
     "admit": 0.12, "pause_above": 0.12, "pause": 0.7, "half_life": 0.5, "room": 0.2, "release": 0.4,
-    "queue": 0.4,
+    "queue": 0.4, "yield": 0.4,
     "place_keep": 0.0, "place_pin": 0.3, "place_warm": 0.3, "place_cold": 0.3, "copy_far": 0.3,
     "pin": 0.5, "rank": 0.3,
 }  # fmt: skip
