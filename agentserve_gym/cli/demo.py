@@ -26,7 +26,7 @@ POLICIES = {
     "least work and load, KV copied to DRAM and CXL, a gate that pauses programs where HBM is "
     "short, and short prefills first",
     "learned(weights=general)": "the same kinds of rules, with weights that were trained over the "
-    "benchmark's cells",
+    "benchmark's cells and more",
 }
 
 # Replayed where it is there; programs are generated otherwise.

@@ -176,6 +176,18 @@ def test_turns_of_started_programs_wait_for_free_blocks() -> None:
     assert held[0] > held[1] > held[2] == 0
 
 
+def test_a_started_program_yields_to_a_held_one_that_should_go_first() -> None:
+    """Here the youngest goes first, through a narrow gate; the wider the margin, the fewer yield."""
+    youngest_first = {"admit__one": -0.7, "release__uncached": 0.0, "release__turns_done": 1.0}
+    never, seldom, often = (
+        report_of(changed(yield__one=margin, **youngest_first)) for margin in (5.0, 1.0, 0.0)
+    )
+    yielded = [report["counters"]["learned_admission.yielded"] for report in (never, seldom, often)]
+    assert 0 == yielded[0] < yielded[1] < yielded[2]
+    assert never["jct_s"] != often["jct_s"]
+    assert often["unfinished_programs"] == 0
+
+
 @pytest.mark.parametrize("place", ["keep", "pin", "cold"])
 def test_contexts_wait_where_the_highest_value_is(place: str) -> None:
     report = report_of(changed(**{f"place_{place}__one": 9.0}))
