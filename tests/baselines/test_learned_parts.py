@@ -177,7 +177,7 @@ def test_turns_of_started_programs_wait_for_free_blocks() -> None:
 
 
 def test_a_started_program_yields_to_a_held_one_that_should_go_first() -> None:
-    """Here the youngest goes first, through a narrow gate; the wider the margin, the fewer yield."""
+    """Here the youngest goes first through a narrow gate; a wider margin lets fewer yield."""
     youngest_first = {"admit__one": -0.7, "release__uncached": 0.0, "release__turns_done": 1.0}
     never, seldom, often = (
         report_of(changed(yield__one=margin, **youngest_first)) for margin in (5.0, 1.0, 0.0)
