@@ -33,13 +33,7 @@ from .pricing.layers import ExpertSpread
 from .pricing.lockstep import SharedExpertLatency, lockstep_decode_run, lockstep_step_s
 from .pricing.profile import ProfileLatency
 from .pricing.roofline import RooflineLatency
-from .pricing.timing import (
-    UNBOUNDED_STEPS,
-    BatchStep,
-    DecodeRun,
-    LatencyModel,
-    joined_decode,
-)
+from .pricing.timing import UNBOUNDED_STEPS, BatchStep, DecodeRun, LatencyModel
 from .profile import profile_latency, tables_latency
 from .profile_tables import ProfileTables, find_profile, load_profile, plain_name
 from .roofline import roofline_latency
@@ -77,7 +71,6 @@ __all__ = [
     "accelerator",
     "find_profile",
     "hybrid_blocks",
-    "joined_decode",
     "kv_pool_blocks",
     "latency_model",
     "latency_provenance",
