@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Sequence
-from math import log, log1p
+from math import exp, log, log1p
 from operator import mul
 
 from mypy_extensions import mypyc_attr
@@ -17,6 +17,9 @@ from agentserve_gym.sim.views import ClusterView, InstanceView
 _WINDOW_S = 10.0
 """Reuse is counted over so long, at least."""
 _WINDOW_WEIGHT = 0.3
+_SAMPLE_S = 1.0
+_IDLE_MEMORY_S = 20.0
+"""Time constant of the share of idle instances, which is sampled that often."""
 _PROBE_TOKENS = 8192
 UNSEEN_TURNS = 20.0
 """Turns that a program is thought to have left before any of its class is done."""
@@ -46,6 +49,8 @@ class Situation(Copyable):
         self._reuse = 1.0
         self._counted = (0.0, 0.0)
         self._counted_at_s = 0.0
+        self._idle = 0.0
+        self._sampled_at_s = 0.0
 
     def features(self, cluster: ClusterView) -> list[float]:
         """1; log of the live programs' contexts over all HBM; the share of live programs that are
@@ -53,12 +58,15 @@ class Situation(Copyable):
         tools' recent duration; log of the number of instances; the recent share of prompt tokens
         that were in HBM; log of restoring a context from the first tier over computing it again,
         at most 0; log of how many times as much as HBM lower tiers hold, as far as restoring saves
-        computing, between 0 and 1: smaller ones hold copies of what HBM holds, too."""
+        computing, between 0 and 1: smaller ones hold copies of what HBM holds, too; where
+        there is one, the recent share of instances that had nothing to do."""
         if self._fixed is None:
             self._fixed = _fixed(cluster)
         if cluster.now_s - self._counted_at_s >= _WINDOW_S:
             self._count_reuse(cluster)
         pool, per_instance, tier, instances, restoring, spill = self._fixed
+        if tier and cluster.now_s - self._sampled_at_s >= _SAMPLE_S:
+            self._sample_idle(cluster)
         live = cluster.live_programs or 1
         contexts = cluster.live_context_tokens + 1.0
         held = cluster.held_turns / live
@@ -73,7 +81,16 @@ class Situation(Copyable):
             self._reuse,
             restoring,
             spill,
+            self._idle,
         ]
+
+    def _sample_idle(self, cluster: ClusterView) -> None:
+        """An average in which what was long ago counts for little."""
+        views = cluster.instances
+        idle = sum([1 for view in views if not view.load().turns]) / len(views)
+        forgotten = 1.0 - exp((self._sampled_at_s - cluster.now_s) / _IDLE_MEMORY_S)
+        self._idle += forgotten * (idle - self._idle)
+        self._sampled_at_s = cluster.now_s
 
     def _count_reuse(self, cluster: ClusterView) -> None:
         """A moving average over windows in which turns were admitted."""

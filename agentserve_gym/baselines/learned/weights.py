@@ -16,7 +16,7 @@ from agentserve_gym.messages import shown, unknown
 
 SITUATION = (
     "one", "working_set", "held", "tier", "fit", "gap", "instances", "reuse", "restoring",
-    "spill",
+    "spill", "idle",
 )  # fmt: skip
 """The cluster, see ``Situation.features``."""
 TURN = ("hit", "restorable", "first", "size", "turns_done", "waited")
