@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from math import log, prod
 from pathlib import Path
 from random import Random
@@ -19,6 +20,7 @@ from agentserve_gym.baselines.learned.parts import (
     LearnedRouting,
     learned_policy,
     learned_weights,
+    watch_scores,
 )
 from agentserve_gym.baselines.learned.situation import UNSEEN_TURNS, Situation, TurnsLeft
 from agentserve_gym.baselines.learned.weights import (
@@ -344,6 +346,29 @@ def test_lower_tiers_count_as_far_as_they_hold_more_than_hbm_and_restore_fast() 
     assert spill("coding-70b-hbm") == 0.0
     far = spill("coding-70b-nvme", dram=0.1 * once, nvme=2.0 * once)
     assert 0.0 < far < spill("coding-70b-dram", dram=2.1 * once)
+
+
+def idle_share(scenario: str, rate_per_s: float) -> float:
+    """What is seen on average over the first twenty programs."""
+    content = find_scenario(scenario).model_dump(mode="json")
+    content["workload"]["programs"] = 20
+    content["arrivals"] = {"kind": "poisson", "rate_per_s": rate_per_s}
+    policy, seen = learned_policy(heuristic_weights()), []
+
+    def watch(group: str, features: Sequence[float]) -> None:
+        if group == "half_life":
+            seen.append(features[SITUATION.index("idle")])
+
+    watch_scores(policy, watch)
+    run_policy(Simulation(load_scenario(content), 1), policy)
+    return sum(seen) / len(seen)
+
+
+def test_idle_instances_are_seen_where_there_is_a_lower_tier() -> None:
+    """Of four instances, most have nothing to do where a program is there at a time."""
+    few, many = idle_share("coding-70b-dram", 0.005), idle_share("coding-70b-dram", 5.0)
+    assert 0.0 <= many < 0.3 < 0.6 < few <= 1.0
+    assert idle_share("coding-70b-hbm", 0.005) == 0.0
 
 
 def test_a_learned_policy_runs_where_a_cluster_has_no_tier_and_one_instance() -> None:
