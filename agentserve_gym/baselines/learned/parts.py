@@ -210,7 +210,12 @@ class LearnedAdmission(LearnedPart, Admission):
 
     def _yields(self, decision: RouteDecision, instance: int, margin: float) -> bool:
         """Whether a started program has to wait behind one that is held, and is paused."""
-        others = [score for at, score in self._held.values() if at == instance]
+        own_index = decision.program.index
+        others = [
+            score
+            for program, (at, score) in self._held.items()
+            if at == instance and program != own_index
+        ]
         if margin >= _EXTREME or not others:
             return False
         own = self.score("release", order_features(decision, instance, self._turns_left))
