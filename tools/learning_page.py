@@ -182,8 +182,8 @@ def _unseen(unseen: Judged) -> str:
         "## The same weights where nobody trained or tuned\n\n"
         f"The suite `unseen`: {plural(len(unseen.cells), 'cell')} with other GPUs, models, numbers "
         "of instances, mixes, rates and rhythms than the standard suite's, one of them with late "
-        f"signals; {_seeds(unseen)}. [Two](suites.md#the-suite-unseen) of them led to cells that are "
-        "trained on.\n\n"
+        f"signals; {_seeds(unseen)}. [Two](suites.md#the-suite-unseen) of them led to cells that "
+        "are trained on.\n\n"
         f"{_verdict(unseen)}\n{_cells_table(unseen)}\n![cells]({PICTURES['unseen']})\n\n"
         f"{_others_table(unseen)}"
     )
