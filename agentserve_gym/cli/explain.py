@@ -35,7 +35,8 @@ def _against(fast: Run, other: Run) -> str:
     """How much less than another run's."""
     other_s = _mean_jct_s(other)
     share = 1.0 - _mean_jct_s(fast) / other_s if other_s else 0.0
-    return f"{share:.0%} less than {other.record.policy} ({duration(other_s)})"
+    decimals = 0 if share >= 0.01 else 1
+    return f"{share:.{decimals}%} less than {other.record.policy} ({duration(other_s)})"
 
 
 def _where(fast: Run, slow: Run, saved_s: float) -> str:

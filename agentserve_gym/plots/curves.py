@@ -80,7 +80,7 @@ def _draw_panel(axes: Any, panel: CurvePanel) -> None:
     axes.set_xlabel(panel.progress, fontsize=9, color=palette.INK)
     axes.set_ylabel(panel.measure, fontsize=9, color=palette.INK)
     if panel.is_share:
-        axes.yaxis.set_major_formatter(lambda share, _: f"{share:+.0%}" if share else "0")
+        axes.yaxis.set_major_formatter(style.signed_share)
     if shown:
         style.legend(axes)
 

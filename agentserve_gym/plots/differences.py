@@ -69,7 +69,7 @@ def draw_differences(panels: Sequence[Differences]) -> bytes:
             axes.plot(row.mean, place, "o", color=colour, markersize=5)
         axes.set_yticks(range(len(panel.rows)), [row.name for row in panel.rows], fontsize=8.5)
         axes.set_ylim(len(panel.rows) - 0.4, -0.6)
-        axes.xaxis.set_major_formatter(lambda share, _: f"{share:+.0%}" if share else "0")
+        axes.xaxis.set_major_formatter(style.signed_share)
         top = bottom
     return style.png(figure)
 

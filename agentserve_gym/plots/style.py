@@ -149,6 +149,11 @@ def log_time_axis(axis: Any) -> None:
     axis.set_major_formatter(_round_time)
 
 
+def signed_share(share: float, _position: int) -> str:
+    """A tick's label in percent; ticks are not always at whole ones."""
+    return f"{100 * share:+.3g}%" if share else "0"
+
+
 def _no_ticks() -> Any:
     from matplotlib.ticker import NullLocator
 

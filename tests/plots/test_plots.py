@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.plots import RunRecord, draw_comparison
 from agentserve_gym.plots.record import binned_mean, programs_over_time, share_of_tier
-from agentserve_gym.plots.style import duration
+from agentserve_gym.plots.style import duration, signed_share
 from agentserve_gym.sim import ProgramStatus, load_scenario, run
 from agentserve_gym.sim.recording import RecordedSimulation
 
@@ -102,3 +102,10 @@ def test_importing_the_package_leaves_matplotlib_alone():
 )
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0"), (-0.1, "-10%"), (-0.025, "-2.5%"), (0.075, "+7.5%")]
+)
+def test_shares_between_whole_percents_are_not_rounded(share, text):
+    assert signed_share(share, 0) == text

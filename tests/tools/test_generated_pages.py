@@ -25,6 +25,16 @@ def test_every_generated_page_says_who_made_it(name: str) -> None:
     assert "commit" in line
 
 
+def test_the_readme_says_of_learned_policies_what_their_page_says() -> None:
+    """Against the best single one and the best of each cell, in the standard suite and unseen."""
+    page = (docs_check.DOCS / "learning.md").read_text(encoding="utf-8")
+    readme = (docs_check.DOCS.parent / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^- Against the best .*?[ *]([+-]\S+ %) \[", page, flags=re.MULTILINE)
+    said = re.findall(r"(\S+ %) against the best", readme)
+    assert len(said) == 4
+    assert said == found
+
+
 def test_the_line_names_command_version_and_commit() -> None:
     line = made_by("agentserve bench", "0123456789")
     assert (
