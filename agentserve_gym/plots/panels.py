@@ -35,7 +35,7 @@ def jct_distribution(axes: Any, runs: Sequence[RunRecord]) -> None:
         share = np.arange(1, len(jct_s) + 1) / len(jct_s)
         summary = run.report["jct_s"]
         label = (
-            f"{run.policy}: mean {style.duration(summary['mean'])}, "
+            f"{_short(run.policy, _LONGEST_LABEL)}: mean {style.duration(summary['mean'])}, "
             f"p50 {style.duration(summary['p50'])}, p99 {style.duration(summary['p99'])}"
         )
         axes.step(jct_s, share, where="post", color=colour, linewidth=2.2, label=label)
