@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,11 @@ from agentserve_gym.cli.output import JsonOption, console, print_json
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.files import require_replaceable
 from agentserve_gym.hardware import CompactFile, model, write_compact_file
+
+if TYPE_CHECKING:
+    from agentserve_gym.calibration.check import CheckedStep
+
+STEP_KINDS = ("decode", "prefill", "mixed")
 
 calibrate = typer.Typer(
     name="calibrate",
@@ -53,7 +59,7 @@ def fit(
     json: JsonOption = False,
 ) -> None:
     """Fit the compact form to a folder of profile tables."""
-    from agentserve_gym.hardware.fit import ProfileCase, calibrate_fit
+    from agentserve_gym.calibration.fit import ProfileCase, calibrate_fit
 
     given = (accelerator, of_model, tp)
     case = None
@@ -81,8 +87,8 @@ def import_kernels(
     json: JsonOption = False,
 ) -> None:
     """Sample aiconfigurator-core's kernel tables (extra: calibration) and fit the compact form."""
-    from agentserve_gym.hardware.flashinfer_kernels import import_flashinfer
-    from agentserve_gym.hardware.kernels import calibrate_import
+    from agentserve_gym.calibration.flashinfer_kernels import import_flashinfer
+    from agentserve_gym.calibration.kernels import calibrate_import
 
     _require_toml(output)
     case = (accelerator, of_model, tp, kv_dtype, software)
@@ -154,20 +160,99 @@ def measure(
 
     Weights and KV are kept in the model's precisions: bf16, fp8 or nvfp4, as far as the GPU can.
     """
-    from agentserve_gym.hardware.measure import MeasureGrid, measure_profile
+    from agentserve_gym.calibration.measure import MeasureGrid, measure_profile
 
     grid = MeasureGrid()
     if quick:
         grid = MeasureGrid(
-            (1, 16), (1, 2), (16,), (0, 16), (1, 2), (16, 32), (1,), (32, 256), 1, repeats=1
+            tokens=(1, 16),
+            sequences=(1, 2),
+            chunks=(16,),
+            histories=(0, 16),
+            counts=(1, 2),
+            contexts=(16, 32),
+            copy_mib=(1,),
+            block_kib=(32, 256),
+            blocks_mib=1,
+            steps=(),
+            repeats=1,
         )
-    folder = measure_profile(device, output, grid, model(of_model, kv_dtype), tp)
+    with reporting() as report:
+        folder = measure_profile(device, output, grid, model(of_model, kv_dtype), tp, report)
     files = sorted(path.name for path in folder.iterdir())
     if json:
         print_json({"folder": str(folder), "files": files})
         return
     typer.echo(f"{folder}: {', '.join(files)}")
     typer.echo(f"next: agentserve calibrate fit {folder} -o FILE.toml")
+
+
+@calibrate.command("check")
+def check(
+    profile: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Profile folder that `measure` wrote, <accelerator>/<model>/tp<k>, or the name of "
+            "one of the package's; default: the means of all of these."
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Hold whole steps that `measure` timed against the tables, the catalogue and the roofline."""
+    from agentserve_gym.calibration.check import check_steps
+    from agentserve_gym.hardware.sources import MEASURED, list_measured_cases
+
+    if profile is None:
+        checked = {str(case): check_steps(MEASURED / str(case)) for case in list_measured_cases()}
+    else:
+        checked = {str(profile): check_steps(profile if profile.is_dir() else MEASURED / profile)}
+    if json:
+        rows = {name: [_step_as_numbers(step) for step in steps] for name, steps in checked.items()}
+        print_json({"profiles": rows})
+    elif profile is None:
+        _print_profiles(checked)
+    else:
+        _print_steps(checked[str(profile)])
+
+
+def _step_as_numbers(step: CheckedStep) -> dict[str, object]:
+    return {
+        **step.point._asdict(),
+        "layers": step.layers,
+        "measured_s": step.measured_s,
+        "beside_copies": step.beside_copies,
+        "priced_s": step.priced_s,
+    }
+
+
+def _print_profiles(checked: Mapping[str, Sequence[CheckedStep]]) -> None:
+    from agentserve_gym.calibration.check import mean_off
+
+    sources = list(dict.fromkeys(s for steps in checked.values() for s in steps[0].priced_s))
+    for source in sources:
+        table = Figures(f"{source}: how much longer than measured", ["profile", *STEP_KINDS])
+        for name, steps in checked.items():
+            if source in steps[0].priced_s:
+                off = [f"{mean_off(steps, kind, source):+.1%}" for kind in STEP_KINDS]
+                table.rows.append([name, *off])
+        table.print(console())
+
+
+def _print_steps(steps: Sequence[CheckedStep]) -> None:
+    sources = list(steps[0].priced_s)
+    heading = ["chunk + history, decodes x context", "measured, ms", *sources, "beside copies"]
+    table = Figures("Whole steps: how much longer than measured", heading)
+    for step in steps:
+        chunk, history, decodes, context = step.point
+        off = [f"{step.off(source):+.1%}" for source in sources]
+        row = [f"{step.measured_s * 1e3:.2f}", *off, f"{step.beside_copies - 1:+.1%}"]
+        table.rows.append([f"{chunk} + {history}, {decodes} x {context}", *row])
+    if steps[0].layers < steps[0].all_layers:
+        table.remarks.append(
+            f"{steps[0].layers} of {steps[0].all_layers} layers were measured; the others are "
+            "added as the tables say"
+        )
+    table.print(console())
 
 
 def _require_toml(output: Path) -> None:

@@ -2,9 +2,8 @@
 
 ``catalogue`` reads the data files, ``kv_pool`` says how many KV blocks fit beside the weights,
 ``pricing`` has the latency models, and ``sources`` picks one for an engine: coefficients fitted to
-measured tables where there are any, else a roofline. Calibration lives in ``fit`` (profile tables),
-``kernels`` (aiconfigurator-core), ``measure`` (your own GPU) and ``roofline_fit``; none of it is
-imported here.
+measured tables where there are any, else a roofline. Where coefficients come from is in
+`agentserve_gym.calibration`.
 """
 
 from .catalogue import (
@@ -33,7 +32,13 @@ from .pricing.layers import ExpertSpread
 from .pricing.lockstep import SharedExpertLatency, lockstep_decode_run, lockstep_step_s
 from .pricing.profile import ProfileLatency
 from .pricing.roofline import RooflineLatency
-from .pricing.timing import UNBOUNDED_STEPS, BatchStep, DecodeRun, LatencyModel
+from .pricing.timing import (
+    UNBOUNDED_STEPS,
+    BatchStep,
+    DecodeRun,
+    LatencyModel,
+    joined_decode,
+)
 from .profile import profile_latency, tables_latency
 from .profile_tables import ProfileTables, find_profile, load_profile, plain_name
 from .roofline import roofline_latency
@@ -44,6 +49,7 @@ from .sources import (
     latency_provenance,
     latency_software,
     list_compact_cases,
+    list_measured_cases,
 )
 
 __all__ = [
@@ -71,6 +77,7 @@ __all__ = [
     "accelerator",
     "find_profile",
     "hybrid_blocks",
+    "joined_decode",
     "kv_pool_blocks",
     "latency_model",
     "latency_provenance",
@@ -79,6 +86,7 @@ __all__ = [
     "list_accelerators",
     "list_compact_cases",
     "list_links",
+    "list_measured_cases",
     "list_memory_tiers",
     "list_models",
     "list_serving_software",

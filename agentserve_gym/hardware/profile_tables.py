@@ -146,9 +146,9 @@ def load_profile(folder: str | Path) -> ProfileTables:
     moe = _find(place, "moe") or _find(place.parent / "tp1", "moe")
     skew, default_skew = _skew(place, meta)
     return ProfileTables(
-        dense=_by_name(_required(place, "dense"), "layer", "tokens"),
-        per_sequence=_by_name(_required(place, "per_sequence"), "layer", "sequences"),
-        attention=_numbers(_required(place, "attention"), ATTENTION_COLUMNS),
+        dense=_by_name(require_table(place, "dense"), "layer", "tokens"),
+        per_sequence=_by_name(require_table(place, "per_sequence"), "layer", "sequences"),
+        attention=read_numbers(require_table(place, "attention"), ATTENTION_COLUMNS),
         experts=_experts(moe) if moe else np.empty((0, 3)),
         skew=skew,
         default_skew=default_skew,
@@ -186,7 +186,7 @@ def _find(folder: Path, stem: str) -> Path | None:
     return None
 
 
-def _required(folder: Path, stem: str) -> Path:
+def require_table(folder: Path, stem: str) -> Path:
     path = _find(folder, stem)
     if path is None:
         raise ValueError(f"profile folder {folder} has no {stem}.csv or {stem}.csv.gz")
@@ -219,7 +219,7 @@ def _number(path: Path, line: int, row: dict[str, str], column: str) -> float:
     return value
 
 
-def _numbers(path: Path, columns: tuple[str, ...]) -> Array:
+def read_numbers(path: Path, columns: tuple[str, ...]) -> Array:
     rows = _rows(path, columns)
     return np.array(
         [[_number(path, line, row, c) for c in columns] for line, row in enumerate(rows, start=2)]
@@ -229,8 +229,8 @@ def _numbers(path: Path, columns: tuple[str, ...]) -> Array:
 def _experts(path: Path) -> Array:
     columns = ("tokens", "activated_experts", "time_us")
     if "ep" not in _rows(path, columns)[0]:
-        return _numbers(path, columns)
-    rows = _numbers(path, ("ep", *columns))
+        return read_numbers(path, columns)
+    rows = read_numbers(path, ("ep", *columns))
     whole: Array = rows[rows[:, 0] == 1, 1:]
     if not len(whole):
         raise ValueError(f"{path} has no rows with ep 1")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agentserve_gym.messages import choices, unknown
+from agentserve_gym.tables import read_table
 
 from .catalogue import (
     DATA,
@@ -26,6 +27,8 @@ from .pricing.layers import ExpertSpread
 from .pricing.timing import LatencyModel
 from .profile import profile_latency
 from .roofline import roofline_latency
+
+_NAMED = ("auto", "compact", "measured", "roofline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,9 @@ def latency_model(
         of: model, likewise.
         kv_dtype: precision of its KV; default: the model's own.
         source: ``compact`` needs fitted coefficients in the catalogue, ``roofline`` always works,
-            ``auto`` takes the first of these that exists. Or a path: of a coefficient file
-            (``.toml``), or of a folder of profile tables.
+            ``auto`` takes the first of these that exists; ``measured`` needs tables that this
+            project measured with PyTorch's kernels. Or a path: of a coefficient file (``.toml``),
+            or of a folder of profile tables.
         software: the serving software, by catalogue name or path, whose host time steps get;
             ``auto``: that of the coefficient file; ``none``: the kernels alone.
 
@@ -80,7 +84,7 @@ def latency_model(
             spread so.
     """
     named = isinstance(on, str) and isinstance(of, str)
-    build = _shared if named and source in ("auto", "compact", "roofline") else _build
+    build = _shared if named and source in _NAMED else _build
     ranks = (tensor_parallel, expert_parallel, data_parallel)
     return build(on, of, *ranks, kv_dtype, source, software)
 
@@ -117,6 +121,9 @@ class CompactCase(NamedTuple):
 
 _KV = "-kv-"
 
+MEASURED = DATA / "measured"
+"""Profile folders that this project measured, ``<accelerator>/<model>/tp<k>``."""
+
 
 def latency_software(
     on: str, of: str, tensor_parallel: int, *, kv_dtype: str | None, source: str, software: str
@@ -127,12 +134,17 @@ def latency_software(
 
 def list_compact_cases() -> list[CompactCase]:
     """The case of every coefficient file in the catalogue."""
-    cases = []
-    for path in sorted((DATA / "timing").glob("*/*/tp*.toml")):
-        ranks, _, kv_dtype = path.stem.removeprefix("tp").partition(_KV)
-        of, on = path.parent.name, path.parent.parent.name
-        cases.append(CompactCase(on, of, int(ranks), kv_dtype or "bf16"))
-    return cases
+    return [_case_of(path) for path in sorted((DATA / "timing").glob("*/*/tp*.toml"))]
+
+
+def list_measured_cases() -> list[CompactCase]:
+    """The case of every profile that this project measured."""
+    return [_case_of(path) for path in sorted(MEASURED.glob("*/*/tp*"))]
+
+
+def _case_of(path: Path) -> CompactCase:
+    ranks, _, kv_dtype = path.stem.removeprefix("tp").partition(_KV)
+    return CompactCase(path.parent.parent.name, path.parent.name, int(ranks), kv_dtype or "bf16")
 
 
 def _build(
@@ -217,11 +229,10 @@ def _kind(case: _Case, source: str) -> str:
         return source
     if source.endswith(".toml"):
         return "compact"
-    if Path(source).is_dir():
+    if source == "measured" or Path(source).is_dir():
         return "profile"
-    valid = ["auto", "compact", "roofline"]
     raise ValueError(
-        f"{unknown('timing source', source, valid)}, a coefficient file (.toml), or a folder of "
+        f"{unknown('timing source', source, _NAMED)}, a coefficient file (.toml), or a folder of "
         "profile tables"
     )
 
@@ -286,14 +297,30 @@ def _describe_roofline(case: _Case, _: str) -> tuple[str, str]:
     return roofline.source, roofline.trust + (_OTHER_KINDS if other else "")
 
 
-def _build_profile(case: _Case, folder: str) -> LatencyModel:
+def _build_profile(case: _Case, source: str) -> LatencyModel:
     spread = expert_spread(case.llm, case.ranks)
     peers = link(case.gpu.peer_link)
+    folder = _profile_folder(case, source)
     return profile_latency(folder, case.llm, case.ranks.tensor, spread, peers)
 
 
-def _describe_profile(_: _Case, folder: str) -> tuple[str, str]:
-    return f"profile tables in {folder}", "measured; linear between the points of the tables"
+def _profile_folder(case: _Case, source: str) -> Path:
+    if source != "measured":
+        return Path(source)
+    folder = MEASURED / str(case)
+    if not folder.is_dir():
+        cases = map(str, list_measured_cases())
+        raise ValueError(f"no measured tables of {case}{choices(str(case), cases)}")
+    return folder
+
+
+def _describe_profile(case: _Case, source: str) -> tuple[str, str]:
+    trust = "measured; linear between the points of the tables"
+    if source != "measured":
+        return f"profile tables in {source}", trust
+    about = read_table(_profile_folder(case, source) / "about.toml")
+    how = f"agentserve calibrate measure: {about['device']}, PyTorch {about['torch']}"
+    return how, f"{trust}; PyTorch's kernels, not an engine's"
 
 
 _DESCRIBE: dict[str, Callable[[_Case, str], tuple[str, str]]] = {

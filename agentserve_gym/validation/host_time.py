@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agentserve_gym.calibration.flashinfer_kernels import UnequalDecodes, unequal_decodes
 from agentserve_gym.hardware import model
-from agentserve_gym.hardware.flashinfer_kernels import UnequalDecodes, unequal_decodes
 from agentserve_gym.validation.conversation_cells import MeasuredCell
 from agentserve_gym.validation.replay import Column
 

@@ -18,7 +18,7 @@ NAME = PACKAGE.name
 FLOORS = (
     {"hardware.pricing", "workloads", "report", "scale", "tracking"},
     {"hardware", "sim.kernel"},
-    {"sim"},
+    {"sim", "calibration"},
     {"baselines", "envs.features"},
     {"envs", "plots", "timeline", "watch"},
     {"train"},

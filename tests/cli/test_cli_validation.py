@@ -227,8 +227,8 @@ def test_validate_without_data_keeps_the_page(agentserve, refused, tmp_path, mon
 def profile(tmp_path_factory) -> Path:
     """A profile measured on the CPU with a tiny grid."""
     pytest.importorskip("torch")
+    from agentserve_gym.calibration.measure import MeasureGrid, measure_profile
     from agentserve_gym.hardware import model
-    from agentserve_gym.hardware.measure import MeasureGrid, measure_profile
 
     folder = tmp_path_factory.mktemp("profiles") / "rtx-4090" / "llama-3.1-8b" / "tp1"
     tiny = {"layers": 2, "hidden": 64, "heads": 4, "kv_heads": 2, "head_dim": 16}
@@ -241,6 +241,7 @@ def profile(tmp_path_factory) -> Path:
         counts=(1, 2, 4),
         contexts=(16, 32, 64),
         copy_mib=(1,),
+        steps=(),
         repeats=1,
     )
     return measure_profile("cpu", folder, grid, small)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hardware_helpers import decode, prefill
 
+from agentserve_gym.calibration.roofline_fit import sample_steps
 from agentserve_gym.hardware import (
     GIB,
     BatchStep,
@@ -20,7 +21,6 @@ from agentserve_gym.hardware import (
     model,
     roofline_latency,
 )
-from agentserve_gym.hardware.roofline_fit import sample_steps
 
 R1 = "deepseek-r1-fp8"
 ALL = {"window_layers": None, "window_tokens": None}

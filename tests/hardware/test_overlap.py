@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hardware_helpers import MOE, profile_folder
 
+from agentserve_gym.calibration.fit import profile_case
+from agentserve_gym.calibration.skewed_steps import skewed_steps
 from agentserve_gym.hardware import BatchStep, kv_pool_blocks, latency_model
 from agentserve_gym.hardware.catalogue import accelerator, model
 from agentserve_gym.hardware.coefficients import OverlapAttention
-from agentserve_gym.hardware.fit import profile_case
 from agentserve_gym.hardware.pricing.overlap import OverlapPricer
 from agentserve_gym.hardware.pricing.timing import prefill_area
-from agentserve_gym.hardware.skewed_steps import skewed_steps
 
 PROFILED = [
     "rtx-4090/llama-3.1-8b/tp1",

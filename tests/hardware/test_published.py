@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hardware_helpers import decode, prefill
 
+from agentserve_gym.calibration.roofline_fit import fit_roofline
 from agentserve_gym.hardware import accelerator, latency_model, model
 from agentserve_gym.hardware.forward_passes import (
     calibrated_errors,
     forward_pass_errors,
     measured_forward_passes,
 )
-from agentserve_gym.hardware.roofline_fit import fit_roofline
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,18 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
-from hardware_helpers import MOE, decode, prefill
 
+from agentserve_gym.calibration.kernels import KernelSampler, calibrate_import, fit_kernels
 from agentserve_gym.hardware import (
     CompactCase,
     CompactLatency,
     ExpertSpread,
-    kernels,
     model,
     read_compact_file,
 )
 from agentserve_gym.hardware.catalogue import DATA
-from agentserve_gym.hardware.kernels import KernelSampler, calibrate_import, fit_kernels
 from agentserve_gym.hardware.pricing.timing import prefill_area
+from tests.hardware.hardware_helpers import MOE, decode, prefill
 
 
 class FormulaEngine:
@@ -115,7 +114,7 @@ def test_sliced_and_spread_experts_of_one_engine_are_priced_as_sampled():
 
 @pytest.fixture
 def few_checks(monkeypatch):
-    monkeypatch.setattr(kernels, "WITHHELD_STEPS", 30)
+    monkeypatch.setattr("agentserve_gym.calibration.kernels.WITHHELD_STEPS", 30)
 
 
 @pytest.mark.usefixtures("few_checks")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .catalogue import Link, accelerator, link, model
-from .coefficient_file import CompactFile
-from .coefficients import (
+from agentserve_gym.hardware.catalogue import Link, accelerator, link, model
+from agentserve_gym.hardware.coefficient_file import CompactFile
+from agentserve_gym.hardware.coefficients import (
     AllReduce,
     CompactCoefficients,
     Curve,
@@ -23,16 +23,17 @@ from .coefficients import (
     Experts,
     OverlapAttention,
 )
-from .decoder import Model
+from agentserve_gym.hardware.decoder import Model
+from agentserve_gym.hardware.kv_pool import kv_pool_blocks
+from agentserve_gym.hardware.pricing.compact import CompactLatency
+from agentserve_gym.hardware.pricing.curves import DecodeAttention, DecodeTable, ExpertSurface
+from agentserve_gym.hardware.pricing.layers import CACHED_TOKENS, ExpertSpread
+from agentserve_gym.hardware.pricing.profile import ProfileLatency
+from agentserve_gym.hardware.profile import expert_table, load_profile_of, tables_latency
+from agentserve_gym.hardware.profile_tables import Array, ProfileTables
+from agentserve_gym.hardware.roofline import all_reduce_s_per_step
+
 from .fit_mixed import Mask, fit_mixed, mixed_rows, rounded
-from .kv_pool import kv_pool_blocks
-from .pricing.compact import CompactLatency
-from .pricing.curves import DecodeAttention, DecodeTable, ExpertSurface
-from .pricing.layers import CACHED_TOKENS, ExpertSpread
-from .pricing.profile import ProfileLatency
-from .profile import expert_table, load_profile_of, tables_latency
-from .profile_tables import Array, ProfileTables
-from .roofline import all_reduce_s_per_step
 from .skewed_steps import skewed_steps
 
 _US = 1e-6

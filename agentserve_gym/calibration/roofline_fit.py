@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .catalogue import Accelerator, RooflineEfficiency, link, model
+from agentserve_gym.hardware.catalogue import Accelerator, RooflineEfficiency, link, model
+from agentserve_gym.hardware.pricing.timing import BatchStep, lone_chunk, prefill_area
+from agentserve_gym.hardware.profile_tables import Array
+from agentserve_gym.hardware.roofline import roofline_latency
+from agentserve_gym.hardware.sources import latency_model
+
 from .fit import HeldOutError, held_out_error
 from .least_squares import fit_nonnegative
-from .pricing.timing import BatchStep, lone_chunk, prefill_area
-from .profile_tables import Array
-from .roofline import roofline_latency
-from .sources import latency_model
 
 FITTED = (
     "linear_memory",

@@ -8,14 +8,15 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from .catalogue import Accelerator, accelerator, model
-from .coefficient_file import CompactFile
+from agentserve_gym.hardware.catalogue import Accelerator, accelerator, model
+from agentserve_gym.hardware.coefficient_file import CompactFile
+from agentserve_gym.hardware.decoder import Model
+from agentserve_gym.hardware.profile_tables import Array
+
 from .decode_plan import DecodePlan
-from .decoder import Model
 from .fit import CompactFit
 from .kernel_engines import compile_engine
 from .kernels import COUNTS, KernelCase, KernelSampler, fit_sampler
-from .profile_tables import Array
 
 _MEASURED_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 _MEASURED_CONTEXTS = (512, 1024, 2048, 4096, 8192, 16384)

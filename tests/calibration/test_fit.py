@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hardware_helpers import MOE, decode, prefill, profile_folder, write_csv, write_profile
 
+from agentserve_gym.calibration.fit import ProfileCase, calibrate_fit, fit_compact, profile_case
+from agentserve_gym.calibration.least_squares import fit_nonnegative
 from agentserve_gym.hardware import latency_model, read_compact_file, write_compact_file
 from agentserve_gym.hardware.catalogue import DATA
-from agentserve_gym.hardware.fit import ProfileCase, calibrate_fit, fit_compact, profile_case
-from agentserve_gym.hardware.least_squares import fit_nonnegative
+from tests.hardware.hardware_helpers import (
+    MOE,
+    decode,
+    prefill,
+    profile_folder,
+    write_csv,
+    write_profile,
+)
 
 CASE = ProfileCase("rtx-4090", "llama-3.1-8b", 1)
 

@@ -17,7 +17,7 @@ from math import ceil, sqrt
 
 import numpy as np
 
-from .profile_tables import Array
+from agentserve_gym.hardware.profile_tables import Array
 
 BLOCKS_PER_MULTIPROCESSOR = 2
 PAGE_TOKENS = 16

@@ -15,10 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
 
 from agentserve_gym.extras import how_to_install
+from agentserve_gym.hardware.decoder import Model
+from agentserve_gym.hardware.precision import KvDtype
 from agentserve_gym.messages import choices
-
-from .decoder import Model
-from .precision import KvDtype
 
 SYSTEMS = {
     "a100-80": "a100_sxm",

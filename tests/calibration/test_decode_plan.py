@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hardware_helpers import decode
 
+from agentserve_gym.calibration.decode_plan import LONE_SPEEDUP, DecodePlan
+from agentserve_gym.calibration.flashinfer_kernels import UnequalDecodes, decode_plan, fit_unequal
+from agentserve_gym.calibration.kernels import KernelSampler
 from agentserve_gym.hardware import BatchStep, accelerator, latency_model, model
-from agentserve_gym.hardware.decode_plan import LONE_SPEEDUP, DecodePlan
-from agentserve_gym.hardware.flashinfer_kernels import UnequalDecodes, decode_plan, fit_unequal
-from agentserve_gym.hardware.kernels import KernelSampler
+from tests.hardware.hardware_helpers import decode
 
 PLAN = DecodePlan(multiprocessors=148, kv_heads=8)
 NVFP4 = "llama-3.3-70b-nvfp4"
@@ -95,7 +95,7 @@ def test_rates_are_read_off_tables_of_equal_contexts(sampler):
 
 
 def test_the_fitted_form_charges_for_the_longest_context(sampler, monkeypatch):
-    monkeypatch.setattr("agentserve_gym.hardware.kernels.WITHHELD_STEPS", 20)
+    monkeypatch.setattr("agentserve_gym.calibration.kernels.WITHHELD_STEPS", 20)
     fit = fit_unequal(sampler, model(NVFP4), 700_000)
     grid = fit.coefficients.decode_attention
     skew = dict(zip(grid.counts, grid.skew, strict=True))

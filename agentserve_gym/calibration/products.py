@@ -8,16 +8,20 @@ PyTorch lacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from .precision import WeightDtype
+from agentserve_gym.hardware.precision import WeightDtype
 
 if TYPE_CHECKING:
     import torch
 
 Product = Callable[["torch.Tensor"], "torch.Tensor"]
 """(tokens, into) bf16 to (tokens, out) bf16."""
+
+ExpertProduct = Callable[["torch.Tensor", Sequence[int]], "torch.Tensor"]
+"""(tokens, into) bf16, tokens in the order of their experts, and the end of each expert's tokens,
+to (tokens, out) bf16."""
 
 _SCALED_ROWS, _SCALED_COLUMNS = 128, 4
 """Scales of nvfp4 come in tiles of 128 rows by 4 groups of 16 weights."""
@@ -35,13 +39,32 @@ def product(dtype: WeightDtype, weight: torch.Tensor) -> Product:
     return make(weight)
 
 
-def require_products(dtype: WeightDtype, device: torch.device) -> None:
+def expert_product(dtype: WeightDtype, weights: torch.Tensor) -> ExpertProduct:
+    """Multiplication of each expert's tokens with its matrix: one kernel for all experts where
+    PyTorch has it (bf16 and fp8 on a GPU), else one after the other.
+
+    Args:
+        weights: (experts, out, into), bf16.
+
+    Raises:
+        ValueError: PyTorch has no kernel for the precision.
+    """
+    if weights.device.type == "cuda" and dtype == "bf16":
+        return _grouped_bf16(weights)
+    if weights.device.type == "cuda" and dtype == "fp8":
+        return _grouped_fp8(weights)
+    return _one_by_one([product(dtype, weight) for weight in weights])
+
+
+def require_products(dtype: WeightDtype, device: torch.device, *, of_experts: bool) -> None:
     """Raises ValueError, in one line, unless products in this precision run on the device."""
     import torch
 
     weight = torch.zeros(128, 128, dtype=torch.bfloat16, device=device)
     try:
         product(dtype, weight)(weight)
+        if of_experts:
+            expert_product(dtype, weight.view(2, 64, 128))(weight, [64, 128])
     except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{dtype} matrix products do not run on {device} here: {reason}") from None
@@ -68,6 +91,65 @@ def _fp8(weight: torch.Tensor) -> Product:
         )
 
     return run
+
+
+def _one_by_one(products: Sequence[Product]) -> ExpertProduct:
+    import torch
+
+    def run(batch: torch.Tensor, ends: Sequence[int]) -> torch.Tensor:
+        starts = (0, *ends[:-1])
+        parts = zip(products, starts, ends, strict=True)
+        return torch.cat([one(batch[start:end]) for one, start, end in parts if end > start])
+
+    return run
+
+
+def _grouped_bf16(weights: torch.Tensor) -> ExpertProduct:
+    from torch.nn.functional import grouped_mm
+
+    turned = weights.transpose(1, 2)
+    offsets = _offsets(weights.device)
+    return lambda batch, ends: grouped_mm(batch, turned, offs=offsets(ends))
+
+
+def _grouped_fp8(weights: torch.Tensor) -> ExpertProduct:
+    import torch
+    from torch.nn.functional import (  # type: ignore[attr-defined]  # not in its stub
+        ScalingType,
+        scaled_grouped_mm,
+    )
+
+    narrow = weights.to(torch.float8_e4m3fn).transpose(1, 2)
+    experts, out, _ = weights.shape
+    weight_scales = torch.ones(experts, out, device=weights.device)
+    offsets = _offsets(weights.device)
+    rows = ScalingType.RowWise
+
+    def run(batch: torch.Tensor, ends: Sequence[int]) -> torch.Tensor:
+        activations = batch.to(torch.float8_e4m3fn)
+        scales = torch.ones(batch.shape[0], device=batch.device)
+        found: torch.Tensor = scaled_grouped_mm(
+            activations, narrow, scales, rows, weight_scales, rows,
+            offs=offsets(ends), output_dtype=torch.bfloat16,
+        )  # fmt: skip
+        return found
+
+    return run
+
+
+def _offsets(device: torch.device) -> Callable[[Sequence[int]], torch.Tensor]:
+    """The ends of experts' tokens on the device, kept: a graph cannot copy them there."""
+    import torch
+
+    known: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def find(ends: Sequence[int]) -> torch.Tensor:
+        key = tuple(ends)
+        if key not in known:
+            known[key] = torch.tensor(key, dtype=torch.int32, device=device)
+        return known[key]
+
+    return find
 
 
 def _nvfp4(weight: torch.Tensor) -> Product:

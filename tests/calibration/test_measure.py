@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from hardware_helpers import MOE, decode
 
+from agentserve_gym.calibration.attention import attention_kernels, fastest_attention
+from agentserve_gym.calibration.fit import ProfileCase, profile_case
+from agentserve_gym.calibration.measure import MeasureGrid, measure_profile
+from agentserve_gym.calibration.products import expert_product, product
+from agentserve_gym.calibration.rank import Rank
+from agentserve_gym.calibration.whole_steps import StepPoint
 from agentserve_gym.hardware import latency_model, link, load_profile, model
-from agentserve_gym.hardware.fit import ProfileCase, profile_case
-from agentserve_gym.hardware.measure import MeasureGrid, measure_profile
-from agentserve_gym.hardware.measure_formats import product
+from tests.hardware.hardware_helpers import MOE, decode
 
 torch = pytest.importorskip("torch")
 
@@ -22,6 +25,7 @@ GRID = MeasureGrid(
     copy_mib=(1,),
     block_kib=(8, 64),
     blocks_mib=1,
+    steps=(StepPoint(0, 0, 2, 16), StepPoint(8, 0, 0, 0), StepPoint(8, 16, 2, 16)),
     repeats=1,
 )
 TINY = {"layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2, "head_dim": 8, "vocab": 64}
@@ -145,3 +149,59 @@ def test_an_earlier_profile_is_kept(tmp_path):
     with pytest.raises(ValueError, match=r"holds dense.csv already; name another folder"):
         measure_profile("cpu", tmp_path, GRID, model("llama-3.1-8b"))
     assert [path.name for path in tmp_path.iterdir()] == ["dense.csv"]
+
+
+def test_whole_steps_are_timed_with_as_many_layers_as_the_model_has(tmp_path):
+    llm = model("llama-3.1-8b").model_copy(update={**TINY, "intermediate": 64})
+    folder = measure_profile("cpu", tmp_path / "out", GRID, llm)
+    lines = (folder / "steps.csv").read_text().splitlines()
+    assert lines[0].startswith("layers,prefill_chunk,kv_prefill,n_decode,kv_decode,time_us,")
+    shapes = [tuple(map(int, line.split(",")[:5])) for line in lines[1:]]
+    assert shapes == [(2, *point) for point in GRID.steps]
+    assert 'device = "CPU"' in (folder / "about.toml").read_text()
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp8"])
+def test_experts_compute_each_ones_share(dtype):
+    weights = torch.randn(3, 48, 32, dtype=torch.bfloat16)
+    batch = torch.randn(6, 32, dtype=torch.bfloat16)
+    found = expert_product(dtype, weights)(batch, [2, 2, 6])
+    single = [product(dtype, weight) for weight in weights]
+    assert torch.equal(found, torch.cat([single[0](batch[:2]), single[2](batch[2:])]))
+
+
+def test_a_chunk_attends_to_its_history_and_to_itself():
+    query = torch.randn(1, 4, 3, 8)
+    key, value = torch.randn(1, 2, 10, 8), torch.randn(1, 2, 10, 8)
+    (kernel,) = attention_kernels(3, 10, torch.device("cpu")).values()
+    scores = query @ key.repeat_interleave(2, 1).transpose(2, 3) / 8**0.5
+    unseen = torch.arange(10)[None, :] > torch.arange(3)[:, None] + 7
+    weights = scores.masked_fill(unseen, -torch.inf).softmax(-1)
+    expected = weights @ value.repeat_interleave(2, 1)
+    assert torch.allclose(kernel(query, key, value), expected, atol=1e-6)
+
+
+def test_the_fastest_kernel_that_runs_counts():
+    def time_us(kernel):
+        raise RuntimeError("no kernel")
+
+    device = torch.device("cpu")
+    with pytest.raises(RuntimeError, match="no kernel"):
+        fastest_attention(1, 8, device, time_us)
+    assert fastest_attention(1, 8, device, lambda kernel: 3.0)[0] == 3.0
+
+
+def test_a_layer_of_a_whole_step_is_that_of_the_model():
+    llm = model("llama-3.1-8b").model_copy(update={**TINY, "intermediate": 64})
+    rank = Rank(torch.device("cpu"), llm, 1)
+    rest, normed = rank.norm()(*torch.ones(2, 3, 32, dtype=torch.bfloat16))
+    assert torch.equal(rest, torch.full_like(rest, 2.0))
+    assert normed.shape == rest.shape
+    gate_up = torch.randn(3, 10)
+    expected = torch.nn.functional.silu(gate_up[:, :5]) * gate_up[:, 5:]
+    assert torch.equal(rank.activated(gate_up), expected)
+    moe = model(MOE).model_copy(
+        update={**TINY, "intermediate": 16, "experts": 4, "experts_per_token": 2}
+    )
+    batch = torch.randn(5, 32, dtype=torch.bfloat16)
+    assert Rank(torch.device("cpu"), moe, 1).experts(4)(batch).shape == batch.shape

@@ -14,10 +14,17 @@ from functools import cached_property
 
 import numpy as np
 
-from .catalogue import Accelerator, accelerator, model, serving_software
-from .coefficient_file import CompactFile
-from .coefficients import AllReduce, Experts
-from .decoder import Model
+from agentserve_gym.hardware.catalogue import Accelerator, accelerator, model, serving_software
+from agentserve_gym.hardware.coefficient_file import CompactFile
+from agentserve_gym.hardware.coefficients import AllReduce, Experts
+from agentserve_gym.hardware.decoder import Model
+from agentserve_gym.hardware.kv_pool import kv_pool_blocks
+from agentserve_gym.hardware.pricing.compact import CompactLatency
+from agentserve_gym.hardware.pricing.curves import smooth
+from agentserve_gym.hardware.pricing.layers import ExpertSpread
+from agentserve_gym.hardware.pricing.timing import BatchStep, lone_chunk, prefill_area
+from agentserve_gym.hardware.profile_tables import ONCE_PER_STEP, Array, ProfileTables
+
 from .fit import CompactFit, HeldOutError, fit_tables, held_out_error
 from .kernel_engines import (
     LATENT_MODULE,
@@ -28,12 +35,6 @@ from .kernel_engines import (
     require_tables,
     table_errors,
 )
-from .kv_pool import kv_pool_blocks
-from .pricing.compact import CompactLatency
-from .pricing.curves import smooth
-from .pricing.layers import ExpertSpread
-from .pricing.timing import BatchStep, lone_chunk, prefill_area
-from .profile_tables import ONCE_PER_STEP, Array, ProfileTables
 
 PROVENANCE = "measured kernels, summed"
 

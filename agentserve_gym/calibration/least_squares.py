@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .profile_tables import Array
+from agentserve_gym.hardware.profile_tables import Array
 
 Residuals = Callable[[Array], Array]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .pricing.timing import BatchStep, prefill_area
+from agentserve_gym.hardware.pricing.timing import BatchStep, prefill_area
 
 DECODES = (16, 128)
 CONTEXTS = (300, 3000)

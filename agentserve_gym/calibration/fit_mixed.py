@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .coefficients import BesideGrid, OverlapAttention, PrefillGrid, SkewGrid
-from .pricing.curves import DecodeAttention, DecodeTable
-from .pricing.overlap import PrefillAttention
-from .pricing.profile import AttentionGrid
-from .profile import attention_table
-from .profile_tables import SKEW_RATES, Array, ProfileTables
+from agentserve_gym.hardware.coefficients import BesideGrid, OverlapAttention, PrefillGrid, SkewGrid
+from agentserve_gym.hardware.pricing.curves import DecodeAttention, DecodeTable
+from agentserve_gym.hardware.pricing.overlap import PrefillAttention
+from agentserve_gym.hardware.pricing.profile import AttentionGrid
+from agentserve_gym.hardware.profile import attention_table
+from agentserve_gym.hardware.profile_tables import SKEW_RATES, Array, ProfileTables
 
 _SMALL_CHUNK = 64
 """Up to here a chunk is one tile of queries, and the decodes beside it cost the same."""
