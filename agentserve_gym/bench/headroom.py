@@ -12,7 +12,7 @@ In each cell a base policy runs by itself, and on the same seeds
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from agentserve_gym.baselines import parse_policy
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.runner import plan_jobs
 from agentserve_gym.bench.suite import Entry, Suite
+from agentserve_gym.messages import unknown
 from agentserve_gym.report.statistics import Array, Estimate, ratio
 
 LEVERS = ("all", "routing", "admission", "order", "placement")
@@ -65,12 +66,14 @@ class HeadroomFigures:
 
     Attributes:
         suite, base: names of the suite and of the base policy.
+        programs_share: of each cell's programs, how many were run.
         lookahead: the policy that samples futures, with its share of the decisions.
         version, codes: of the package, and of the simulation that the runs come from.
     """
 
     suite: str
     base: str
+    programs_share: float
     lookahead: str
     version: str
     codes: tuple[str, ...]
@@ -78,20 +81,33 @@ class HeadroomFigures:
     deployable: tuple[Deployable, ...]
 
 
-def headroom_suite(suite: Suite, base: str, share: float) -> Suite:
+def headroom_suite(
+    suite: Suite,
+    base: str,
+    share: float,
+    levers: Sequence[str] = LEVERS,
+    programs_share: float = 1.0,
+) -> Suite:
     """The suite's cells and seeds under a base policy and everything that looks ahead from it.
 
     Args:
         base: as ``parse_policy`` reads it.
         share: of the decisions at which alternatives are tried; in the true future to the end of
             the run, so that each one taken improves that very run and chaos does not blur it.
+        levers: of ``LEVERS``, those whose alternatives are tried.
+        programs_share: of each cell's programs, how many are run. What a run costs grows with
+            their square.
 
     Raises:
-        ValueError: for a base that is no policy, or an oracle.
+        ValueError: for a base that is no policy, or an oracle; an unknown lever; or a share that
+            is not above 0 and at most 1.
     """
+    for lever in levers:
+        if lever not in LEVERS:
+            raise ValueError(f"{unknown('lever', lever, LEVERS)}")
     name = parse_policy(base).name
     policies = {BASE: name, LOOKAHEAD: f"lookahead(base={name},share={share})"}
-    for lever in LEVERS:
+    for lever in levers:
         true_future = f"base={name},share={share},lever={lever}"
         policies[_label(lever, "clairvoyant")] = f"clairvoyant({true_future})"
         policies[_label(lever, "placebo")] = f"clairvoyant({true_future},placebo=true)"
@@ -99,7 +115,12 @@ def headroom_suite(suite: Suite, base: str, share: float) -> Suite:
     for label, policy in policies.items():
         oracle = parse_policy(policy).is_oracle
         entries.append(Entry(label=label, policy=policy, lever="oracle" if oracle else "mixed"))
-    return suite.model_copy(update={"name": f"{suite.name}, headroom", "policies": entries})
+    changes = {
+        "name": f"{suite.name}, headroom",
+        "policies": entries,
+        "programs_share": programs_share,
+    }
+    return suite.model_copy(update=changes)
 
 
 def _label(lever: str, what: str) -> str:
@@ -124,6 +145,7 @@ class HeadroomStudy:
         return HeadroomFigures(
             suite=self.suite.name,
             base=self.suite.entry(BASE).policy,
+            programs_share=self.suite.programs_share,
             lookahead=self.suite.entry(LOOKAHEAD).policy,
             version=agentserve_gym.__version__,
             codes=tuple(sorted(self._codes)),

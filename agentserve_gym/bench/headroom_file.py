@@ -23,6 +23,7 @@ def headroom_summary(figures: HeadroomFigures) -> dict[str, Any]:
         "code": list(figures.codes),
         "suite": figures.suite,
         "base": figures.base,
+        "programs_share": figures.programs_share,
         "lookahead_policy": figures.lookahead,
         "levers": [
             {
@@ -75,6 +76,7 @@ def _figures(content: dict[str, Any]) -> HeadroomFigures:
     return HeadroomFigures(
         suite=content["suite"],
         base=content["base"],
+        programs_share=content["programs_share"],
         lookahead=content["lookahead_policy"],
         version=content["version"],
         codes=tuple(content["code"]),

@@ -25,12 +25,22 @@ JCT, geometric mean over paired seeds with Student's 95 % interval; **bold** exc
 """
 
 
+def _reading(figures: HeadroomFigures) -> str:
+    text = _READING.format(base=code(figures.base))
+    if figures.programs_share < 1.0:
+        text += (
+            f"Cells have the first {figures.programs_share:.0%} of their programs here: looking "
+            "ahead to the end of a run costs the square of them.\n"
+        )
+    return text
+
+
 def headroom_page(figures: HeadroomFigures) -> str:
     """The page as Markdown."""
     return joined(
         [
             opening(HEADROOM_TITLE, "agentserve bench --headroom", current_commit()),
-            _READING.format(base=code(figures.base)),
+            _reading(figures),
             _levers(figures),
             _deployable(figures),
         ]
@@ -103,7 +113,7 @@ def looking_ahead_section(figures: HeadroomFigures, study: Study, folder: str) -
     return (
         f"## {HEADROOM_TITLE}\n\nMeasured by `agentserve bench --headroom` "
         f"({origin(figures.version, figures.codes, study)}).\n"
-        f"{_READING.format(base=code(figures.base))}"
+        f"{_reading(figures)}"
         "The first three are of all levers together, then each alone, net of luck. *Look-ahead*: "
         f"{code(figures.lookahead)}, a policy that samples futures from what a live system knows. "
         f"Every lever's gain and placebo: [{HEADROOM}]({folder}/{HEADROOM}).\n\n"

@@ -16,9 +16,9 @@ from pydantic import Field, model_validator
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.baselines.learned.parts import learned_weights
 from agentserve_gym.bench.luck import NUDGED_OF
-from agentserve_gym.datasets import data_folder
 from agentserve_gym.messages import unknown, validated
-from agentserve_gym.sim.scenario import PositiveInt, Scenario, StrictModel, load_scenario
+from agentserve_gym.sim.loading import cell_names, load_cell, load_scenario, with_trace
+from agentserve_gym.sim.scenario import PositiveInt, Scenario, StrictModel
 from agentserve_gym.tables import read_table
 from agentserve_gym.workloads.spec import TraceWorkload
 
@@ -110,6 +110,7 @@ class Suite(StrictModel):
     Attributes:
         reference: label whose score is 0. ``stock``: label that levers are measured against.
         luck: which policies are nudged; those that a part of the suite leaves out are not.
+        programs_share: of each cell's programs, the first ones, how many are run.
         skipped: cells that cannot run here, with the reason.
     """
 
@@ -122,6 +123,7 @@ class Suite(StrictModel):
     luck: LuckPlan = LuckPlan()
     cells: list[Cell] = Field(min_length=1)
     policies: list[Entry] = Field(min_length=1)
+    programs_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     skipped: dict[str, str] = Field(default={})
 
     @model_validator(mode="after")
@@ -145,6 +147,16 @@ class Suite(StrictModel):
     def entry(self, label: str) -> Entry:
         """The policy with this label."""
         return next(entry for entry in self.policies if entry.label == label)
+
+    def scenario_of(self, cell: Cell) -> Scenario:
+        """What is run of a cell."""
+        whole = find_scenario(cell.scenario)
+        programs = whole.workload.programs
+        if self.programs_share == 1.0 or not isinstance(programs, int):
+            return whole
+        fewer = max(round(programs * self.programs_share), 1)
+        workload = whole.workload.model_copy(update={"programs": fewer})
+        return whole.model_copy(update={"workload": workload})
 
     def seed_numbers(self) -> range:
         """Every seed, in the order in which they are run."""
@@ -311,39 +323,20 @@ def tuning_grids() -> dict[str, Any]:
 # --- scenarios -----------------------------------------------------------------------------------
 
 
-def scenario_names() -> list[str]:
-    """The benchmark's scenarios."""
-    return _names("scenarios")
-
-
 def find_scenario(name: str) -> Scenario:
-    """A benchmark scenario, a preset or a file, without a horizon, which would cut programs off;
+    """A cell of the benchmark, a preset or a file, without a horizon, which would cut programs off;
     paths of traces are as written there.
 
     Raises:
         ValueError: for an unknown name.
     """
-    if name in scenario_names():
-        inside = _folder() / "scenarios" / f"{name}.toml"
-        scenario = load_scenario(tomllib.loads(inside.read_text(encoding="utf-8")))
-    else:
-        scenario = load_scenario(name)
+    scenario = load_cell(name) if name in cell_names() else load_scenario(name)
     return scenario.model_copy(update={"horizon_s": None})
 
 
 def has_lower_tier(scenario: Scenario) -> bool:
     """Whether any node has a memory tier below HBM."""
     return bool(scenario.cluster.tier_names)
-
-
-def with_trace(scenario: Scenario, traces: Path | None) -> Scenario:
-    """The scenario with the full path of its trace, if it has one."""
-    workload = scenario.workload
-    if not isinstance(workload, TraceWorkload) or Path(workload.path).exists():
-        return scenario
-    folder = traces if traces is not None else data_folder() / "traces"
-    found = str(folder / workload.path)
-    return scenario.model_copy(update={"workload": workload.model_copy(update={"path": found})})
 
 
 def missing_trace(scenario: Scenario, traces: Path | None) -> str | None:

@@ -20,7 +20,7 @@ from agentserve_gym.bench import (
     write_report,
 )
 from agentserve_gym.bench.facts import FACTS, cell_facts
-from agentserve_gym.bench.headroom import HeadroomFigures, HeadroomStudy, headroom_suite
+from agentserve_gym.bench.headroom import LEVERS, HeadroomFigures, HeadroomStudy, headroom_suite
 from agentserve_gym.bench.headroom_file import headroom_summary
 from agentserve_gym.bench.report import (
     require_headroom,
@@ -102,6 +102,21 @@ def bench(
             help="With --headroom: of the decisions, at how many alternatives are tried.",
         ),
     ] = 0.05,
+    lever: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"With --headroom: only this one of {', '.join(LEVERS)}; repeat it for more."
+        ),
+    ] = None,
+    programs_share: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            max=1.0,
+            help="With --headroom: of each cell's programs, how many are run. Looking ahead costs "
+            "the square of them.",
+        ),
+    ] = 1.0,
     facts: Annotated[
         bool,
         typer.Option(
@@ -141,9 +156,9 @@ def bench(
         require_headroom(out, *([docs] if docs is not None else []))
         allow_local_modules()
         chosen = load_suite(suite, traces).only(scenario or [], [], seeds)
-        measured = _headroom(
-            chosen, policy or [], share, out, opening, resume=resume, traces=traces
-        )
+        base = _headroom_base(policy or [])
+        looking = headroom_suite(chosen, base, share, lever or LEVERS, programs_share)
+        measured = _headroom(looking, out, opening, resume=resume, traces=traces)
         for folder in (out, docs):
             if folder is not None:
                 note(f"headroom: {write_headroom(measured, folder)}")
@@ -193,20 +208,15 @@ def _tune(
     note(f"tuned parameters: {out / TUNED} (to use them, replace agentserve_gym/bench/{TUNED})")
 
 
-def _headroom(
-    suite: Suite,
-    policies: list[str],
-    share: float,
-    out: Path,
-    opening: Opening,
-    *,
-    resume: bool,
-    traces: Path | None,
-) -> HeadroomFigures:
+def _headroom_base(policies: list[str]) -> str:
     if len(policies) > 1:
         raise ValueError(f"--headroom takes one --policy to start from, got {', '.join(policies)}")
-    base = policies[0] if policies else HEADROOM_BASE
-    looking = headroom_suite(suite, base, share)
+    return policies[0] if policies else HEADROOM_BASE
+
+
+def _headroom(
+    looking: Suite, out: Path, opening: Opening, *, resume: bool, traces: Path | None
+) -> HeadroomFigures:
     results = _open(out, resume=resume, name=HEADROOM_RESULTS)
     planned = plan_jobs(looking, traces)
     with opening as workers:
