@@ -18,12 +18,11 @@ from agentserve_gym.bench.suite import (
     Entry,
     LuckPlan,
     Suite,
-    find_scenario,
-    with_trace,
 )
 from agentserve_gym.scale import Workers
 from agentserve_gym.scale.version import PACKAGE, package_contents
 from agentserve_gym.sim import Scenario
+from agentserve_gym.sim.loading import with_trace
 
 LEARNED = "baselines/learned"
 """The room of learned policies: what changes there changes no other outcome."""
@@ -89,7 +88,7 @@ def plan_jobs(suite: Suite, traces: Path | None = None) -> list[Job]:
     code = code_fingerprint()
     for cell in suite.cells:
         # A digest must not depend on where the trace lies.
-        scenario = find_scenario(cell.scenario)
+        scenario = suite.scenario_of(cell)
         ready = with_trace(scenario, traces)
         planned += [
             (entry, ready, _digests(scenario, entry, suite.luck))

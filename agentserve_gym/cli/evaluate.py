@@ -39,7 +39,8 @@ def evaluate(
     scenario: Annotated[
         str | None,
         typer.Option(
-            help="A preset's name, or a file; default: what a run was trained on, else default."
+            help="A preset, a cell of the benchmark, or a file; default: what a run was trained "
+            "on, else default."
         ),
     ] = None,
     env: Annotated[

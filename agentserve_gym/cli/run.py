@@ -15,7 +15,7 @@ from agentserve_gym.sim import load_scenario
 
 def run(
     scenario: Annotated[
-        str, typer.Option(help="A preset's name, or a .toml or .json file.")
+        str, typer.Option(help="A preset, a cell of the benchmark, or a .toml or .json file.")
     ] = "default",
     policy: Annotated[
         list[str] | None,

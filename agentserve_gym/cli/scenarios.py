@@ -1,4 +1,4 @@
-"""``agentserve scenarios``: what presets there are, and what is in one."""
+"""``agentserve scenarios``: what presets and cells there are, and what is in one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rich.table import Table
 from rich.tree import Tree
 
 from agentserve_gym.cli.output import JsonOption, console, print_json
-from agentserve_gym.sim import Scenario, load_scenario, preset_names
+from agentserve_gym.sim import Scenario, cell_names, load_scenario, preset_names
 from agentserve_gym.sim.instances import step_limits
 
 
 def scenarios(
     name: Annotated[
-        str | None, typer.Argument(help="Show this preset or file instead of the list.")
+        str | None, typer.Argument(help="Show this preset, cell of the benchmark or file instead.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the preset scenarios, or show one."""
+    """List the preset scenarios, and name the benchmark's; or show one."""
     if name is not None:
         _show(load_scenario(name), json)
         return
@@ -35,6 +35,7 @@ def scenarios(
         gpus = "\n".join(f"{count} x {name}" for name, count in row["gpus"].items())
         table.add_row(preset, gpus, row["description"])
     console().print(table)
+    console().print(f"Cells of the benchmark, which go by name, too: {', '.join(cell_names())}")
 
 
 def _show(scenario: Scenario, json: bool) -> None:

@@ -28,7 +28,8 @@ def train(
         typer.Option(help="AgentServe-v0 (default), AgentServeRouting-v0, AgentServeOffload-v0."),
     ] = None,
     scenario: Annotated[
-        str | None, typer.Option(help="A preset's name (default: default), or a file.")
+        str | None,
+        typer.Option(help="A preset (default: default), a cell of the benchmark, or a file."),
     ] = None,
     algorithm: Annotated[
         str | None, typer.Option(help="maskable-ppo (default), ppo, or dqn (discrete actions).")

@@ -25,7 +25,7 @@ _MANY_BYTES = 20_000_000
 
 def watch(
     scenario: Annotated[
-        str, typer.Option(help="A preset's name, or a .toml or .json file.")
+        str, typer.Option(help="A preset, a cell of the benchmark, or a .toml or .json file.")
     ] = "default",
     policy: Annotated[
         list[str] | None,

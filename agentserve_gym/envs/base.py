@@ -66,7 +66,8 @@ class AgentServeBase(gym.Env[Observation, Any], ABC):
         """Prepare observation and actions; the simulation itself is built by ``reset``.
 
         Args:
-            scenario: preset name, ``.toml`` or ``.json`` file, mapping or ``Scenario``.
+            scenario: name of a preset or of a cell of the benchmark, ``.toml`` or ``.json`` file,
+                mapping or ``Scenario``.
             reward: ``jct``, ``slowdown``, ``slo``, or an object with the ``Reward`` protocol.
             max_instances: rows of the observation and routes of the action, at most 10,000;
                 default: as many instances as the scenario has. More are padding, so that one

@@ -11,11 +11,12 @@ from random import Random
 import numpy as np
 
 from agentserve_gym.baselines import NamedPolicy, drive
-from agentserve_gym.bench.suite import find_scenario, load_suite, with_trace
+from agentserve_gym.bench.suite import find_scenario, load_suite
 from agentserve_gym.learning.recipe import Recipe
 from agentserve_gym.learning.variation import varied
 from agentserve_gym.sim import Scenario, Simulation
 from agentserve_gym.sim.kernel.randomness import mix
+from agentserve_gym.sim.loading import with_trace
 
 FIRST_TRAINING_SEED = 2**20
 """As in the environments: below it are the seeds that policies are chosen and judged by."""

@@ -16,7 +16,8 @@ from agentserve_gym.sim.kernel.answers import (
     offload,
 )
 from agentserve_gym.sim.kernel.programs import Phase, ProgramState, ProgramStatus, TurnState
-from agentserve_gym.sim.scenario import Scenario, load_scenario, preset_names
+from agentserve_gym.sim.loading import cell_names, load_scenario, preset_names
+from agentserve_gym.sim.scenario import Scenario
 from agentserve_gym.sim.signals import Load
 from agentserve_gym.sim.simulation import Simulation
 from agentserve_gym.sim.views import ClusterView, InstanceView
@@ -43,6 +44,7 @@ __all__ = [
     "Simulation",
     "TurnState",
     "answers",
+    "cell_names",
     "load_scenario",
     "offload",
     "preset_names",

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from agentserve_gym.messages import unknown, validated
-from agentserve_gym.tables import read_table
 from agentserve_gym.workloads import (
     ArrivalSpec,
     GeneratedWorkload,
@@ -411,44 +405,3 @@ def _named_models(workload: WorkloadSpec) -> Iterator[tuple[str, str]]:
     if isinstance(workload, GeneratedWorkload):
         for name, model in workload.sub_agent_models.items():
             yield f"sub_agent_models.{name}", model
-
-
-def preset_names() -> list[str]:
-    """Names of the presets that ship with the package, sorted."""
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in _preset_folder().iterdir()
-        if entry.name.endswith(".toml")
-    )
-
-
-def load_scenario(scenario: str | Path | Scenario | dict[str, Any]) -> Scenario:
-    """A scenario from a preset name, a ``.toml`` or ``.json`` file, a mapping, or itself.
-
-    Raises:
-        ValueError: naming the unknown preset, key or value and what is allowed.
-    """
-    if isinstance(scenario, Scenario):
-        return scenario
-    if isinstance(scenario, dict):
-        return validated(Scenario, scenario, "scenario")
-    if not isinstance(scenario, (str, Path)):
-        raise ValueError(
-            f"scenario is {scenario!r}; allowed: the name of a preset, a .toml or .json file, a "
-            "mapping, or a Scenario"
-        )
-    path = Path(scenario)
-    if path.suffix in (".toml", ".json"):
-        return validated(Scenario, read_table(path), str(path))
-    if str(scenario) not in preset_names():
-        raise ValueError(
-            f"{unknown('scenario', str(scenario), preset_names())}, or a file that ends in .toml "
-            "or .json"
-        )
-    preset = _preset_folder() / f"{scenario}.toml"
-    content = tomllib.loads(preset.read_text(encoding="utf-8"))
-    return validated(Scenario, content, f"preset {scenario!r}")
-
-
-def _preset_folder() -> Traversable:
-    return resources.files("agentserve_gym.sim") / "presets"

@@ -12,7 +12,8 @@ from pydantic import Field, field_validator, model_validator
 
 from agentserve_gym.baselines import parse_policy
 from agentserve_gym.messages import validated
-from agentserve_gym.sim.scenario import PositiveInt, StrictModel, load_scenario
+from agentserve_gym.sim.loading import load_scenario
+from agentserve_gym.sim.scenario import PositiveInt, StrictModel
 
 Algorithm = Literal["maskable-ppo", "ppo", "dqn"]
 EnvId = Literal["AgentServe-v0", "AgentServeRouting-v0", "AgentServeOffload-v0"]
@@ -130,7 +131,7 @@ class TrainSettings(StrictModel):
     """A training run.
 
     Attributes:
-        env: id of the environment. ``scenario``: preset name or file.
+        env: id of the environment. ``scenario``: preset, cell or file.
         algorithm: ``maskable-ppo``, ``ppo`` or ``dqn`` (for discrete actions).
         steps: decisions to learn from, imitation aside.
         seed: of initial weights, exploration, and the draw of training workloads.

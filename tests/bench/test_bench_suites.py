@@ -11,12 +11,11 @@ from agentserve_gym.bench import suite as suites
 from agentserve_gym.bench.suite import (
     curated_policies,
     find_scenario,
-    scenario_names,
     tuning_grids,
     with_tuned_parts,
 )
 from agentserve_gym.bench.tune import read_grids, tuned_document, tuning_jobs, tuning_suite
-from agentserve_gym.sim import Simulation, load_scenario
+from agentserve_gym.sim import Simulation, cell_names, load_scenario
 from agentserve_gym.workloads.spec import GammaArrivals
 
 
@@ -45,7 +44,7 @@ def test_standard_spans_what_it_promises(standard):
 
 def test_programs_are_whole():
     """A cut at a number of turns keeps contexts short, and HBM from filling."""
-    for name in scenario_names():
+    for name in cell_names():
         assert find_scenario(name).workload.max_turns is None, name
 
 
@@ -76,7 +75,7 @@ def test_every_scenario_is_in_a_suite(standard):
         return {cell.scenario for cell in suite.cells} | set(suite.skipped)
 
     unseen, training = load_suite("unseen"), load_suite("training")
-    assert cells(standard) | cells(unseen) | cells(training) == set(scenario_names())
+    assert cells(standard) | cells(unseen) | cells(training) == set(cell_names())
     light = {cell.scenario for cell in standard.cells if cell.load == "light"}
     assert cells(standard) - light < cells(training)
     assert not (cells(standard) | cells(training)) & cells(unseen)

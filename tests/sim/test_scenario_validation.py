@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 
-from agentserve_gym.sim import Scenario, Simulation, load_scenario, preset_names
+from agentserve_gym.sim import Scenario, Simulation, cell_names, load_scenario, preset_names
+from agentserve_gym.sim.loading import load_cell
 from agentserve_gym.sim.scenario import ClusterSpec
 
 GOOD: dict[str, Any] = {
@@ -475,3 +477,20 @@ def test_a_thousand_instances_run() -> None:
 def test_programs_written_out_have_limits_too(turn: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Simulation(load_scenario(changed("workload.programs.0.turns", [turn])))
+
+
+def test_cells_of_the_benchmark_go_by_name():
+    cells = cell_names()
+    assert "coding-70b-hbm" in cells
+    assert not set(cells) & set(preset_names())
+    assert [load_scenario(name).name for name in cells] == cells
+    env = gymnasium.make("agentserve_gym:AgentServeRouting-v0", scenario="functions-8b-1-l40s")
+    assert env.unwrapped.scenario == load_scenario("functions-8b-1-l40s")
+    with pytest.raises(ValueError, match="unknown scenario 'coding-70b-hmb'; did you mean 'coding"):
+        load_scenario("coding-70b-hmb")
+
+
+def test_traces_of_cells_are_looked_for_in_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGENTSERVE_DATA", str(tmp_path))
+    workload = load_scenario("trace-coding-8b-4").workload
+    assert workload.path == str(tmp_path / "traces" / load_cell("trace-coding-8b-4").workload.path)
