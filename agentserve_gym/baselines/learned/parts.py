@@ -158,7 +158,8 @@ class LearnedOrder(LearnedPart, Scheduling):
 @register(
     "learned_admission",
     "pause programs, and let others in, by learned scores, where the contexts of started ones "
-    "exceed a learned share of HBM; hold turns that lack more than a learned share of free blocks",
+    "exceed a learned share of HBM; started ones yield to held ones that should go first by a "
+    "learned margin; hold turns that lack more than a learned share of free blocks",
     SOURCE,
     ("held", "paused", "yielded", "admitted"),
 )
@@ -210,13 +211,15 @@ class LearnedAdmission(LearnedPart, Admission):
 
     def _yields(self, decision: RouteDecision, instance: int, margin: float) -> bool:
         """Whether a started program has to wait behind one that is held, and is paused."""
+        if margin >= _EXTREME:
+            return False
         own_index = decision.program.index
         others = [
             score
             for program, (at, score) in self._held.items()
             if at == instance and program != own_index
         ]
-        if margin >= _EXTREME or not others:
+        if not others:
             return False
         own = self.score("release", order_features(decision, instance, self._turns_left))
         if min(others) + margin >= own:

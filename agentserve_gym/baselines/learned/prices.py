@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from math import exp, log
 
-from agentserve_gym.hardware.pricing.timing import BatchStep
+from agentserve_gym.hardware.pricing.timing import joined_decode
 from agentserve_gym.sim.decisions import RouteDecision
-from agentserve_gym.sim.signals import Load
 from agentserve_gym.sim.views import InstanceView
 
 
@@ -46,14 +45,6 @@ def instance_price(
     full = load.context_tokens / (view.kv_blocks * size)
     price += power * log(load.turns + 1.0) + contexts * full
     if step:
-        price += step * log(_joined_step_s(view, load, turn.prompt_tokens))
+        joined = joined_decode(load.decoding_turns, load.context_tokens, turn.prompt_tokens)
+        price += step * log(view.latency.step_s(joined))
     return price
-
-
-def _joined_step_s(view: InstanceView, load: Load, context_tokens: int) -> float:
-    """A decode step of the present batch with one more turn in it."""
-    turns, contexts = load.decoding_turns, load.context_tokens
-    mean = contexts // turns if turns else 0
-    longest = mean if mean > context_tokens else context_tokens
-    joined = BatchStep(turns + 1, contexts + context_tokens, longest, sampled_count=turns + 1)
-    return view.latency.step_s(joined)

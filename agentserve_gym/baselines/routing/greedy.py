@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agentserve_gym.baselines.parts import Choice, Routing, number
 from agentserve_gym.baselines.registry import register
 from agentserve_gym.baselines.routing.cost import cheapest
-from agentserve_gym.hardware import BatchStep
+from agentserve_gym.hardware import BatchStep, joined_decode
 from agentserve_gym.sim import InstanceView, Load, PlacementDecision, RouteDecision
 
 UNSEEN_OUTPUT_TOKENS = 200.0
@@ -92,17 +92,11 @@ class Greedy(Routing):
     def _step_s(view: InstanceView, load: Load, context_tokens: int) -> tuple[float, float]:
         """A decode step of the present batch, and of the batch with this turn in it."""
         turns, contexts = load.decoding_turns, load.context_tokens
-        mean = contexts // turns if turns else 0
         before_s = 0.0
         if turns:
-            before_s = view.latency.step_s(BatchStep(turns, contexts, mean, sampled_count=turns))
-        joined = BatchStep(
-            turns + 1,
-            contexts + context_tokens,
-            max(mean, context_tokens),
-            sampled_count=turns + 1,
-        )
-        return before_s, view.latency.step_s(joined)
+            present = BatchStep(turns, contexts, contexts // turns, sampled_count=turns)
+            before_s = view.latency.step_s(present)
+        return before_s, view.latency.step_s(joined_decode(turns, contexts, context_tokens))
 
     def _evicted_s(
         self, decision: RouteDecision, view: InstanceView, load: Load, new_tokens: int

@@ -81,6 +81,18 @@ class BatchStep:
         return (BatchStep, self.astuple())
 
 
+def joined_decode(turns: int, contexts_tokens: int, context_tokens: int) -> BatchStep:
+    """The decode step of a batch once one more turn is in it.
+
+    Args:
+        turns: that decode already; ``contexts_tokens``: their contexts together.
+        context_tokens: of the one that joins.
+    """
+    mean = contexts_tokens // turns if turns else 0
+    longest = mean if mean > context_tokens else context_tokens
+    return BatchStep(turns + 1, contexts_tokens + context_tokens, longest, sampled_count=turns + 1)
+
+
 class DecodeRun:
     """A run of decode-only steps with a constant batch.
 
