@@ -80,8 +80,9 @@ def judged(study: Study, label: str) -> Judged:
     return Judged(label, cells, [other for other in study.ranked_labels if other in compared])
 
 
-def page(studies: Mapping[str, Study]) -> str:
-    """The page, from the studies of ``learning_results.SUITES``, by their folders."""
+def page(studies: Mapping[str, Study], retrained: Mapping[str, Study]) -> str:
+    """The page, from the studies of ``learning_results.SUITES``, by their folders, and those of
+    ``RETRAINED`` that judge other trainings, too."""
     specialist = judged(studies["default"], SPECIALIST)
     return joined(
         [
@@ -91,6 +92,7 @@ def page(studies: Mapping[str, Study]) -> str:
             _general(judged(studies["standard"], GENERAL)),
             _parts(judged(studies["general-parts"], GENERAL)),
             _unseen(judged(studies["unseen"], GENERAL)),
+            _trainings(retrained["standard"], retrained["unseen"]),
             _specialist(specialist),
             _differently(specialist),
             _parts(judged(studies["parts"], SPECIALIST)),
@@ -187,6 +189,42 @@ def _unseen(unseen: Judged) -> str:
         f"{_verdict(unseen)}\n{_cells_table(unseen)}\n![cells]({PICTURES['unseen']})\n\n"
         f"{_others_table(unseen)}"
     )
+
+
+def _trainings(standard: Study, unseen: Study) -> str:
+    """How much of the result is the training's luck."""
+    labels = [GENERAL, *(other for other in standard.labels("learned") if other not in _OF_PACKAGE)]
+    inside = [judged(standard, label) for label in labels]
+    outside = [judged(unseen, label) for label in labels]
+    rows = []
+    for number, (here, there) in enumerate(zip(inside, outside, strict=True)):
+        against = (here.against(here.best_single, column) for column in COLUMNS[:2])
+        best = change(here.over_cells(here.best_of))
+        rows.append((str(number), *map(change, against), best, change(_against_single(there))))
+    spreads = [
+        f"{min(values):+.1%} to {max(values):+.1%}"
+        for values in (
+            [_against_single(one).value - 1 for one in some] for some in (inside, outside)
+        )
+    ]
+    heading = (
+        "training seed", "standard, against the best single", "p99", "against the best of each",
+        "unseen, against the best single",
+    )  # fmt: skip
+    return (
+        f"## The same recipe with other seeds\n\n{len(labels)} trainings by `agentserve train "
+        f"--recipe general --seed N`, of which the package has that of seed 0; on "
+        f"{_seeds(inside[0])} of the same. Against the best single policy they change mean "
+        f"JCT by {spreads[0]} in the standard suite, and by {spreads[1]} in the unseen cells.\n\n"
+        f"{table(heading, rows)}"
+    )
+
+
+def _against_single(some: Judged) -> Estimate:
+    return some.against(some.best_single)
+
+
+_OF_PACKAGE = (UNTRAINED, GENERAL, SPECIALIST)
 
 
 def _seeds(some: Judged) -> str:

@@ -6,6 +6,8 @@ python -m tools.learning_results --page   # from what has run so far
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +22,12 @@ from agentserve_gym.report.page import write_page
 from agentserve_gym.scale import processes
 from tools.learning_page import page, pictures
 from tools.learning_studies import (
+    TRAINING_SEEDS,
     elsewhere_suite,
     general_parts_suite,
     parts_suite,
+    retrained_folder,
+    retrained_suite,
     specialist_suite,
     unseen_suite,
 )
@@ -41,16 +46,37 @@ SUITES: dict[str, Callable[[], Suite]] = {
 """Folder -> what runs there."""
 
 
+RETRAINED = ("standard", "unseen")
+"""Folders of SUITES in which the weights of other trainings are judged, too."""
+
+
 def main(arguments: list[str]) -> None:
     """Run what has not run yet, and write the page."""
+    os.chdir(ROOT)  # policies name weights from here
     suites = {folder: suite() for folder, suite in SUITES.items()}
     kept = {folder: _results(folder) for folder in suites}
-    if "--page" not in arguments:
-        for folder, suite in suites.items():
+    running = "--page" not in arguments
+    if running:
+        for seed in TRAINING_SEEDS:
+            _train(seed)
+    again = {folder: retrained_suite(suites[folder]) for folder in RETRAINED}
+    if running:
+        for folder, suite in (*suites.items(), *again.items()):
             _run(suite, kept[folder])
     studies = {name: Study(suite, kept[name].outcomes) for name, suite in suites.items()}
-    write_page(PAGE, page(studies), pictures(studies))
+    retrained = {name: Study(suite, kept[name].outcomes) for name, suite in again.items()}
+    write_page(PAGE, page(studies, retrained), pictures(studies))
     print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+def _train(seed: int) -> None:
+    """Train by the recipe `general`, or go on with it; nothing where that is done."""
+    folder = retrained_folder(seed)
+    how = ["--resume", folder]
+    if not Path(folder).exists():
+        how = ["--recipe", "general", "--seed", str(seed), "--out", folder]
+    command = Path(sys.executable).with_name("agentserve")
+    subprocess.run([command, "train", *how], check=True)
 
 
 def _results(folder: str) -> ResultsFile:

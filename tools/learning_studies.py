@@ -17,6 +17,10 @@ ELSEWHERE_SEEDS = 20
 ELSEWHERE_FIRST_SEED = 3000
 """The standard suite's own seeds chose the policies that it is compared with."""
 
+TRAINING_SEEDS = (1, 2, 3, 4)
+"""Of trainings by the recipe `general`, beside 0, the package's."""
+RETRAINED_ON_SEEDS = 8
+
 SEARCHED = ("lmetric+write_through+shortest_prefill",)
 """What `agentserve bench --search --scenario default` found, of 300 on seeds of its own."""
 
@@ -66,6 +70,28 @@ def general_parts_suite() -> Suite:
     cells = [cell.scenario for cell in suite.cells if cell.load != "light"]
     part = suite.only(cells, [*part_policies(GENERAL), GENERAL], ELSEWHERE_SEEDS)
     return _without_luck(part, "general learned parts", ELSEWHERE_FIRST_SEED)
+
+
+def retrained_suite(suite: Suite) -> Suite:
+    """The same cells, policies and first seed, under weights of other trainings too.
+
+    Raises:
+        ValueError: these trainings have not run.
+    """
+    labels = [entry.label for entry in suite.policies]
+    other = [retrained(seed) for seed in TRAINING_SEEDS]
+    part = suite.only([], [*labels, *other], RETRAINED_ON_SEEDS)
+    return part.model_copy(update={"name": f"{suite.name}, retrained"})
+
+
+def retrained(seed: int) -> str:
+    """Weights of the recipe `general` with another seed, as a policy; below the repository."""
+    return f"learned(weights={retrained_folder(seed)}/weights.json)"
+
+
+def retrained_folder(seed: int) -> str:
+    """Where such a training runs."""
+    return f"runs/learning/general-{seed}"
 
 
 def part_policies(label: str) -> dict[str, str]:

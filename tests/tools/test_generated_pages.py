@@ -13,7 +13,14 @@ from agentserve_gym.bench import Study
 from agentserve_gym.report import page as shell
 from agentserve_gym.report.page import current_commit, is_made_by, made_by
 from tools import docs_check, learning_page, learning_results, training_results
-from tools.learning_studies import GENERAL, SPECIALIST, UNTRAINED, part_policies, specialist_suite
+from tools.learning_studies import (
+    GENERAL,
+    SPECIALIST,
+    UNTRAINED,
+    elsewhere_suite,
+    part_policies,
+    specialist_suite,
+)
 
 PAGES = docs_check.GENERATED
 
@@ -130,7 +137,10 @@ def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
         for name, suite in learning_results.SUITES.items()
         for toy in [suite().only(["toy"], _TOY_POLICIES[name], 2)]
     }
-    made = learning_page.page(toys)
+    other = "learned(weights=default)"
+    standard = elsewhere_suite().only(["toy"], [*_TOY_POLICIES["standard"], other], 2)
+    retrained = Study(standard, docs_check._run(standard))
+    made = learning_page.page(toys, {"standard": retrained, "unseen": retrained})
     for line in (
         f"`{SPECIALIST}`: mean JCT {toys['default'].cells[0].mean(SPECIALIST):.1f} s over 2 seeds",
         "| `lmetric` |",
@@ -139,6 +149,7 @@ def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
         "| all but routing | `learned(residency,admission,scheduling)+learned(routing,weights=",
         "| admission alone | `learned(admission,weights=general)+learned(routing,residency,",
         "Against the rules that recipes start from",
+        "2 trainings by `agentserve train --recipe general --seed N`",
     ):
         assert line in made, line
     pictures = learning_page.pictures(toys)
