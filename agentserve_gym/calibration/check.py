@@ -19,7 +19,7 @@ from agentserve_gym.hardware.sources import (
 )
 
 from .fit import ProfileCase, profile_case
-from .whole_steps import STEP_COLUMNS, StepPoint
+from .whole_steps import BESIDE_COLUMNS, STEP_COLUMNS, StepPoint
 
 TABLES = "tables"
 """What the sum of the profile's own tables is called among what prices a step."""
@@ -33,7 +33,8 @@ class CheckedStep:
         layers, all_layers: that were measured, and that the model has.
         measured_s: of all layers. Where fewer were measured, as many times longer as the tables
             say.
-        beside_copies: what it takes while copies to and from the host run, as a multiple.
+        beside_copies: what it takes while copies to and from the host run, as a multiple; of
+            decodes alone.
         priced_s: by ``tables``, the profile's own, and by each of the catalogue's sources.
     """
 
@@ -41,7 +42,7 @@ class CheckedStep:
     layers: int
     all_layers: int
     measured_s: float
-    beside_copies: float
+    beside_copies: float | None
     priced_s: dict[str, float]
 
     @property
@@ -71,13 +72,15 @@ def check_steps(folder: str | Path, case: ProfileCase | None = None) -> list[Che
     llm = model(what.model, what.kv_dtype)
     on, ranks = what.accelerator, what.tensor_parallel
     rows = read_numbers(require_table(Path(folder), "steps"), STEP_COLUMNS)
+    others = read_numbers(require_table(Path(folder), "beside_copies"), BESIDE_COLUMNS)
+    beside = {(int(n), int(c)): busy / alone for n, c, alone, busy in others.tolist()}
     sources: dict[str, LatencyModel] = {TABLES: _of_tables(folder, llm, on, ranks)}
     for source in ("auto", "roofline"):
         kind = latency_provenance(on, llm, ranks, source=source).kind
         sources[kind] = latency_model(on, llm, ranks, source=source, software="none")
     measured: dict[int, LatencyModel] = {}
     found = []
-    for layers, *shape, time_us, beside_us in rows.tolist():
+    for layers, *shape, time_us in rows.tolist():
         point = StepPoint(*map(int, shape))
         step, count = _step(point), int(layers)
         if count not in measured:
@@ -86,7 +89,7 @@ def check_steps(folder: str | Path, case: ProfileCase | None = None) -> list[Che
         whole = sources[TABLES].step_s(step) / measured[count].step_s(step)
         priced = {name: source.step_s(step) for name, source in sources.items()}
         seconds = time_us * 1e-6 * whole
-        found.append(CheckedStep(point, count, llm.layers, seconds, beside_us / time_us, priced))
+        found.append(CheckedStep(point, count, llm.layers, seconds, beside.get(point[2:]), priced))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import TYPE_CHECKING
 
 from .stopwatch import Stopwatch, Work
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 _US = 1e6
 _MIB = 1 << 20
 _BACKGROUND_MIB = 256
-_BACKGROUND_COPIES = 16
 
 BLOCK_COLUMNS = ("direction", "block_kib", "blocks", "time_us", "gb_per_s")
 
@@ -27,7 +27,7 @@ class HostCopies:
         self._torch = torch
         self._device = device
         self._watch = watch
-        self._background: Work | None = None
+        self._background: tuple[Work, float] | None = None
 
     def block_rows(self, sizes_kib: Sequence[int], total_mib: int) -> list[str]:
         """Rows of blocks.csv: blocks that lie scattered on both sides, each one copy."""
@@ -65,14 +65,16 @@ class HostCopies:
             f'latency_s = "{how}; the smallest less its data"\n'
         )
 
-    def start(self) -> None:
-        """Begin copies both ways that take a while, and go on."""
+    def start(self, at_least_s: float) -> None:
+        """Begin copies both ways that take so long, and go on. (A CPU would wait for them.)"""
         if self._device.type != "cuda":
             return
         if self._background is None:
-            self._background = self._copy_both_ways(_BACKGROUND_MIB)
-        for _ in range(_BACKGROUND_COPIES):
-            self._background()
+            copy = self._copy_both_ways(_BACKGROUND_MIB)
+            self._background = copy, self._watch.wall_us(copy) / _US
+        copy, seconds = self._background
+        for _ in range(ceil(at_least_s / seconds)):
+            copy()
 
     def _copy_s(self, mib: int, *, to_device: bool) -> float:
         target, source = self._two_sides(mib * _MIB, to_device=to_device)

@@ -21,7 +21,7 @@ from .copies import BLOCK_COLUMNS, HostCopies
 from .products import require_products
 from .rank import Rank
 from .stopwatch import Stopwatch, Work, open_device
-from .whole_steps import STEP_COLUMNS, StepPoint, WholeSteps
+from .whole_steps import BESIDE_COLUMNS, STEP_COLUMNS, StepPoint, WholeSteps
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +30,8 @@ Report = Callable[[str, int, int], None]
 """What is going on, how much of it is done, and how much there is."""
 
 _FILES = (
-    *("dense.csv", "per_sequence.csv", "attention.csv", "moe.csv", "steps.csv", "blocks.csv"),
-    *("link.toml", "about.toml"),
+    *("dense.csv", "per_sequence.csv", "attention.csv", "moe.csv", "steps.csv"),
+    *("beside_copies.csv", "blocks.csv", "link.toml", "about.toml"),
 )
 
 
@@ -97,9 +97,10 @@ def measure_profile(
 
     The folder gets ``dense.csv``, ``per_sequence.csv``, ``attention.csv``, ``moe.csv`` where the
     model has experts; ``steps.csv``, whole steps to check sums of the others against;
-    ``blocks.csv``, copies of KV blocks by their size; ``link.toml``, a catalogue entry of the host
-    link; and ``about.toml``, what was measured with what. Name it ``<accelerator>/<model>/tp<k>``,
-    or ``tp<k>-kv-fp8``, and the fitter knows what it is of.
+    ``beside_copies.csv``, what copies to and from the host add to decode steps; ``blocks.csv``,
+    copies of KV blocks by their size; ``link.toml``, a catalogue entry of the host link; and
+    ``about.toml``, what was measured with what. Name it ``<accelerator>/<model>/tp<k>``, or
+    ``tp<k>-kv-fp8``, and the fitter knows what it is of.
 
     Args:
         device: a torch device, ``cuda`` or, to try it out, ``cpu``.
@@ -164,9 +165,10 @@ class _Bench:
         if llm.experts is not None:
             columns = ("tokens", "activated_experts", "time_us")
             self.tables["moe.csv"] = lambda: _csv(columns, self._experts())
-        whole = WholeSteps(self._rank, self._watch, copies)
         if grid.steps:
-            self.tables["steps.csv"] = lambda: _csv(STEP_COLUMNS, whole.rows(grid.steps))
+            whole = WholeSteps(self._rank, self._watch, copies, grid.steps)
+            self.tables["steps.csv"] = lambda: _csv(STEP_COLUMNS, whole.step_rows())
+            self.tables["beside_copies.csv"] = lambda: _csv(BESIDE_COLUMNS, whole.beside_rows())
 
     def _about(self) -> str:
         import torch

@@ -23,6 +23,7 @@ _LEAST_TIMED_US = 2000.0
 _MOST_LAUNCHES = 64
 _REPLAYS = 3
 _CACHES_PASSED = 2
+_MARGIN = 2.0
 
 
 def open_device(name: str) -> torch.device:
@@ -64,11 +65,13 @@ class Stopwatch:
         wanted = -(-self._bytes_between_uses // max(int(size_bytes), 1))
         return min(max(wanted, 1), _MOST_LAUNCHES)
 
-    def device_us(self, turns: Sequence[Work], beside: Work | None = None) -> float:
+    def device_us(
+        self, turns: Sequence[Work], beside: Callable[[float], None] | None = None
+    ) -> float:
         """Median time on the device of one of ``turns``, which are done one after the other.
 
         Args:
-            beside: begins something else that goes on meanwhile.
+            beside: begins something else that goes on for at least so many seconds.
         """
         with self._torch.inference_mode():
             if not self._on_gpu:
@@ -93,11 +96,11 @@ class Stopwatch:
         self._wait()
         return max((time.perf_counter() - start) * _US, 1e-3)
 
-    def _graph_us(self, turns: Sequence[Work], beside: Work | None) -> float:
+    def _graph_us(self, turns: Sequence[Work], beside: Callable[[float], None] | None) -> float:
         cuda = self._torch.cuda
         for work in turns:  # kernels are chosen and memory is found before the capture
             work()
-        estimate_us = self._pass_us(turns)
+        estimate_us = self._pass_us(turns)  # launches counted: more than it will be
         wanted = min(_LEAST_TIMED_US / estimate_us, _MOST_LAUNCHES / len(turns))
         passes = max(int(wanted), 1)
         graph = cuda.CUDAGraph()
@@ -110,7 +113,7 @@ class Stopwatch:
             start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
             self._wait()
             if beside is not None:
-                beside()
+                beside(_MARGIN * _REPLAYS * passes * estimate_us / _US)
             start.record()
             for _ in range(_REPLAYS):
                 graph.replay()

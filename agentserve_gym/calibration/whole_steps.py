@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from .attention import Attention, fastest_attention
 from .copies import HostCopies
 from .rank import KeysValues, Rank
-from .stopwatch import Stopwatch
+from .stopwatch import Stopwatch, Work
 
 if TYPE_CHECKING:
     import torch
 
-STEP_COLUMNS = (
-    *("layers", "prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us"),
-    "beside_copies_us",
-)
-"""Of steps.csv; the last: while copies to and from the host run, too."""
+STEP_COLUMNS = ("layers", "prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us")
+BESIDE_COLUMNS = ("n_decode", "kv_decode", "alone_us", "beside_copies_us")
+"""Of decode steps while copies to and from the host run, too."""
 
 _SHARE_OF_MEMORY = 0.75
 
@@ -42,50 +41,80 @@ class StepPoint(NamedTuple):
         return self.chunk + self.history + self.decodes * self.context
 
 
-class WholeSteps:
-    """Times whole steps of one rank."""
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """A step's times, microseconds; ``beside_us``: beside copies, of decodes alone."""
 
-    def __init__(self, rank: Rank, watch: Stopwatch, copies: HostCopies) -> None:
+    point: StepPoint
+    alone_us: float
+    beside_us: float | None
+
+
+class WholeSteps:
+    """Whole steps of one rank, timed when first asked for."""
+
+    def __init__(
+        self, rank: Rank, watch: Stopwatch, copies: HostCopies, points: Sequence[StepPoint]
+    ) -> None:
         import torch
 
         self._torch = torch
         self._rank = rank
         self._watch = watch
         self._copies = copies
+        self._points = points
 
-    def rows(self, points: Sequence[StepPoint]) -> list[str]:
+    def step_rows(self) -> list[str]:
         """Rows of steps.csv."""
-        layers = self._layers_that_fit(max(point.kv_tokens for point in points))
-        stack = [_Layer(self._rank) for _ in range(layers)]
+        return [
+            f"{self._layers},{','.join(map(str, step.point))},{step.alone_us:.3f}"
+            for step in self._timed
+        ]
+
+    def beside_rows(self) -> list[str]:
+        """Rows of beside_copies.csv."""
+        return [
+            f"{step.point.decodes},{step.point.context},{step.alone_us:.3f},{step.beside_us:.3f}"
+            for step in self._timed
+            if step.beside_us is not None
+        ]
+
+    @cached_property
+    def _timed(self) -> list[_Timed]:
+        stack = [_Layer(self._rank) for _ in range(self._layers)]
         ends = _Ends(self._rank)
-        rows = []
-        for point in points:
-            with self._torch.inference_mode():
-                kept = [_LayerKv.of(self._rank, point) for _ in range(layers)]
-                step = _Step(self._rank, self._watch, point, kept[0])
-                numbers = self._rank.token_numbers(point.chunk + point.decodes)
+        found = []
+        for point in self._points:
+            work = self._step(point, stack, ends)
+            alone_us = self._watch.device_us([work])
+            beside_us = None
+            if not point.chunk:
+                beside_us = self._watch.device_us([work], beside=self._copies.start)
+            found.append(_Timed(point, alone_us, beside_us))
+        return found
 
-            def run(
-                step: _Step = step,
-                kept: Sequence[_LayerKv] = kept,
-                numbers: torch.Tensor = numbers,
-            ) -> object:
-                added = rest = ends.embed(numbers)
-                for layer, kv in zip(stack, kept, strict=True):
-                    added, rest = layer.forward(added, rest, step, kv)
-                return ends.sample(added, rest, step.last_rows)
+    def _step(self, point: StepPoint, stack: Sequence[_Layer], ends: _Ends) -> Work:
+        with self._torch.inference_mode():
+            kept = [_LayerKv.of(self._rank, point) for _ in stack]
+            step = _Step(self._rank, self._watch, point, kept[0])
+            numbers = self._rank.token_numbers(point.chunk + point.decodes)
 
-            alone_us = self._watch.device_us([run])
-            beside_us = self._watch.device_us([run], beside=self._copies.start)
-            row = (layers, *point, f"{alone_us:.3f}", f"{beside_us:.3f}")
-            rows.append(",".join(map(str, row)))
-        return rows
+        def run() -> object:
+            added = rest = ends.embed(numbers)
+            for layer, kv in zip(stack, kept, strict=True):
+                added, rest = layer.forward(added, rest, step, kv)
+            return ends.sample(added, rest, step.last_rows)
 
-    def _layers_that_fit(self, kv_tokens: int) -> int:
+        return run
+
+    @cached_property
+    def _layers(self) -> int:
+        """As many as fit, with KV of the largest step."""
         llm, rank = self._rank.llm, self._rank
         if rank.device.type != "cuda":
             return llm.layers
         free, _ = self._torch.cuda.mem_get_info(rank.device)
+        kv_tokens = max(point.kv_tokens for point in self._points)
         layer_bytes = sum(rank.linear_bytes(name) for name in rank.linear)
         layer_bytes += (llm.experts or 0) * rank.expert_bytes()
         layer_bytes += kv_tokens * 2 * rank.key_width * (1 if llm.kv_dtype == "fp8" else 2)

@@ -245,7 +245,8 @@ def _print_steps(steps: Sequence[CheckedStep]) -> None:
     for step in steps:
         chunk, history, decodes, context = step.point
         off = [f"{step.off(source):+.1%}" for source in sources]
-        row = [f"{step.measured_s * 1e3:.2f}", *off, f"{step.beside_copies - 1:+.1%}"]
+        beside = "" if step.beside_copies is None else f"{step.beside_copies - 1:+.1%}"
+        row = [f"{step.measured_s * 1e3:.2f}", *off, beside]
         table.rows.append([f"{chunk} + {history}, {decodes} x {context}", *row])
     if steps[0].layers < steps[0].all_layers:
         table.remarks.append(

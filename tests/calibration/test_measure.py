@@ -155,9 +155,12 @@ def test_whole_steps_are_timed_with_as_many_layers_as_the_model_has(tmp_path):
     llm = model("llama-3.1-8b").model_copy(update={**TINY, "intermediate": 64})
     folder = measure_profile("cpu", tmp_path / "out", GRID, llm)
     lines = (folder / "steps.csv").read_text().splitlines()
-    assert lines[0].startswith("layers,prefill_chunk,kv_prefill,n_decode,kv_decode,time_us,")
+    assert lines[0] == "layers,prefill_chunk,kv_prefill,n_decode,kv_decode,time_us"
     shapes = [tuple(map(int, line.split(",")[:5])) for line in lines[1:]]
     assert shapes == [(2, *point) for point in GRID.steps]
+    beside = (folder / "beside_copies.csv").read_text().splitlines()
+    assert beside[0] == "n_decode,kv_decode,alone_us,beside_copies_us"
+    assert [line.split(",")[:2] for line in beside[1:]] == [["2", "16"]]
     assert 'device = "CPU"' in (folder / "about.toml").read_text()
 
 
