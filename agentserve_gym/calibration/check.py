@@ -10,7 +10,7 @@ from agentserve_gym.hardware.catalogue import accelerator, link, model
 from agentserve_gym.hardware.decoder import Model
 from agentserve_gym.hardware.pricing.timing import BatchStep, LatencyModel, prefill_area
 from agentserve_gym.hardware.profile import load_profile_of, tables_latency
-from agentserve_gym.hardware.profile_tables import read_numbers, require_table
+from agentserve_gym.hardware.profile_tables import read_numbers, read_rows, require_table
 from agentserve_gym.hardware.sources import (
     Parallelism,
     expert_spread,
@@ -18,6 +18,7 @@ from agentserve_gym.hardware.sources import (
     latency_provenance,
 )
 
+from .copies import BLOCK_COLUMNS
 from .fit import ProfileCase, profile_case
 from .whole_steps import BESIDE_COLUMNS, STEP_COLUMNS, StepPoint
 
@@ -91,6 +92,29 @@ def check_steps(folder: str | Path, case: ProfileCase | None = None) -> list[Che
         seconds = time_us * 1e-6 * whole
         found.append(CheckedStep(point, count, llm.layers, seconds, beside.get(point[2:]), priced))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCopies:
+    """GB/s of copies of scattered KV blocks of one size, to the device and from it."""
+
+    block_kib: int
+    to_device: float
+    from_device: float
+
+
+def block_copies(folder: str | Path) -> list[BlockCopies]:
+    """What ``blocks.csv`` of a measured profile says, by size.
+
+    Raises:
+        ValueError: there is no such file, or it lacks something.
+    """
+    rows = read_rows(require_table(Path(folder), "blocks"), BLOCK_COLUMNS)
+    rates = {(row["direction"], int(row["block_kib"])): float(row["gb_per_s"]) for row in rows}
+    sizes = sorted({size for _, size in rates})
+    return [
+        BlockCopies(size, rates["to_device", size], rates["from_device", size]) for size in sizes
+    ]
 
 
 def mean_off(steps: Sequence[CheckedStep], kind: str, source: str) -> float:

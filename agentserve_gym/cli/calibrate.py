@@ -14,7 +14,8 @@ from agentserve_gym.cli.figures import Figures
 from agentserve_gym.cli.output import JsonOption, console, print_json
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.files import require_replaceable
-from agentserve_gym.hardware import CompactFile, model, write_compact_file
+from agentserve_gym.hardware import CompactFile, accelerator, link, model, write_compact_file
+from agentserve_gym.messages import unknown
 
 if TYPE_CHECKING:
     from agentserve_gym.calibration.check import CheckedStep
@@ -202,17 +203,20 @@ def check(
     from agentserve_gym.calibration.check import check_steps
     from agentserve_gym.hardware.sources import MEASURED, list_measured_cases
 
-    if profile is None:
-        checked = {str(case): check_steps(MEASURED / str(case)) for case in list_measured_cases()}
-    else:
-        checked = {str(profile): check_steps(profile if profile.is_dir() else MEASURED / profile)}
+    known = [str(case) for case in list_measured_cases()]
+    names = known if profile is None else [str(profile)]
+    for name in names:
+        if not Path(name).is_dir() and name not in known:
+            raise ValueError(f"{unknown('profile', name, known)}, or a folder that measure wrote")
+    folders = {name: MEASURED / name if name in known else Path(name) for name in names}
+    checked = {name: check_steps(folder) for name, folder in folders.items()}
     if json:
         rows = {name: [_step_as_numbers(step) for step in steps] for name, steps in checked.items()}
         print_json({"profiles": rows})
     elif profile is None:
         _print_profiles(checked)
     else:
-        _print_steps(checked[str(profile)])
+        _print_steps(checked[str(profile)], folders[str(profile)])
 
 
 def _step_as_numbers(step: CheckedStep) -> dict[str, object]:
@@ -238,7 +242,7 @@ def _print_profiles(checked: Mapping[str, Sequence[CheckedStep]]) -> None:
         table.print(console())
 
 
-def _print_steps(steps: Sequence[CheckedStep]) -> None:
+def _print_steps(steps: Sequence[CheckedStep], folder: Path) -> None:
     sources = list(steps[0].priced_s)
     heading = ["chunk + history, decodes x context", "measured, ms", *sources, "beside copies"]
     table = Figures("Whole steps: how much longer than measured", heading)
@@ -253,6 +257,23 @@ def _print_steps(steps: Sequence[CheckedStep]) -> None:
             f"{steps[0].layers} of {steps[0].all_layers} layers were measured; the others are "
             "added as the tables say"
         )
+    table.print(console())
+    _print_link(folder)
+
+
+def _print_link(folder: Path) -> None:
+    from agentserve_gym.calibration.check import block_copies
+    from agentserve_gym.calibration.fit import profile_case
+
+    catalogue = link(accelerator(profile_case(folder).accelerator).host_link)
+    found = {"measured": link(str(folder / "link.toml")), catalogue.name: catalogue}
+    table = Figures("Host link, GB/s", ["copies", "to the device", "from it", "both ways"])
+    for name, one in found.items():
+        rates = (one.to_device_gb_per_s, one.from_device_gb_per_s, one.bidirectional_gb_per_s)
+        table.rows.append([name, *("" if rate is None else f"{rate:.1f}" for rate in rates)])
+    for size in block_copies(folder):
+        name = f"blocks of {size.block_kib} KiB"
+        table.rows.append([name, f"{size.to_device:.1f}", f"{size.from_device:.1f}", ""])
     table.print(console())
 
 

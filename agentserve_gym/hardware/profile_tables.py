@@ -187,13 +187,19 @@ def _find(folder: Path, stem: str) -> Path | None:
 
 
 def require_table(folder: Path, stem: str) -> Path:
+    """The file of a table, plain or gzipped. Raises ValueError where there is none."""
     path = _find(folder, stem)
     if path is None:
         raise ValueError(f"profile folder {folder} has no {stem}.csv or {stem}.csv.gz")
     return path
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a table that has these columns, plain or gzipped.
+
+    Raises:
+        ValueError: it cannot be read, lacks a column, or is empty.
+    """
     try:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", newline="", encoding="utf-8") as stream:
@@ -220,7 +226,8 @@ def _number(path: Path, line: int, row: dict[str, str], column: str) -> float:
 
 
 def read_numbers(path: Path, columns: tuple[str, ...]) -> Array:
-    rows = _rows(path, columns)
+    """Some columns of a table, as numbers. Raises ValueError naming the line that is wrong."""
+    rows = read_rows(path, columns)
     return np.array(
         [[_number(path, line, row, c) for c in columns] for line, row in enumerate(rows, start=2)]
     )
@@ -228,7 +235,7 @@ def read_numbers(path: Path, columns: tuple[str, ...]) -> Array:
 
 def _experts(path: Path) -> Array:
     columns = ("tokens", "activated_experts", "time_us")
-    if "ep" not in _rows(path, columns)[0]:
+    if "ep" not in read_rows(path, columns)[0]:
         return read_numbers(path, columns)
     rows = read_numbers(path, ("ep", *columns))
     whole: Array = rows[rows[:, 0] == 1, 1:]
@@ -239,7 +246,7 @@ def _experts(path: Path) -> Array:
 
 def _by_name(path: Path, key: str, size: str) -> dict[str, tuple[Array, Array]]:
     points: dict[str, dict[float, float]] = defaultdict(dict)
-    for line, row in enumerate(_rows(path, (key, size, "time_us")), start=2):
+    for line, row in enumerate(read_rows(path, (key, size, "time_us")), start=2):
         points[row[key]][_number(path, line, row, size)] = _number(path, line, row, "time_us")
     return {
         name: (np.array(sorted(curve)), np.array([curve[x] for x in sorted(curve)]))
@@ -266,7 +273,7 @@ def _skew_samples(path: Path) -> tuple[SkewSample, ...]:
     rates: dict[str, int] = {label: rate for rate, label in enumerate(SKEW_RATE_LABELS)}
     samples = []
     columns = ("pc", "n_label", "skew_rate_label", "alpha", "n_samples")
-    for line, row in enumerate(_rows(path, columns), start=2):
+    for line, row in enumerate(read_rows(path, columns), start=2):
         edge = row["n_label"].removeprefix("n<=")
         rate = rates.get(row["skew_rate_label"])
         if not edge.isdigit() or rate is None:

@@ -6,11 +6,12 @@ import shutil
 
 import pytest
 
-from agentserve_gym.calibration.check import TABLES, check_steps, mean_off
+from agentserve_gym.calibration.check import TABLES, block_copies, check_steps, mean_off
 from agentserve_gym.hardware import (
     ProfileLatency,
     latency_model,
     latency_provenance,
+    link,
     list_measured_cases,
     model,
 )
@@ -38,6 +39,17 @@ def test_the_catalogues_dense_decodes_are_those_of_a_gpu():
     assert len(dense) == 3
     for case in dense:
         assert abs(mean_off(check_steps(MEASURED / str(case)), "decode", "compact")) < 0.05
+
+
+def test_small_blocks_are_copied_slowly_and_the_catalogues_link_is_that_of_a_gpu():
+    folder = MEASURED / "h100-sxm/llama-3.1-8b/tp1"
+    sizes = block_copies(folder)
+    assert [size.block_kib for size in sizes] == [8, 32, 128, 512, 2048]
+    assert sizes[0].to_device < 2.0
+    measured, catalogue = link(str(folder / "link.toml")), link("pcie-gen5-x16")
+    for rate in ("to_device_gb_per_s", "from_device_gb_per_s", "bidirectional_gb_per_s"):
+        assert getattr(measured, rate) == pytest.approx(getattr(catalogue, rate), rel=0.1)
+    assert sizes[-1].to_device < measured.to_device_gb_per_s
 
 
 def test_measured_tables_price_by_name():

@@ -315,3 +315,17 @@ def test_commands_and_groups_are_listed_by_name(agentserve):
     names = ("calibrate", "demo", "replay", "run", "validate")
     places = [listed.index(f"│ {name} ") for name in names]
     assert places == sorted(places)
+
+
+def test_calibrate_check_holds_measured_steps_against_what_prices_them(agentserve, refused):
+    table = agentserve("calibrate", "check", "h100-sxm/llama-3.1-8b/tp1").stdout
+    assert "8 x 8192" in table
+    assert "pcie-gen5-x16" in table
+    means = agentserve("calibrate", "check").stdout
+    assert "h200/llama-3.1-8b/tp1" in means
+    (steps,) = json.loads(
+        agentserve("calibrate", "check", "h200/llama-3.1-8b/tp1", "--json").stdout
+    )["profiles"].values()
+    assert {tuple(step["priced_s"]) for step in steps} == {("tables", "compact", "roofline")}
+    message = refused("calibrate", "check", "h200/llama-3.1-8b/tp8")
+    assert "did you mean 'h200/llama-3.1-8b/tp1'" in message
