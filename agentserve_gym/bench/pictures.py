@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ _PROFILE_COLOURS = (
 )  # fmt: skip
 _DPI = 100
 _COLOURS = 192
+_LONGEST_LINE = 40
+_INCHES_A_LETTER = 0.06
 
 
 def draw_all(study: Study) -> dict[str, bytes]:
@@ -58,9 +61,11 @@ def shown_levers(study: Study) -> list[Lever]:
 def draw_scores(study: Study) -> bytes:
     """Interquartile mean scores with intervals, best first, coloured by lever."""
     rows = study.overall
-    height = 1.0 + 0.21 * len(rows)
-    figure = style.new_figure(9.0, height)
-    axes = _axes(figure, 0.2, 0.97, 0.4 / height, 1 - 0.4 / height)
+    names = [_folded(row.label) for row in rows]
+    margin, height = _margin(names), 1.0 + 0.21 * len(rows)
+    width = margin + 7.2
+    figure = style.new_figure(width, height)
+    axes = _axes(figure, margin / width, 0.97, 0.4 / height, 1 - 0.4 / height)
     style.tidy(axes, f"Score: 0 = {study.suite.reference}, 1 = lower bound (IQM, 95 % interval)")
     shown: set[str] = set()
     for place, row in enumerate(rows):
@@ -72,7 +77,7 @@ def draw_scores(study: Study) -> bytes:
         label = None if lever in shown else lever
         axes.plot(row.score.value, place, "o", color=colour, markersize=5, label=label)
         shown.add(lever)
-    axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8)
+    _name_rows(axes, names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     style.legend(axes, loc="lower right")
     return _png(figure)
@@ -88,7 +93,7 @@ def draw_profile(study: Study, most: int = 5) -> bytes:
     thresholds = np.linspace(-0.5, 1.0, 301)
     for label, colour in zip(rows, _PROFILE_COLOURS, strict=False):
         shares = performance_profile([c.scores(label) for c in study.ranking_cells], thresholds)
-        axes.plot(thresholds, shares, color=colour, linewidth=1.9, label=label)
+        axes.plot(thresholds, shares, color=colour, linewidth=1.9, label=_folded(label))
     axes.set_xlabel("score", fontsize=9, color=palette.INK)
     axes.set_ylim(0, 1.02)
     axes.set_xlim(-0.5, 1.0)
@@ -103,9 +108,11 @@ def draw_cells(study: Study) -> bytes:
     change = np.array(
         [[cell.against(label, study.suite.stock).value - 1.0 for cell in cells] for label in labels]
     )
-    width, height = max(6.5, 2.4 + 0.66 * len(cells)), 1.8 + 0.21 * len(labels)
+    rows = [_folded(label) for label in labels]
+    margin, height = _margin(rows), 1.8 + 0.21 * len(labels)
+    width = margin + max(4.7, 0.6 + 0.66 * len(cells))
     figure = style.new_figure(width, height)
-    axes = _axes(figure, 1.8 / width, 0.98, 1.35 / height, 1 - 0.4 / height)
+    axes = _axes(figure, margin / width, 0.98, 1.35 / height, 1 - 0.4 / height)
     axes.set_title(
         f"Mean JCT against {study.suite.stock}, % (blue is faster)",
         loc="left", fontsize=11, color=palette.INK, fontweight="bold",
@@ -119,7 +126,7 @@ def draw_cells(study: Study) -> bytes:
                 column, row, f"{100 * value:+.0f}", ha="center", va="center", fontsize=7,
                 color=colour,
             )  # fmt: skip
-    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    _name_rows(axes, rows)
     names = [cell.name for cell in cells]
     axes.set_xticks(range(len(cells)), names, fontsize=8, rotation=40, ha="right")
     axes.tick_params(length=0)
@@ -165,6 +172,28 @@ def draw_levers(study: Study) -> bytes:
     axes.set_ylim(max(-1.0, low - 1.15), 0.35)
     style.legend(axes, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncol=len(levers))
     return _png(figure)
+
+
+def _folded(label: str) -> str:
+    """A policy's label in two lines where it is long, cut between parts."""
+    cuts = [place for place, letter in enumerate(label) if letter == "+"]
+    if len(label) <= _LONGEST_LINE or not cuts:
+        return label
+    cut = min(cuts, key=lambda place: abs(place - len(label) / 2))
+    return f"{label[:cut]}\n{label[cut:]}"
+
+
+def _margin(names: Sequence[str]) -> float:
+    """Inches that names of rows need on the left."""
+    longest = max(len(line) for name in names for line in name.splitlines())
+    return max(1.8, 0.2 + _INCHES_A_LETTER * longest)
+
+
+def _name_rows(axes: Any, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    for text in axes.get_yticklabels():
+        if "\n" in text.get_text():
+            text.set(fontsize=6.5, linespacing=1.0)
 
 
 def _axes(figure: Any, left: float, right: float, bottom: float, top: float) -> Any:
