@@ -11,6 +11,7 @@ from agentserve_gym.hardware.decoder import Model
 from agentserve_gym.hardware.pricing.timing import BatchStep, LatencyModel, prefill_area
 from agentserve_gym.hardware.profile import load_profile_of, tables_latency
 from agentserve_gym.hardware.profile_tables import read_numbers, read_rows, require_table
+from agentserve_gym.hardware.roofline import all_reduce_s_per_step
 from agentserve_gym.hardware.sources import (
     Parallelism,
     expert_spread,
@@ -32,8 +33,8 @@ class CheckedStep:
 
     Attributes:
         layers, all_layers: that were measured, and that the model has.
-        measured_s: of all layers. Where fewer were measured, as many times longer as the tables
-            say.
+        measured_s: of all layers: those that were not measured are added as the tables say, and
+            all-reduces, which one rank alone has none of, as the link says.
         beside_copies: what it takes while copies to and from the host run, as a multiple; of
             decodes alone.
         priced_s: by ``tables``, the profile's own, and by each of the catalogue's sources.
@@ -79,18 +80,19 @@ def check_steps(folder: str | Path, case: ProfileCase | None = None) -> list[Che
     for source in ("auto", "roofline"):
         kind = latency_provenance(on, llm, ranks, source=source).kind
         sources[kind] = latency_model(on, llm, ranks, source=source, software="none")
-    measured: dict[int, LatencyModel] = {}
+    layers = int(rows[0, 0])
+    part = llm.model_copy(update={"layers": layers})
+    of_part = _of_tables(folder, part, on, ranks)
+    all_reduce = all_reduce_s_per_step(part, ranks, link(accelerator(on).peer_link))
     found = []
-    for layers, *shape, time_us in rows.tolist():
+    for _, *shape, time_us in rows.tolist():
         point = StepPoint(*map(int, shape))
-        step, count = _step(point), int(layers)
-        if count not in measured:
-            part = llm.model_copy(update={"layers": count})
-            measured[count] = _of_tables(folder, part, on, ranks)
-        whole = sources[TABLES].step_s(step) / measured[count].step_s(step)
+        step = _step(point)
         priced = {name: source.step_s(step) for name, source in sources.items()}
-        seconds = time_us * 1e-6 * whole
-        found.append(CheckedStep(point, count, llm.layers, seconds, beside.get(point[2:]), priced))
+        measured_s = time_us * 1e-6 + priced[TABLES] - of_part.step_s(step)
+        measured_s += all_reduce.constant_s + all_reduce.token_s * (point.chunk + point.decodes)
+        busy = beside.get(point[2:])
+        found.append(CheckedStep(point, layers, llm.layers, measured_s, busy, priced))
     return found
 
 

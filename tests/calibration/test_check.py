@@ -72,3 +72,15 @@ def test_a_profile_without_whole_steps_is_refused(tmp_path):
     (folder / "steps.csv").unlink()
     with pytest.raises(ValueError, match=r"has no steps\.csv"):
         check_steps(folder)
+
+
+def test_all_reduces_are_added_to_what_one_rank_measured(tmp_path):
+    folder = tmp_path / "h100-sxm" / "llama-3.1-8b" / "tp2"
+    shutil.copytree(MEASURED / "h100-sxm/llama-3.1-8b/tp1", folder)
+    (alone, *_), (joined, *_) = (
+        check_steps(MEASURED / "h100-sxm/llama-3.1-8b/tp1"),
+        check_steps(folder),
+    )
+    added_s = joined.priced_s[TABLES] - alone.priced_s[TABLES]
+    assert added_s > 1e-4
+    assert joined.measured_s - alone.measured_s == pytest.approx(added_s)
