@@ -18,8 +18,9 @@ _WINDOW_S = 10.0
 """Reuse is counted over so long, at least."""
 _WINDOW_WEIGHT = 0.3
 _SAMPLE_S = 1.0
-_IDLE_MEMORY_S = 20.0
-"""Time constant of the share of idle instances, which is sampled that often."""
+_IDLE_MEMORY_S = 1200.0
+"""Time constant of the share of idle instances, which is sampled that often. A gate that is shut
+too long shows in the long run: at the moment when it shuts, instances are busy."""
 _PROBE_TOKENS = 8192
 UNSEEN_TURNS = 20.0
 """Turns that a program is thought to have left before any of its class is done."""
@@ -59,7 +60,7 @@ class Situation(Copyable):
         that were in HBM; log of restoring a context from the first tier over computing it again,
         at most 0; log of how many times as much as HBM lower tiers hold, as far as restoring saves
         computing, between 0 and 1: smaller ones hold copies of what HBM holds, too; where
-        there is one, the recent share of instances that had nothing to do."""
+        there is one, the share of instances that had nothing to do, over the last minutes."""
         if self._fixed is None:
             self._fixed = _fixed(cluster)
         if cluster.now_s - self._counted_at_s >= _WINDOW_S:
@@ -85,10 +86,11 @@ class Situation(Copyable):
         ]
 
     def _sample_idle(self, cluster: ClusterView) -> None:
-        """An average in which what was long ago counts for little."""
+        """A mean since the run began, in which what was long ago counts for little."""
         views = cluster.instances
         idle = sum([1 for view in views if not view.load().turns]) / len(views)
-        forgotten = 1.0 - exp((self._sampled_at_s - cluster.now_s) / _IDLE_MEMORY_S)
+        passed_s = cluster.now_s - self._sampled_at_s
+        forgotten = max(1.0 - exp(-passed_s / _IDLE_MEMORY_S), passed_s / cluster.now_s)
         self._idle += forgotten * (idle - self._idle)
         self._sampled_at_s = cluster.now_s
 
