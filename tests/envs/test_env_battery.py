@@ -228,9 +228,9 @@ def test_seeds_of_numpy_are_seeds() -> None:
         ({"tiers": "dram,cxl"}, r"tiers is 'dram,cxl'; allowed"),
         ({"tiers": [["dram"], "dram"]}, "allowed: a list of different names"),
         ({"max_instances": 4.0}, "max_instances is 4.0; allowed: None or an integer"),
-        ({"scenario": None}, "scenario is None; allowed: the name of a preset, a .toml"),
-        ({"scenario": 3}, "scenario is 3; allowed: the name of a preset, a .toml"),
-        ({"scenario": []}, r"scenario is \[\]; allowed: the name of a preset, a .toml"),
+        ({"scenario": None}, "scenario is None; allowed: the name of a preset or cell, a .toml"),
+        ({"scenario": 3}, "scenario is 3; allowed: the name of a preset or cell, a .toml"),
+        ({"scenario": []}, r"scenario is \[\]; allowed: the name of a preset or cell, a .toml"),
     ],
 )
 def test_bad_constructor_arguments(options: dict[str, Any], message: str) -> None:

@@ -30,7 +30,7 @@ pytest.importorskip("ray")
 pytestmark = pytest.mark.whole_cluster
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 
-SOON_S = 30.0
+SOON_S = 120.0
 SUITE = """
 name = "small"
 description = "Runs of some tenths of a second."
