@@ -213,8 +213,8 @@ def _trainings(standard: Study, unseen: Study) -> str:
     )  # fmt: skip
     return (
         f"## The same recipe with other seeds\n\n{len(labels)} trainings by `agentserve train "
-        f"--recipe general --seed N`, of which the package has that of seed 0; on "
-        f"{_seeds(inside[0])} of the same. Against the best single policy they change mean "
+        f"--recipe general --seed N`, of which the package has that of seed 0, on the first "
+        f"{_seeds(inside[0])} of those above. Against the best single policy they change mean "
         f"JCT by {spreads[0]} in the standard suite, and by {spreads[1]} in the unseen cells.\n\n"
         f"{table(heading, rows)}"
     )
