@@ -104,7 +104,9 @@ def headroom_suite(
     """
     for lever in levers:
         if lever not in LEVERS:
-            raise ValueError(f"{unknown('lever', lever, LEVERS)}")
+            raise ValueError(unknown("lever", lever, LEVERS))
+    if not 0.0 < programs_share <= 1.0:
+        raise ValueError(f"programs_share is {programs_share}; allowed: above 0, at most 1")
     name = parse_policy(base).name
     policies = {BASE: name, LOOKAHEAD: f"lookahead(base={name},share={share})"}
     for lever in levers:

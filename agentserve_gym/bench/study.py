@@ -13,7 +13,7 @@ from agentserve_gym.baselines.parser import DEFAULTS
 from agentserve_gym.bench.luck import luck, smallest_difference
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.runner import digest
-from agentserve_gym.bench.suite import Cell, Entry, Lever, Suite, find_scenario, has_lower_tier
+from agentserve_gym.bench.suite import Cell, Entry, Lever, Suite, has_lower_tier
 from agentserve_gym.report.statistics import (
     Array,
     Estimate,
@@ -213,7 +213,7 @@ class Study:
         self.missing: list[str] = []
         everything = list(outcomes)
         for cell in suite.cells:
-            scenario = find_scenario(cell.scenario)
+            scenario = suite.scenario_of(cell)
             nudges = range(suite.luck.nudges + 1)
             marks = {
                 (entry.label, digest(scenario, entry.policy, nudge))

@@ -149,7 +149,7 @@ class Suite(StrictModel):
         return next(entry for entry in self.policies if entry.label == label)
 
     def scenario_of(self, cell: Cell) -> Scenario:
-        """What is run of a cell."""
+        """What is run of a cell; all of it where programs are listed, or a trace is taken whole."""
         whole = find_scenario(cell.scenario)
         programs = whole.workload.programs
         if self.programs_share == 1.0 or not isinstance(programs, int):

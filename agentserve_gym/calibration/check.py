@@ -113,10 +113,13 @@ def block_copies(folder: str | Path) -> list[BlockCopies]:
     """
     rows = read_rows(require_table(Path(folder), "blocks"), BLOCK_COLUMNS)
     rates = {(row["direction"], int(row["block_kib"])): float(row["gb_per_s"]) for row in rows}
-    sizes = sorted({size for _, size in rates})
-    return [
-        BlockCopies(size, rates["to_device", size], rates["from_device", size]) for size in sizes
-    ]
+    try:
+        return [
+            BlockCopies(size, rates["to_device", size], rates["from_device", size])
+            for size in sorted({size for _, size in rates})
+        ]
+    except KeyError as error:
+        raise ValueError(f"blocks.csv of {folder} lacks copies {error}") from error
 
 
 def mean_off(steps: Sequence[CheckedStep], kind: str, source: str) -> float:

@@ -57,6 +57,26 @@ def test_a_base_runs_beside_all_that_looks_ahead_from_it() -> None:
         headroom_suite(toy_suite(), "belady", 0.5)
 
 
+def test_some_levers_are_looked_at_on_the_first_programs_of_a_cell() -> None:
+    cell = toy_suite().only(["functions-8b-1-l40s"], [], None)
+    looking = headroom_suite(cell, "lru", 0.5, ["order"], 0.25)
+    assert [entry.label for entry in looking.policies][2:] == ["clairvoyant order", "placebo order"]
+    (whole,) = {job.scenario.workload.programs for job in plan_jobs(cell)}
+    (part,) = {job.scenario.workload.programs for job in plan_jobs(looking)}
+    assert part == round(whole / 4)
+    with pytest.raises(ValueError, match="unknown lever 'ordre'; did you mean 'order'"):
+        headroom_suite(cell, "lru", 0.5, ["ordre"])
+    for share in (0.0, 1.5):
+        with pytest.raises(ValueError, match=f"programs_share is {share}; allowed"):
+            headroom_suite(cell, "lru", 0.5, LEVERS, share)
+
+
+def test_pages_say_of_how_many_programs_they_are() -> None:
+    whole = figures()
+    assert "first 25% of their programs" in headroom_page(replace(whole, programs_share=0.25))
+    assert "of their programs" not in headroom_page(whole)
+
+
 def test_the_net_gain_leaves_out_what_luck_gains() -> None:
     looking = suite()
     study = HeadroomStudy(
