@@ -494,3 +494,5 @@ def test_traces_of_cells_are_looked_for_in_the_data_folder(tmp_path, monkeypatch
     monkeypatch.setenv("AGENTSERVE_DATA", str(tmp_path))
     workload = load_scenario("trace-coding-8b-4").workload
     assert workload.path == str(tmp_path / "traces" / load_cell("trace-coding-8b-4").workload.path)
+    with pytest.raises(ValueError, match=r"cannot be opened: .* says where to get it"):
+        Simulation(load_scenario("trace-coding-8b-4"), 0)

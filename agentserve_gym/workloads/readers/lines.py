@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agentserve_gym.datasets import data_folder
 from agentserve_gym.files import is_pipe
 from agentserve_gym.messages import shown
 from agentserve_gym.workloads.program import Program
@@ -64,7 +65,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         with path.open("rb") as raw:
             head = raw.read(2)
     except OSError as error:
-        raise TraceError(f"{path}: cannot be opened: {error.strerror or error}") from error
+        hint = " (agentserve data says where to get it)" if data_folder() in path.parents else ""
+        raise TraceError(f"{path}: cannot be opened: {error.strerror or error}{hint}") from error
     if not head:
         raise TraceError(f"{path}: the file is empty")
     if head != _GZIP_MAGIC and path.suffix == ".gz":
