@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import expm1
 
 from agentserve_gym.baselines.learned.weights import about_weights, packaged_weights
+from agentserve_gym.bench.headroom import HeadroomFigures
 from agentserve_gym.bench.study import CellResult, Study
 from agentserve_gym.cli.driving import run_policies
 from agentserve_gym.cli.explain import explain
@@ -14,6 +15,14 @@ from agentserve_gym.plots import Difference, Differences, draw_comparison, draw_
 from agentserve_gym.report.markdown import change, code, plural, table, text_table
 from agentserve_gym.report.page import current_commit, joined, opening
 from agentserve_gym.report.statistics import Estimate, pooled_ratio, ratio
+from tools.learning_limits import (
+    HAPPENED,
+    HAPPENED_READING,
+    ahead_section,
+    happened,
+    left_section,
+    losses_section,
+)
 from tools.learning_studies import GENERAL, SPECIALIST, UNTRAINED, part_policies
 
 PICTURES = {
@@ -68,6 +77,16 @@ class Judged:
         return Judged(self.label, cells, self.others)
 
     @property
+    def lost(self) -> dict[str, str]:
+        """Cell -> its best other policy, where that is better and the interval says so."""
+        best = {cell: self.best_of(cell) for cell in self.cells}
+        return {
+            cell.name: other
+            for cell, other in best.items()
+            if cell.against(self.label, other).low > 1.0
+        }
+
+    @property
     def changing(self) -> list[CellResult]:
         """Cells whose load changes within an episode."""
         return [cell for cell in self.cells if cell.scenario.arrivals.kind in _CHANGING]
@@ -80,9 +99,29 @@ def judged(study: Study, label: str) -> Judged:
     return Judged(label, cells, [other for other in study.ranked_labels if other in compared])
 
 
-def page(studies: Mapping[str, Study], retrained: Mapping[str, Study]) -> str:
-    """The page, from the studies of ``learning_results.SUITES``, by their folders, and those of
-    ``RETRAINED`` that judge other trainings, too."""
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the page is written from.
+
+    Attributes:
+        studies: of ``learning_results.SUITES``, by their folders.
+        retrained: of ``learning_results.EVERYWHERE``, with the weights of other trainings.
+        lost: cells where the general policy loses, under it, the best other policy, and mixtures
+            of their parts; each with that policy.
+        ahead: the general policy beside the look-ahead.
+        left: what looking ahead gains over the specialist.
+    """
+
+    studies: Mapping[str, Study]
+    retrained: Mapping[str, Study]
+    lost: Sequence[tuple[str, Study]]
+    ahead: Study
+    left: HeadroomFigures
+
+
+def page(evidence: Evidence) -> str:
+    """The page as Markdown."""
+    studies, retrained = evidence.studies, evidence.retrained
     specialist = judged(studies["default"], SPECIALIST)
     return joined(
         [
@@ -92,10 +131,13 @@ def page(studies: Mapping[str, Study], retrained: Mapping[str, Study]) -> str:
             _general(judged(studies["standard"], GENERAL)),
             _parts(judged(studies["general-parts"], GENERAL)),
             _unseen(judged(studies["unseen"], GENERAL)),
+            losses_section(evidence.lost),
             _trainings(retrained["standard"], retrained["unseen"]),
+            ahead_section(evidence.ahead),
             _specialist(specialist),
             _differently(specialist),
             _parts(judged(studies["parts"], SPECIALIST)),
+            left_section(evidence.left),
         ]
     )
 
@@ -143,25 +185,12 @@ def _differently(specialist: Judged) -> str:
     """What happened under both policies."""
     (cell,) = specialist.cells
     policies = (specialist.label, specialist.best_single)
-    rows = [
-        (code(policy), *(shown(cell.mean(policy, column)) for column, shown in _HAPPENED.values()))
-        for policy in policies
-    ]
+    rows = [(code(policy), *happened(cell, policy)) for policy in policies]
     return (
-        "### What it does differently\n\nMeans over seeds: prompt tokens found in HBM; tokens "
-        "computed a second time, in millions; turns held at the router; GB copied to lower tiers "
-        f"and loaded back.\n\n{table(('policy', *_HAPPENED), rows)}\n"
+        f"### What it does differently\n\n{HAPPENED_READING}\n\n"
+        f"{table(('policy', *HAPPENED), rows)}\n"
         f"One episode under both:\n\n![episode]({PICTURES['episode']})\n"
     )
-
-
-_HAPPENED: dict[str, tuple[str, Callable[[float], str]]] = {
-    "hits": ("hit_hbm", lambda share: f"{share:.0%}"),
-    "computed again": ("recomputed_tokens", lambda tokens: f"{tokens / 1e6:.1f}"),
-    "holds": ("holds", lambda count: f"{count:,.0f}"),
-    "copied down": ("offloaded_gb", lambda size_gb: f"{size_gb:,.0f}"),
-    "loaded back": ("loaded_gb", lambda size_gb: f"{size_gb:,.0f}"),
-}
 
 
 def _episode(specialist: Judged) -> bytes:

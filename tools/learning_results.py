@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from agentserve_gym.bench.headroom import HeadroomStudy
 from agentserve_gym.bench.measure import Outcome
 from agentserve_gym.bench.results import ResultsFile, key
 from agentserve_gym.bench.runner import Job, plan_jobs, run_jobs
@@ -20,15 +21,19 @@ from agentserve_gym.bench.suite import Suite
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.report.page import write_page
 from agentserve_gym.scale import processes
-from tools.learning_page import page, pictures
+from tools.learning_page import Evidence, judged, page, pictures
 from tools.learning_studies import (
+    GENERAL,
     TRAINING_SEEDS,
+    ahead_suite,
     elsewhere_suite,
     general_parts_suite,
+    left_suite,
     parts_suite,
     retrained_folder,
     retrained_suite,
     specialist_suite,
+    swapped_suite,
     unseen_suite,
 )
 
@@ -46,27 +51,44 @@ SUITES: dict[str, Callable[[], Suite]] = {
 """Folder -> what runs there."""
 
 
-RETRAINED = ("standard", "unseen")
-"""Folders of SUITES in which the weights of other trainings are judged, too."""
+EVERYWHERE = ("standard", "unseen")
+"""Folders of SUITES in which weights of other trainings are judged and losses explained, too."""
 
 
 def main(arguments: list[str]) -> None:
     """Run what has not run yet, and write the page."""
     os.chdir(ROOT)  # policies name weights from here
-    suites = {folder: suite() for folder, suite in SUITES.items()}
-    kept = {folder: _results(folder) for folder in suites}
     running = "--page" not in arguments
     if running:
         for seed in TRAINING_SEEDS:
             _train(seed)
-    again = {folder: retrained_suite(suites[folder]) for folder in RETRAINED}
-    if running:
-        for folder, suite in (*suites.items(), *again.items()):
-            _run(suite, kept[folder])
-    studies = {name: Study(suite, kept[name].outcomes) for name, suite in suites.items()}
-    retrained = {name: Study(suite, kept[name].outcomes) for name, suite in again.items()}
-    write_page(PAGE, page(studies, retrained), pictures(studies))
+    written = evidence(_run_left if running else _kept)
+    write_page(PAGE, page(written), pictures(written.studies))
     print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+def evidence(outcomes: Callable[[str, Suite], list[Outcome]]) -> Evidence:
+    """Everything that the page is written from.
+
+    Args:
+        outcomes: of a suite, whose results are in a folder.
+    """
+    suites = {folder: suite() for folder, suite in SUITES.items()}
+    studies = {folder: Study(suite, outcomes(folder, suite)) for folder, suite in suites.items()}
+    again = {folder: retrained_suite(suites[folder]) for folder in EVERYWHERE}
+    lost = []
+    for folder in EVERYWHERE:
+        for cell, best in judged(studies[folder], GENERAL).lost.items():
+            mixed = swapped_suite(suites[folder], cell, GENERAL, best)
+            lost.append((best, Study(mixed, outcomes(folder, mixed))))
+    ahead, left = ahead_suite(), left_suite()
+    return Evidence(
+        studies,
+        {folder: Study(suite, outcomes(folder, suite)) for folder, suite in again.items()},
+        lost,
+        Study(ahead, outcomes("ahead", ahead)),
+        HeadroomStudy(left, outcomes("left", left)).figures(),
+    )
 
 
 def _train(seed: int) -> None:
@@ -84,7 +106,15 @@ def _results(folder: str) -> ResultsFile:
     return ResultsFile(RUNS / folder / "results.csv")
 
 
-def _run(suite: Suite, results: ResultsFile) -> None:
+def _kept(folder: str, suite: Suite) -> list[Outcome]:
+    """What has run so far."""
+    del suite
+    return _results(folder).outcomes
+
+
+def _run_left(folder: str, suite: Suite) -> list[Outcome]:
+    """What has run, and what has not run yet."""
+    results = _results(folder)
     known = {key(outcome) for outcome in results.outcomes}
     left = [job for job in plan_jobs(suite) if job.key not in known]
     failures: list[str] = []
@@ -103,6 +133,7 @@ def _run(suite: Suite, results: ResultsFile) -> None:
         run_jobs(left, workers, finished, failed)
     if failures:
         sys.exit(f"{len(failures)} runs failed, the first is {failures[0]}")
+    return results.outcomes
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from agentserve_gym.baselines import ComposedPolicy, parse_policy
+from agentserve_gym.bench.headroom import headroom_suite
 from agentserve_gym.bench.suite import LuckPlan, Suite, found_labels, load_suite
 
 GENERAL = "learned(weights=general)"
@@ -19,10 +21,19 @@ ELSEWHERE_FIRST_SEED = 3000
 
 TRAINING_SEEDS = (1, 2, 3, 4)
 """Of trainings by the recipe `general`, beside 0, the package's."""
-RETRAINED_ON_SEEDS = 8
+RETRAINED_ON_SEEDS = 20
 
 SEARCHED = ("lmetric+write_through+shortest_prefill",)
 """What `agentserve bench --search --scenario default` found, of 300 on seeds of its own."""
+
+AHEAD_OF = "lmetric+thunderagent+kvbm+shortest_prefill"
+"""What the look-ahead improves: the best single policy of the standard suite."""
+AHEAD_SEEDS = 4
+AHEAD_PROGRAMS_SHARE = 0.2
+LEFT_SEEDS = 8
+LEFT_PROGRAMS_SHARE = 0.5
+TRIED_SHARE = 0.05
+"""Of the decisions, at which alternatives are tried."""
 
 UNTRAINED = "learned(weights=heuristic)"
 """The rules that recipes start from, before what their ``[begin]`` changes."""
@@ -70,6 +81,44 @@ def general_parts_suite() -> Suite:
     cells = [cell.scenario for cell in suite.cells if cell.load != "light"]
     part = suite.only(cells, [*part_policies(GENERAL), GENERAL], ELSEWHERE_SEEDS)
     return _without_luck(part, "general learned parts", ELSEWHERE_FIRST_SEED)
+
+
+def ahead_suite() -> Suite:
+    """The standard suite, shortened, under the look-ahead that a live system could run."""
+    part = load_suite("standard").only([], [GENERAL], AHEAD_SEEDS)
+    ahead = headroom_suite(part, AHEAD_OF, TRIED_SHARE, [], AHEAD_PROGRAMS_SHARE)
+    return ahead.model_copy(update={"policies": [*ahead.policies, part.entry(GENERAL)]})
+
+
+def left_suite() -> Suite:
+    """The preset `default`, shortened, under the specialist and everything that looks ahead from
+    it."""
+    part = load_suite("standard").only(["default"], [SPECIALIST], LEFT_SEEDS)
+    return headroom_suite(part, SPECIALIST, TRIED_SHARE, ["all"], LEFT_PROGRAMS_SHARE)
+
+
+def swapped_suite(suite: Suite, cell: str, label: str, other: str) -> Suite:
+    """A cell of a suite under one policy with parts of another."""
+    labels = [*swapped(label, other).values(), label, other]
+    part = suite.only([cell], labels, ELSEWHERE_SEEDS)
+    return part.model_copy(update={"name": f"{cell}, parts swapped"})
+
+
+def swapped(label: str, other: str) -> dict[str, str]:
+    """Family -> the first policy with the other's part of that family, where theirs differ."""
+    own, others = parts_of(label), parts_of(other)
+    return {
+        family: "+".join({**own, family: part}.values())
+        for family, part in others.items()
+        if part != own[family]
+    }
+
+
+def parts_of(label: str) -> dict[str, str]:
+    """Family -> part of a policy."""
+    policy = parse_policy(label)
+    assert isinstance(policy, ComposedPolicy)
+    return {part.family: str(part) for part in policy.parts}
 
 
 def retrained_suite(suite: Suite) -> Suite:

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agentserve_gym import __version__
 from agentserve_gym.bench import Study
+from agentserve_gym.bench.suite import Suite, load_suite
 from agentserve_gym.report import page as shell
+from agentserve_gym.report.markdown import change
 from agentserve_gym.report.page import current_commit, is_made_by, made_by
-from tools import docs_check, learning_page, learning_results, training_results
+from tools import (
+    docs_check,
+    learning_limits,
+    learning_page,
+    learning_results,
+    learning_studies,
+    training_results,
+)
 from tools.learning_studies import (
     GENERAL,
     SPECIALIST,
     UNTRAINED,
     elsewhere_suite,
     part_policies,
+    parts_of,
     specialist_suite,
+    swapped,
+    swapped_suite,
 )
 
 PAGES = docs_check.GENERATED
@@ -130,19 +143,29 @@ def test_a_learned_policy_whose_figures_moved_is_noticed(monkeypatch, tmp_path: 
     assert "the page has ['888.8']" in found(right_s[0], 888.8)[0]
 
 
-def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
-    """On the toy and two seeds."""
-    toys = {
-        name: Study(toy, docs_check._run(toy))
-        for name, suite in learning_results.SUITES.items()
-        for toy in [suite().only(["toy"], _TOY_POLICIES[name], 2)]
+def test_the_page_of_learned_policies_is_written_from_outcomes(monkeypatch) -> None:
+    """On the toy and two seeds; another baseline stands in for other trainings."""
+
+    def toy(made: Callable[[], Suite], policies: list[str]) -> Callable[[], Suite]:
+        return lambda: made().only(["toy"], policies, 2)
+
+    suites = {
+        name: toy(suite, _TOY_POLICIES[name]) for name, suite in learning_results.SUITES.items()
     }
-    other = "learned(weights=default)"
-    standard = elsewhere_suite().only(["toy"], [*_TOY_POLICIES["standard"], other], 2)
-    retrained = Study(standard, docs_check._run(standard))
-    made = learning_page.page(toys, {"standard": retrained, "unseen": retrained})
+    monkeypatch.setattr(learning_results, "SUITES", suites)
+    monkeypatch.setattr(
+        learning_results,
+        "retrained_suite",
+        lambda suite: suite.only([], [*_TOY_POLICIES["standard"], "learned(weights=default)"], 2),
+    )
+    for name in ("ahead_suite", "left_suite"):
+        shortened = shorter(getattr(learning_studies, name)())
+        monkeypatch.setattr(learning_results, name, lambda shortened=shortened: shortened)
+    written = learning_results.evidence(lambda _, suite: docs_check._run(suite))
+    made = learning_page.page(written)
+    specialist_s = written.studies["default"].cells[0].mean(SPECIALIST)
     for line in (
-        f"`{SPECIALIST}`: mean JCT {toys['default'].cells[0].mean(SPECIALIST):.1f} s over 2 seeds",
+        f"`{SPECIALIST}`: mean JCT {specialist_s:.1f} s over 2 seeds",
         "| `lmetric` |",
         "`agentserve train --recipe default`",
         "Against the best of each cell: ",
@@ -150,10 +173,37 @@ def test_the_page_of_learned_policies_is_written_from_outcomes() -> None:
         "| admission alone | `learned(admission,weights=general)+learned(routing,residency,",
         "Against the rules that recipes start from",
         "2 trainings by `agentserve train --recipe general --seed N`",
+        "| all |",
+        "tried at a share of 5% of its decisions in the true future, change mean JCT by",
     ):
         assert line in made, line
-    pictures = learning_page.pictures(toys)
+    pictures = learning_page.pictures(written.studies)
     assert set(pictures) == set(re.findall(r"\]\((.*png)\)", made))
+
+
+def shorter(suite: Suite) -> Suite:
+    """The toy in the place of a suite's cells, on two seeds."""
+    (cell,) = load_suite("standard").only(["toy"], ["affinity"], 2).cells
+    return suite.model_copy(update={"cells": [cell], "seeds": 2, "programs_share": 1.0})
+
+
+def test_a_cell_that_is_lost_says_by_which_part() -> None:
+    best = "lmetric+write_through+program_fcfs"
+    mixed = swapped(GENERAL, best)
+    assert list(mixed) == ["routing", "residency", "admission", "scheduling"]
+    assert parts_of(mixed["admission"]) == {**parts_of(GENERAL), "admission": "none"}
+    assert swapped(best, "lmetric+write_through") == {
+        "scheduling": "lmetric+write_through+none+fcfs"
+    }
+    suite = swapped_suite(elsewhere_suite(), "toy", GENERAL, best)
+    toy = suite.model_copy(update={"seeds": 2})
+    study = Study(toy, docs_check._run(toy))
+    made = learning_limits.losses_section([(best, study)])
+    (cell,) = study.cells
+    for family, label in mixed.items():
+        assert change(cell.against(label, GENERAL)) in made, family
+    assert f"|  | `{best}` | {cell.mean(best, 'hit_hbm'):.0%} |" in made
+    assert learning_limits.losses_section([]) == ""
 
 
 _TOY_POLICIES = {
