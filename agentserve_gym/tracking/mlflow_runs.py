@@ -13,6 +13,7 @@ from agentserve_gym.tracking.run import Described
 
 EXPERIMENT = "agentserve"
 _MOST_VALUE_CHARACTERS = 6000
+_RETRIES = "3"
 _NOT_IN_NAMES = re.compile(r"[^\w\-. /]")
 
 
@@ -100,6 +101,8 @@ def _experiment_id() -> str:
 
 @contextmanager
 def _reaching() -> Iterator[None]:
+    """What a user set is left as it is; by itself MLflow tries for four minutes in silence."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _RETRIES)
     import mlflow
 
     try:

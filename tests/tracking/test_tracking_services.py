@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,21 @@ def test_a_variable_that_leads_nowhere_is_one_line(
     assert outcome.exit_code == 2
     assert outcome.stderr.splitlines()[-1].startswith(f"agentserve: {message}")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_server_that_does_not_answer_is_given_up_as_often_as_the_variable_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:  # bound and not listening: nobody answers
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        out = str(tmp_path / "run")
+        outcome = CliRunner().invoke(app, [*RECIPE, "--log", "mlflow", "--out", out])
+    assert outcome.exit_code == 2
+    (line,) = outcome.stderr.splitlines()[-1:]
+    assert line.startswith(f"agentserve: cannot log to mlflow at {address}: ")
 
 
 def test_a_run_that_mlflow_loses_is_given_up_and_the_next_one_begins(tmp_path: Path) -> None:
