@@ -45,7 +45,7 @@ def losses_section(lost: Sequence[tuple[str, Study]]) -> str:
     changes, facts = [], []
     for best, study in lost:
         (cell,) = study.cells
-        mixed = swapped(GENERAL, best)
+        mixed = swapped(GENERAL, study.suite.entry(best).policy)
         by_family = (
             change(cell.against(mixed[family], GENERAL)) if family in mixed else ""
             for family in FAMILIES

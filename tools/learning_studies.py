@@ -99,7 +99,7 @@ def left_suite() -> Suite:
 
 def swapped_suite(suite: Suite, cell: str, label: str, other: str) -> Suite:
     """A cell of a suite under one policy with parts of another."""
-    labels = [*swapped(label, other).values(), label, other]
+    labels = [*swapped(label, suite.entry(other).policy).values(), label, other]
     part = suite.only([cell], labels, ELSEWHERE_SEEDS)
     return part.model_copy(update={"name": f"{cell}, parts swapped"})
 
