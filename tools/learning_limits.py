@@ -73,7 +73,7 @@ def ahead_section(ahead: Study) -> str:
     for cell in cells:
         against = (change(cell.against(one, other)) for one, other in pairs)
         rows.append((code(cell.name), f"{cell.mean(BASE):.1f}", *against))
-    whole = (change(_over(cells, one, other)) for one, other in pairs)
+    whole = (change(over_cells(cells, one, other)) for one, other in pairs)
     rows.append(("all", "", *whole))
     seeds = plural(min(len(cell.seeds) for cell in cells), "seed")
     heading = (
@@ -104,7 +104,8 @@ def left_section(figures: HeadroomFigures) -> str:
     )
 
 
-def _over(cells: Sequence[CellResult], label: str, other: str) -> Estimate:
+def over_cells(cells: Sequence[CellResult], label: str, other: str) -> Estimate:
+    """One policy against another over all cells."""
     return pooled_ratio(
         [cell.values(label) for cell in cells], [cell.values(other) for cell in cells]
     )

@@ -15,6 +15,7 @@ from agentserve_gym.plots import Difference, Differences, draw_comparison, draw_
 from agentserve_gym.report.markdown import change, code, plural, table, text_table
 from agentserve_gym.report.page import current_commit, joined, opening
 from agentserve_gym.report.statistics import Estimate, pooled_ratio, ratio
+from tools.learning_ingredients import ingredients_section
 from tools.learning_limits import (
     HAPPENED,
     HAPPENED_READING,
@@ -106,6 +107,7 @@ class Evidence:
     Attributes:
         studies: of ``learning_results.SUITES``, by their folders.
         retrained: of ``learning_results.EVERYWHERE``, with the weights of other trainings.
+        ingredients: the general policy without one thing that it counts.
         lost: cells where the general policy loses, under it, the best other policy, and mixtures
             of their parts; each with that policy.
         ahead: the general policy beside the look-ahead.
@@ -114,6 +116,7 @@ class Evidence:
 
     studies: Mapping[str, Study]
     retrained: Mapping[str, Study]
+    ingredients: Study
     lost: Sequence[tuple[str, Study]]
     ahead: Study
     left: HeadroomFigures
@@ -130,6 +133,7 @@ def page(evidence: Evidence) -> str:
             _weights(),
             _general(judged(studies["standard"], GENERAL)),
             _parts(judged(studies["general-parts"], GENERAL)),
+            ingredients_section(evidence.ingredients),
             _unseen(judged(studies["unseen"], GENERAL)),
             losses_section(evidence.lost),
             _trainings(retrained["standard"], retrained["unseen"]),

@@ -21,6 +21,7 @@ from agentserve_gym.bench.suite import Suite
 from agentserve_gym.cli.progress import reporting
 from agentserve_gym.report.page import write_page
 from agentserve_gym.scale import processes
+from tools.learning_ingredients import INGREDIENTS, ingredients_suite, write_lacking
 from tools.learning_page import Evidence, judged, page, pictures
 from tools.learning_studies import (
     GENERAL,
@@ -81,10 +82,13 @@ def evidence(outcomes: Callable[[str, Suite], list[Outcome]]) -> Evidence:
         for cell, best in judged(studies[folder], GENERAL).lost.items():
             mixed = swapped_suite(suites[folder], cell, GENERAL, best)
             lost.append((best, Study(mixed, outcomes(folder, mixed))))
-    ahead, left = ahead_suite(), left_suite()
+    for ingredient in INGREDIENTS:
+        write_lacking(ingredient)
+    without, ahead, left = ingredients_suite(), ahead_suite(), left_suite()
     return Evidence(
         studies,
         {folder: Study(suite, outcomes(folder, suite)) for folder, suite in again.items()},
+        Study(without, outcomes("ingredients", without)),
         lost,
         Study(ahead, outcomes("ahead", ahead)),
         HeadroomStudy(left, outcomes("left", left)).figures(),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentserve_gym import __version__
+from agentserve_gym.baselines.learned.weights import load_weights
 from agentserve_gym.bench import Study
 from agentserve_gym.bench.suite import Suite, load_suite
 from agentserve_gym.report import page as shell
@@ -17,12 +18,14 @@ from agentserve_gym.report.markdown import change
 from agentserve_gym.report.page import current_commit, is_made_by, made_by
 from tools import (
     docs_check,
+    learning_ingredients,
     learning_limits,
     learning_page,
     learning_results,
     learning_studies,
     training_results,
 )
+from tools.learning_ingredients import INGREDIENTS, write_lacking
 from tools.learning_studies import (
     GENERAL,
     SPECIALIST,
@@ -143,7 +146,9 @@ def test_a_learned_policy_whose_figures_moved_is_noticed(monkeypatch, tmp_path: 
     assert "the page has ['888.8']" in found(right_s[0], 888.8)[0]
 
 
-def test_the_page_of_learned_policies_is_written_from_outcomes(monkeypatch) -> None:
+def test_the_page_of_learned_policies_is_written_from_outcomes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """On the toy and two seeds; another baseline stands in for other trainings."""
 
     def toy(made: Callable[[], Suite], policies: list[str]) -> Callable[[], Suite]:
@@ -158,8 +163,16 @@ def test_the_page_of_learned_policies_is_written_from_outcomes(monkeypatch) -> N
         "retrained_suite",
         lambda suite: suite.only([], [*_TOY_POLICIES["standard"], "learned(weights=default)"], 2),
     )
-    for name in ("ahead_suite", "left_suite"):
-        shortened = shorter(getattr(learning_studies, name)())
+    monkeypatch.chdir(tmp_path)
+    write_lacking("queue")
+    for name in set(INGREDIENTS) - {"queue"}:
+        monkeypatch.delitem(learning_ingredients.INGREDIENTS, name)
+    for module, name in (
+        (learning_studies, "ahead_suite"),
+        (learning_studies, "left_suite"),
+        (learning_ingredients, "ingredients_suite"),
+    ):
+        shortened = shorter(getattr(module, name)())
         monkeypatch.setattr(learning_results, name, lambda shortened=shortened: shortened)
     written = learning_results.evidence(lambda _, suite: docs_check._run(suite))
     made = learning_page.page(written)
@@ -174,6 +187,7 @@ def test_the_page_of_learned_policies_is_written_from_outcomes(monkeypatch) -> N
         "Against the rules that recipes start from",
         "2 trainings by `agentserve train --recipe general --seed N`",
         "| all |",
+        "| queues: shortest prefill first |",
         "tried at a share of 5% of its decisions in the true future, change mean JCT by",
     ):
         assert line in made, line
@@ -185,6 +199,19 @@ def shorter(suite: Suite) -> Suite:
     """The toy in the place of a suite's cells, on two seeds."""
     (cell,) = load_suite("standard").only(["toy"], ["affinity"], 2).cells
     return suite.model_copy(update={"cells": [cell], "seeds": 2, "programs_share": 1.0})
+
+
+def test_weights_lack_what_they_are_named_for(tmp_path: Path, monkeypatch) -> None:
+    """And nothing else; what counts nothing already is no ingredient."""
+    monkeypatch.chdir(tmp_path)
+    whole = load_weights("general").as_dict()
+    for name, ingredient in INGREDIENTS.items():
+        write_lacking(name)
+        lacking = load_weights(learning_ingredients.lacking_file(name)).as_dict()
+        for group, values in whole.items():
+            expected = {**values, **ingredient.without.get(group, {})}
+            assert lacking[group] == expected, name
+        assert lacking != whole, name
 
 
 def test_a_cell_that_is_lost_says_by_which_part() -> None:
