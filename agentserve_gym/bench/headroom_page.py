@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from shlex import quote
 
 from agentserve_gym.bench.headroom import LEVERS, Headroom, HeadroomFigures
 from agentserve_gym.bench.origin import origin
@@ -39,12 +40,19 @@ def headroom_page(figures: HeadroomFigures) -> str:
     """The page as Markdown."""
     return joined(
         [
-            opening(HEADROOM_TITLE, "agentserve bench --headroom", current_commit()),
+            opening(HEADROOM_TITLE, _command(figures), current_commit()),
             _reading(figures),
             _levers(figures),
             _deployable(figures),
         ]
     )
+
+
+def _command(figures: HeadroomFigures) -> str:
+    command = f"agentserve bench --headroom --policy {quote(figures.base)}"
+    if figures.programs_share < 1.0:
+        command += f" --programs-share {figures.programs_share:g}"
+    return command
 
 
 def _levers(figures: HeadroomFigures) -> str:
