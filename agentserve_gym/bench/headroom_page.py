@@ -26,6 +26,9 @@ JCT, geometric mean over paired seeds with Student's 95 % interval; **bold** exc
 """
 
 
+_ALONE = "The first three are of all levers together, then each alone, net of luck. "
+
+
 def _reading(figures: HeadroomFigures) -> str:
     text = _READING.format(base=code(figures.base))
     if figures.programs_share < 1.0:
@@ -97,10 +100,11 @@ def looking_ahead_section(figures: HeadroomFigures, study: Study, folder: str) -
     """
     found = {(item.cell, item.lever): item for item in figures.levers}
     ahead = {item.cell: item for item in figures.deployable}
+    measured = [lever for lever in _SINGLE if any(item.lever == lever for item in figures.levers)]
     rows = []
     for cell in dict.fromkeys([*(name for name, _ in found), *ahead]):
         whole = found.get((cell, _TOGETHER))
-        single = (found.get((cell, lever)) for lever in _SINGLE)
+        single = (found.get((cell, lever)) for lever in measured)
         seeds = {item.seeds for item in figures.levers if item.cell == cell}
         seeds |= {ahead[cell].seeds} if cell in ahead else set()
         rows.append(
@@ -116,15 +120,15 @@ def looking_ahead_section(figures: HeadroomFigures, study: Study, folder: str) -
         )
     if not rows:
         return ""
-    nets = (f"net, {lever}" for lever in _SINGLE)
+    nets = (f"net, {lever}" for lever in measured)
     heading = ("cell", "seeds", "clairvoyant", "placebo", "net", *nets, "look-ahead")
     return (
         f"## {HEADROOM_TITLE}\n\nMeasured by `agentserve bench --headroom` "
         f"({origin(figures.version, figures.codes, study)}).\n"
         f"{_reading(figures)}"
-        "The first three are of all levers together, then each alone, net of luck. *Look-ahead*: "
-        f"{code(figures.lookahead)}, a policy that samples futures from what a live system knows. "
-        f"Every lever's gain and placebo: [{HEADROOM}]({folder}/{HEADROOM}).\n\n"
+        f"{_ALONE if measured else ''}*Look-ahead*: {code(figures.lookahead)}, a policy that "
+        "samples futures from what a live system knows. In detail: "
+        f"[{HEADROOM}]({folder}/{HEADROOM}).\n\n"
         f"{table(heading, rows)}"
     )
 

@@ -173,7 +173,12 @@ def test_the_suites_page_says_what_looking_ahead_gains() -> None:
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:3] == ["3", "**-19.9 % [-20.3, -19.6]**"]
     assert cells[3].startswith("**-10.0 %")
-    assert cells[6] == cells[8] == ""  # admission and placement have not run
+    nets = [line for line in section.splitlines() if "net, routing" in line]
+    assert "net, order" in nets[0]
+    assert "net, admission" not in nets[0]  # which has not run
+    together = [item for item in figures().levers if item.lever == "all"]
+    whole = replace(figures(), levers=tuple(together))
+    assert "each alone" not in looking_ahead_section(whole, suite_study(), "benchmark")
     assert "`lookahead(base=least_loaded+ttl,share=0.5)`" in section
 
 
