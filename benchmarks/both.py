@@ -6,6 +6,7 @@ builds it), the interpreted one is measured alone.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from benchmarks.page import write_page
 
 def main() -> None:
     """Measure, and write the page."""
+    argparse.ArgumentParser(prog="python -m benchmarks.both", description=__doc__).parse_args()
     found = kernels()
     for file in SPEED_FILES.values():
         file.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ python -m tools.leaderboard_edition v1 PRIVATE.json    # or a .toml file in the 
 
 from __future__ import annotations
 
+import argparse
 import json
 import secrets
 import sys
@@ -30,7 +31,11 @@ _FIRST_SEED, _LAST_SEED = 2**31, 2**53
 
 def main() -> None:
     """Draw, or record."""
-    name, place = sys.argv[1], Path(sys.argv[2])
+    parser = argparse.ArgumentParser(prog="python -m tools.leaderboard_edition")
+    parser.add_argument("edition", help="its name, or a .toml file")
+    parser.add_argument("private", type=Path, help="the file of its private seeds")
+    arguments = parser.parse_args()
+    name, place = arguments.edition, arguments.private
     edition = load_edition(name)
     if not place.exists():
         drawn = draw(edition.name, len(edition.public_seeds))

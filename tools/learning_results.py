@@ -6,6 +6,7 @@ python -m tools.learning_results --page   # from what has run so far
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -56,10 +57,12 @@ EVERYWHERE = ("standard", "unseen")
 """Folders of SUITES in which weights of other trainings are judged and losses explained, too."""
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Run what has not run yet, and write the page."""
+    parser = argparse.ArgumentParser(prog="python -m tools.learning_results")
+    parser.add_argument("--page", action="store_true", help="from what has run so far")
+    running = not parser.parse_args().page
     os.chdir(ROOT)  # policies name weights from here
-    running = "--page" not in arguments
     if running:
         for seed in TRAINING_SEEDS:
             _train(seed)
@@ -141,4 +144,4 @@ def _run_left(folder: str, suite: Suite) -> list[Outcome]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

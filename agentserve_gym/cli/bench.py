@@ -155,10 +155,13 @@ def bench(
     if headroom:
         require_headroom(out, *([docs] if docs is not None else []))
         allow_local_modules()
-        chosen = load_suite(suite, traces).only(scenario or [], [], seeds)
+        whole = load_suite(suite, traces)
+        chosen = whole.only(scenario or [], [], seeds)
         base = _headroom_base(policy or [])
         looking = headroom_suite(chosen, base, share, lever or LEVERS, programs_share)
-        measured = _headroom(looking, out, opening, resume=resume, traces=traces)
+        known = whole.only([*(cell.scenario for cell in whole.cells), *(scenario or [])], [], seeds)
+        reported = headroom_suite(known, base, share, LEVERS, programs_share)
+        measured = _headroom(looking, reported, out, opening, resume=resume, traces=traces)
         for folder in (out, docs):
             if folder is not None:
                 note(f"headroom: {write_headroom(measured, folder)}")
@@ -215,13 +218,20 @@ def _headroom_base(policies: list[str]) -> str:
 
 
 def _headroom(
-    looking: Suite, out: Path, opening: Opening, *, resume: bool, traces: Path | None
+    looking: Suite,
+    reported: Suite,
+    out: Path,
+    opening: Opening,
+    *,
+    resume: bool,
+    traces: Path | None,
 ) -> HeadroomFigures:
+    """Run what is missing of one; all that there is of the other, also from commands before."""
     results = _open(out, resume=resume, name=HEADROOM_RESULTS)
     planned = plan_jobs(looking, traces)
     with opening as workers:
         _work(planned, results, workers)
-    return HeadroomStudy(looking, results.outcomes).figures()
+    return HeadroomStudy(reported, results.outcomes).figures()
 
 
 def _print_headroom(figures: HeadroomFigures) -> None:

@@ -164,6 +164,20 @@ def test_the_command_tells_what_a_cell_is_like(tmp_path):
     assert sorted(row["nudge"] for row in rows if row["label"] == "affinity") == list("001234")
 
 
+def test_levers_of_headroom_may_be_measured_one_by_one(tmp_path):
+    """What commands before measured stays on the page."""
+    command = ["bench", "--headroom", "--suite", "quick", "--scenario", "toy", "--seeds", "1",
+               "--jobs", "1", "--out", str(tmp_path), "--json"]  # fmt: skip
+    levers = []
+    for lever, more in (("order", []), ("admission", ["--resume"])):
+        done = CliRunner().invoke(app, [*command, "--lever", lever, *more])
+        assert done.exit_code == 0, done.output
+        levers.append({found["lever"] for found in json.loads(done.stdout)["levers"]})
+    assert levers == [{"order"}, {"order", "admission"}]
+    page = (tmp_path / "benchmark" / "headroom.md").read_text()
+    assert "| `toy` | order | 1 |" in page
+
+
 def test_a_policy_of_ones_own_is_compared(tmp_path):
     """Worker processes find modules of the working directory, too."""
     own = "custom_policy:Nearest"
