@@ -105,6 +105,19 @@ def busy_workers(raylet: int) -> list[int]:
     return [n for n, title in titles.items() if title.read_bytes().startswith(b"ray::run_task")]
 
 
+def have_a_worker_each(folder: Path) -> None:
+    """Both machines run a task that ends when the other one's has begun."""
+    import ray
+
+    def meet(number: int) -> None:
+        (folder / f"met-{number}").touch()
+        while len(list(folder.glob("met-*"))) < 2:
+            time.sleep(0.02)
+
+    begin = ray.remote(num_cpus=1)(meet).remote
+    ray.get([begin(number) for number in range(2)], timeout=SOON_S)
+
+
 # --- results --------------------------------------------------------------------------------------
 
 
@@ -266,17 +279,21 @@ def test_a_lost_worker_and_a_lost_machine_cost_no_result(
     (raylet,) = lost.all_processes["raylet"]
     rows = ResultsFile(tmp_path / "results.csv")
     killed: list[int] = []
+    removed: list[int] = []
 
     def done(outcome: Outcome) -> None:
+        """Waits for nothing: no task is handed out meanwhile."""
         rows.append(outcome)
-        if len(rows.outcomes) == 2:
-            until(lambda: busy_workers(raylet.process.pid))
+        if not killed:
             killed.extend(busy_workers(raylet.process.pid))
             for number in killed:
                 os.kill(number, signal.SIGKILL)
-        if len(rows.outcomes) == 5:
+        elif not removed:
+            removed.append(len(rows.outcomes))
             machines.remove_node(lost, allow_graceful=False)
 
+    have_a_worker_each(tmp_path)
     run_jobs(jobs_of(suite), workers, done, no_failure)
     assert killed
+    assert removed
     assert checksum(rows.path) == local_rows
