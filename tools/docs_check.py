@@ -132,11 +132,11 @@ def _learning() -> Iterator[str]:
     specialist = specialist_suite().only([], [SPECIALIST], None)
     found = re.findall(rf"`{re.escape(SPECIALIST)}`: mean JCT ([\d.]+) s", text)
     yield from _mean_of(SPECIALIST, specialist, found)
-    seeds = int(
-        re.findall(r"cells of the \[standard suite\]\(benchmark.md\), on (\d+) seed", text)[0]
-    )
-    general = elsewhere_suite().only([LEARNED_CELL], [GENERAL], seeds)
-    found = re.findall(rf"^\| `{LEARNED_CELL}` \| ([\d.]+) \|", text, re.MULTILINE)
+    section = text[text.index("cells of the [standard suite](benchmark.md), on ") :]
+    section = section.partition("\n## ")[0]
+    (seeds,) = re.findall(r"\A.*?, on (\d+) seed", section)
+    general = elsewhere_suite().only([LEARNED_CELL], [GENERAL], int(seeds))
+    found = re.findall(rf"^\| `{LEARNED_CELL}` \| ([\d.]+) \|", section, re.MULTILINE)
     yield from _mean_of(GENERAL, general, found)
 
 

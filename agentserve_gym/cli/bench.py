@@ -159,7 +159,8 @@ def bench(
         chosen = whole.only(scenario or [], [], seeds)
         base = _headroom_base(policy or [])
         looking = headroom_suite(chosen, base, share, lever or LEVERS, programs_share)
-        known = whole.only([*(cell.scenario for cell in whole.cells), *(scenario or [])], [], seeds)
+        cells = dict.fromkeys([*(cell.scenario for cell in whole.cells), *(scenario or [])])
+        known = whole.only(list(cells), [], seeds)
         reported = headroom_suite(known, base, share, LEVERS, programs_share)
         measured = _headroom(looking, reported, out, opening, resume=resume, traces=traces)
         for folder in (out, docs):

@@ -164,9 +164,23 @@ def test_the_command_tells_what_a_cell_is_like(tmp_path):
     assert sorted(row["nudge"] for row in rows if row["label"] == "affinity") == list("001234")
 
 
+MINE = """
+name = "mine"
+description = "The toy alone."
+seeds = 1
+first_seed = 2000
+policies = ["random", "affinity"]
+[[cells]]
+scenario = "toy"
+load = "light"
+"""
+
+
 def test_levers_of_headroom_may_be_measured_one_by_one(tmp_path):
     """What commands before measured stays on the page."""
-    command = ["bench", "--headroom", "--suite", "quick", "--scenario", "toy", "--seeds", "1",
+    suite = tmp_path / "mine.toml"
+    suite.write_text(MINE)
+    command = ["bench", "--headroom", "--suite", str(suite), "--scenario", "toy", "--seeds", "1",
                "--jobs", "1", "--out", str(tmp_path), "--json"]  # fmt: skip
     levers = []
     for lever, more in (("order", []), ("admission", ["--resume"])):

@@ -134,6 +134,8 @@ def test_a_learned_policy_whose_figures_moved_is_noticed(monkeypatch, tmp_path: 
         lines = (
             "cells of the [standard suite](benchmark.md), on 2 seeds",
             f"| `toy` | {general_s:.1f} | +0.0 % |",
+            "## Beside looking ahead",
+            "| `toy` | 0.1 | +0.0 % |",
             f"`{SPECIALIST}`: mean JCT {specialist_s:.1f} s over 2 seeds",
         )
         (tmp_path / "learning.md").write_text("\n".join(lines), encoding="utf-8")
