@@ -23,6 +23,7 @@ from tools.learning_limits import (
     happened,
     left_section,
     losses_section,
+    over_cells,
 )
 from tools.learning_studies import GENERAL, SPECIALIST, UNTRAINED, part_policies
 
@@ -358,11 +359,8 @@ def _parts(parts: Judged) -> str:
     policies, nothing = part_policies(parts.label), UNTRAINED
     rows = []
     for other, learned in {**policies, parts.label: "everything"}.items():
-        from_start = pooled_ratio(
-            [cell.values(other) for cell in parts.cells],
-            [cell.values(nothing) for cell in parts.cells],
-        )
-        rows.append((learned, code(other), change(from_start) if other != nothing else ""))
+        from_start = change(over_cells(parts.cells, other, nothing)) if other != nothing else ""
+        rows.append((learned, code(other), from_start))
     return (
         f"### What each part of {code(parts.label)} is worth\n\n"
         f"On {_seeds(parts)}, with the trained weights of some parts, and the rules that recipes "

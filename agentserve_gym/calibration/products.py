@@ -66,7 +66,7 @@ def require_products(dtype: WeightDtype, device: torch.device, *, of_experts: bo
         if of_experts:
             expert_product(dtype, weight.view(2, 64, 128))(weight, [64, 128])
     except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise ValueError(f"{dtype} matrix products do not run on {device} here: {reason}") from None
 
 
